@@ -1,0 +1,24 @@
+//! What crosses the wire.
+//!
+//! Server, agents, command line and published clients are upgraded at different times. So: fields are only
+//! ever added; readers ignore what they do not know; nothing is flattened or untagged; times are RFC 3339
+//! text. Bodies and codes that published clients read are kept to the letter of the contract; what Ligand
+//! adds are new fields and new routes.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | [`registry`] | register, heartbeat, card: the agent protocol |
+//! | [`workspace`] | create, read, change, restart, delete |
+//! | [`journal`] | `why`, and events |
+//! | [`operator`] | health, reconciler reports |
+//! | [`error`] | the one error body |
+//! | [`client`] | the typed client (feature `client`) |
+#![warn(missing_docs)]
+
+#[cfg(feature = "client")]
+pub mod client;
+pub mod error;
+pub mod journal;
+pub mod operator;
+pub mod registry;
+pub mod workspace;

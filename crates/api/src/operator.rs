@@ -1,0 +1,53 @@
+//! What operators and load balancers read.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Answer to `GET /health`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Health {
+    /// `ok`, or `unavailable` (503) when the database does not answer.
+    pub status: String,
+    /// Of this binary.
+    pub version: String,
+    /// `ok` or `unavailable`.
+    pub database: String,
+    /// Seconds since the server started.
+    pub uptime: u64,
+}
+
+/// Answer to `GET /admin/liveness`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Liveness {
+    /// `ok`, or `stalled` when a reconciler has not run for long.
+    pub status: String,
+    /// When the server started.
+    pub started_at: String,
+    /// Live workspace credentials on the whole platform.
+    pub credentials_live: i64,
+    /// By name.
+    pub reconcilers: BTreeMap<String, Reconciler>,
+}
+
+/// What one reconciler did.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Reconciler {
+    /// What it brings in line with what.
+    pub does: String,
+    /// Passes since the server started.
+    pub passes: u64,
+    /// Rows it looked at.
+    pub looked_at: u64,
+    /// Steps it took.
+    pub steps: u64,
+    /// Rows that failed and will be tried again.
+    pub failed: u64,
+    /// When its last pass ended.
+    pub last_pass_at: Option<String>,
+    /// The latest failure.
+    pub last_error: Option<String>,
+}

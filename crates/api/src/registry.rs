@@ -1,0 +1,140 @@
+//! The agent protocol: how an instance takes up its identity and keeps it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Features that Ligand's own agent declares in this version.
+pub const AGENT_FEATURES: [&str; 1] = ["paced"];
+
+/// Body of `POST /registry/register`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Register {
+    /// The workspace's id.
+    pub id: String,
+    /// Where the agent answers turns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The agent's card, kept as sent.
+    #[cfg_attr(feature = "schema", schema(value_type = Object))]
+    pub agent_card: Value,
+    /// `push` or `poll`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery_mode: Option<String>,
+    /// `workspace` or `platform`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// What a Ligand agent can do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ligand: Option<Declaration>,
+}
+
+/// What an agent says about itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Declaration {
+    /// Its version.
+    #[serde(default)]
+    pub version: String,
+    /// `paced`, `receipt`, `turns`, `standby`, `rotate`; unknown ones are ignored.
+    #[serde(default)]
+    pub features: Vec<String>,
+}
+
+/// Answer to a register.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Registered {
+    /// `registered`.
+    pub status: String,
+    /// The credential, when one was minted. Shown here and never again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth_token: Option<String>,
+    /// `push` or `poll`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery_mode: Option<String>,
+    /// The generation that was admitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
+    /// When the first heartbeat is wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_heartbeat_seconds: Option<u64>,
+}
+
+/// Body of `POST /registry/heartbeat`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Heartbeat {
+    /// The workspace's id.
+    pub workspace_id: String,
+    /// Share of recent work that failed, 0..1.
+    #[serde(default)]
+    pub error_rate: f64,
+    /// One recent error.
+    #[serde(default)]
+    pub sample_error: String,
+    /// Turns in progress.
+    #[serde(default)]
+    pub active_tasks: i64,
+    /// Seconds since the agent started.
+    #[serde(default)]
+    pub uptime_seconds: i64,
+    /// What it is doing.
+    #[serde(default)]
+    pub current_task: String,
+    /// Cents spent this month; 0 leaves the stored value alone.
+    #[serde(default)]
+    pub monthly_spend: i64,
+    /// `wedged`, or empty.
+    #[serde(default)]
+    pub runtime_state: String,
+    /// What the runtime does by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_metadata: Option<RuntimeMetadata>,
+    /// Fills a card that is still missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<Object>))]
+    pub agent_card: Option<Value>,
+}
+
+/// What a runtime does by itself, so that the platform need not.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct RuntimeMetadata {
+    /// Capability by name, for example `status_mgmt`, `session`.
+    #[serde(default)]
+    pub capabilities: Option<std::collections::BTreeMap<String, bool>>,
+    /// Seconds without any sign of progress after which a turn is given up.
+    #[serde(default)]
+    pub idle_timeout_seconds: Option<i64>,
+}
+
+/// Answer to a heartbeat.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Beaten {
+    /// `ok`.
+    pub status: String,
+    /// When the next one is wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_heartbeat_seconds: Option<u64>,
+}
+
+/// Body of `POST /registry/update-card`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct UpdateCard {
+    /// The workspace's id.
+    pub workspace_id: String,
+    /// The new card, kept as sent.
+    #[cfg_attr(feature = "schema", schema(value_type = Object))]
+    pub agent_card: Value,
+}
+
+/// An answer that is one word.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Done {
+    /// `updated`, `removed`, …
+    pub status: String,
+}

@@ -1,0 +1,32 @@
+//! Pure decisions of the control plane.
+//!
+//! Everything here is a function over values: no IO, no clock, no randomness, no async. Time and entropy
+//! arrive as arguments, so the model checker, the simulator and production run the same code.
+//!
+//! | file | what it decides |
+//! | --- | --- |
+//! | [`admission`] | whether a register, heartbeat or card update is let in, and as what |
+//! | [`workspace`] | statuses, and which event moves them |
+//! | [`converge`] | the next step that brings a workspace in line with its intent |
+//! | [`lease`] | how long silence is tolerated |
+//! | [`backoff`] | when a failed replacement is tried again |
+//! | [`credential`] | what a credential is, and its states |
+//! | [`instance`] | one incarnation of a workspace, and what its agent can do |
+//! | [`access`] | which workspaces may talk to each other |
+//! | [`address`] | which addresses an agent may advertise |
+//! | [`id`], [`time`] | the vocabulary |
+//!
+//! What is *not* here: SQL, HTTP, processes, logging, and any `Utc::now`.
+#![warn(missing_docs, clippy::wildcard_enum_match_arm)]
+
+pub mod access;
+pub mod address;
+pub mod admission;
+pub mod backoff;
+pub mod converge;
+pub mod credential;
+pub mod id;
+pub mod instance;
+pub mod lease;
+pub mod time;
+pub mod workspace;

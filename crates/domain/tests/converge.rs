@@ -1,0 +1,237 @@
+//! A toy platform that takes the steps of `converge::next` against a toy backend, under random faults.
+//! Once the faults stop, every workspace that is meant to run serves, and no other instance is left.
+
+use std::time::Duration;
+
+use ligand_domain::backoff::Failures;
+use ligand_domain::converge::{Step, Workspace, next};
+use ligand_domain::id::Generation;
+use ligand_domain::instance::{Exit, Instance, Seen};
+use ligand_domain::time::Timestamp;
+use ligand_domain::workspace::{Intent, Status};
+use proptest::prelude::*;
+
+/// What the weather does between two looks.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    Dies,
+    Hides,
+    Registers,
+    Restart,
+    Pause,
+    Resume,
+    Minutes(u64),
+}
+
+struct Toy {
+    workspace: Workspace,
+    instances: Vec<Instance>,
+    failures: Failures,
+    now: Timestamp,
+}
+
+impl Toy {
+    fn new() -> Self {
+        let workspace = Workspace {
+            intent: Intent::Running,
+            status: Status::Provisioning,
+            since: Timestamp::EPOCH,
+            managed: true,
+            current: Generation::NONE,
+            newest: Generation::NONE,
+            restart_due: false,
+            next_attempt_at: None,
+        };
+        let now = Timestamp::from_micros(1_000_000_000);
+        Self { workspace, instances: Vec::new(), failures: Failures::default(), now }
+    }
+
+    fn at(&mut self, generation: Generation) -> &mut Instance {
+        self.instances
+            .iter_mut()
+            .find(|i| i.generation == generation)
+            .expect("a step names a live instance")
+    }
+
+    fn fail(&mut self, status: Status) {
+        self.failures = self.failures.one_more(self.now, None);
+        self.workspace.next_attempt_at = Some(self.failures.next_attempt(self.now, 0.5));
+        self.become_(status);
+    }
+
+    fn become_(&mut self, status: Status) {
+        self.workspace.status = status;
+        self.workspace.since = self.now;
+    }
+
+    fn end(&mut self, generation: Generation) {
+        self.instances.retain(|i| i.generation != generation);
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Rest(_) => {}
+            Step::Plan(_) => {
+                let above = self.workspace.newest <= self.workspace.current
+                    || !self.instances.iter().any(|i| i.generation == self.workspace.newest);
+                assert!(above, "planned while a start is in flight");
+                self.workspace.newest = self.workspace.newest.next();
+                self.workspace.restart_due = false;
+                self.become_(Status::Provisioning);
+                let lease_until = self.now;
+                let generation = self.workspace.newest;
+                let seen = Seen::Gone;
+                self.instances.push(Instance { generation, started_at: None, lease_until, seen });
+            }
+            Step::Start(generation) => {
+                self.instances.retain(|i| i.generation >= generation);
+                let now = self.now;
+                let instance = self.at(generation);
+                instance.started_at = Some(now);
+                instance.seen = Seen::Running;
+            }
+            Step::Lost(generation, _) => {
+                self.end(generation);
+                self.fail(Status::Offline);
+            }
+            Step::GiveUp(generation, _) => {
+                self.end(generation);
+                self.fail(Status::Failed);
+            }
+            Step::Silent(_) => self.become_(Status::Offline),
+            Step::Retire(generation) => self.end(generation),
+        }
+    }
+
+    /// Ask and act until there is nothing to do. Returns when to look again.
+    fn settle(&mut self) -> Option<Timestamp> {
+        for _ in 0..64 {
+            match next(&self.workspace, &self.instances, self.now) {
+                Step::Rest(again) => return again,
+                step => self.take(step),
+            }
+        }
+        panic!("no rest after 64 steps: {:?} {:?}", self.workspace, self.instances);
+    }
+
+    fn register(&mut self) {
+        let newest = self.workspace.newest;
+        let lease_until = self.now.after(Duration::from_secs(30));
+        let running = self.workspace.intent == Intent::Running;
+        if let Some(instance) =
+            self.instances.iter_mut().find(|i| i.generation == newest && i.seen == Seen::Running)
+        {
+            instance.lease_until = lease_until;
+            self.workspace.current = newest;
+            if running && !self.workspace.restart_due {
+                self.become_(Status::Online);
+            }
+        }
+    }
+
+    fn suffer(&mut self, fault: Fault) {
+        let newest = self.workspace.newest;
+        let last =
+            self.instances.iter_mut().find(|i| i.generation == newest && i.started_at.is_some());
+        match fault {
+            Fault::Dies => {
+                if let Some(i) = last {
+                    i.seen = Seen::Stopped(Exit::default());
+                }
+            }
+            Fault::Hides => {
+                if let Some(i) = last {
+                    i.seen = Seen::Unknown("no answer".to_owned());
+                }
+            }
+            Fault::Registers => self.register(),
+            Fault::Restart => self.workspace.restart_due = true,
+            Fault::Pause => self.workspace.intent = Intent::Paused,
+            Fault::Resume => self.workspace.intent = Intent::Running,
+            Fault::Minutes(n) => self.now = self.now.after(Duration::from_secs(60 * n)),
+        }
+    }
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        3 => Just(Fault::Dies),
+        1 => Just(Fault::Hides),
+        4 => Just(Fault::Registers),
+        2 => Just(Fault::Restart),
+        1 => Just(Fault::Pause),
+        1 => Just(Fault::Resume),
+        2 => (0..20u64).prop_map(Fault::Minutes),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn once_faults_stop_the_workspace_serves(faults in proptest::collection::vec(fault(), 0..40)) {
+        let mut toy = Toy::new();
+        for fault in faults {
+            toy.suffer(fault);
+            toy.settle();
+        }
+        // Quiet weather: backends answer, agents register and beat.
+        toy.workspace.intent = Intent::Running;
+        for _ in 0..60 {
+            for instance in &mut toy.instances {
+                if matches!(instance.seen, Seen::Unknown(_)) {
+                    instance.seen = Seen::Running;
+                }
+            }
+            toy.register();
+            let again = toy.settle();
+            if toy.workspace.status == Status::Online && !toy.workspace.restart_due && toy.instances.len() == 1 {
+                break;
+            }
+            toy.now = again.unwrap_or(toy.now).max(toy.now.after(Duration::from_secs(1)));
+        }
+        prop_assert_eq!(toy.workspace.status, Status::Online);
+        prop_assert_eq!(toy.instances.len(), 1);
+        prop_assert_eq!(toy.instances[0].generation, toy.workspace.current);
+    }
+
+    #[test]
+    fn a_workspace_that_should_not_run_has_no_instance(faults in proptest::collection::vec(fault(), 0..40), removed: bool) {
+        let mut toy = Toy::new();
+        for fault in faults {
+            toy.suffer(fault);
+            toy.settle();
+        }
+        toy.workspace.intent = if removed { Intent::Removed } else { Intent::Paused };
+        toy.settle();
+        prop_assert!(toy.instances.is_empty());
+    }
+}
+
+fn serving(seen: Seen, lease_until: Timestamp) -> Instance {
+    Instance {
+        generation: Generation::new(1),
+        started_at: Some(Timestamp::EPOCH),
+        lease_until,
+        seen,
+    }
+}
+
+#[test]
+fn silence_is_a_question_and_unknown_is_no_answer() {
+    let mut toy = Toy::new();
+    toy.workspace.current = Generation::new(1);
+    toy.workspace.newest = Generation::new(1);
+    toy.workspace.status = Status::Online;
+    let lapsed = toy.now.before(Duration::from_secs(1));
+    let unknown = [serving(Seen::Unknown("down".to_owned()), lapsed)];
+    assert_eq!(next(&toy.workspace, &unknown, toy.now), Step::Silent(Generation::new(1)));
+    toy.workspace.status = Status::Offline;
+    for minutes in [0, 5, 500] {
+        let later = toy.now.after(Duration::from_secs(60 * minutes));
+        assert!(matches!(next(&toy.workspace, &unknown, later), Step::Rest(Some(_))), "{minutes}");
+    }
+    let running = [serving(Seen::Running, lapsed)];
+    toy.workspace.since = toy.now;
+    assert!(matches!(next(&toy.workspace, &running, toy.now), Step::Rest(Some(_))));
+    let later = toy.now.after(Duration::from_secs(61));
+    assert!(matches!(next(&toy.workspace, &running, later), Step::Plan(_)));
+}

@@ -1,0 +1,3 @@
+//! Properties of the decisions, driven from outside. One test binary: a new file is named here.
+mod admission;
+mod converge;

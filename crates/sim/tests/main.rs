@@ -1,0 +1,1 @@
+//! One test binary: a new file is named here.
