@@ -1,1 +1,50 @@
-fn main() {}
+//! The one binary people install.
+//!
+//! Every verb has a file; its doc comment is its help. A verb asks the server through the typed client,
+//! turns the answer into text with a pure function, and hands both to [`output`], which alone writes to the
+//! terminal: stdout is data, stderr is talk.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | [`args`] | all verbs, and where each goes |
+//! | [`target`], [`session`] | which server, with which token; the connection and what `WS` means |
+//! | [`error`] | exit codes, causes, hints |
+//! | [`output`], [`text`] | the terminal; pure formatting |
+//! | [`watch`] | waiting for a workspace |
+//! | [`env`], [`clock`] | the only doors to the environment and to time |
+//! | [`local`] | how a server on this machine is found |
+
+mod agent;
+mod args;
+mod clock;
+mod completions;
+mod config_show;
+mod doctor;
+mod env;
+mod error;
+mod events;
+mod local;
+mod openapi;
+mod output;
+mod serve;
+mod session;
+mod target;
+mod text;
+mod watch;
+mod why;
+mod ws;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = args::Cli::parse();
+    match args::run(cli.verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::failure(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,1 +1,35 @@
-//! Placeholder.
+//! The control plane.
+//!
+//! | room | what happens there |
+//! | --- | --- |
+//! | [`routes`] | the table of contents of the API |
+//! | [`serve`] | everything is built, run and stopped |
+//! | [`config`] | settings: the only reader of environment and file |
+//! | [`app`] | what every room shares |
+//! | [`db`], [`http`], [`reconcile`], [`backend`] | engines: they know nothing of nouns |
+//! | [`registry`] | register, heartbeat, card: who is let in |
+//! | [`workspaces`] | intent, observation, instances, convergence |
+//! | [`access`] | credentials, and the gates in front of handlers |
+//! | [`messages`] | turns sent to agents |
+//! | [`journal`] | decisions and events |
+//! | [`operator`] | health, metrics, reports |
+//!
+//! A noun is a folder with `http.rs` (what callers may ask), `store.rs` (its SQL) and `reconcile.rs` (what
+//! happens because time passed). Decisions are not here: they are in `ligand-domain`. Nouns use each other
+//! through `mod.rs` only. Nothing here prints.
+
+pub mod access;
+pub mod app;
+pub mod backend;
+pub mod config;
+pub mod db;
+pub mod error;
+pub mod http;
+pub mod journal;
+pub mod messages;
+pub mod operator;
+pub mod reconcile;
+pub mod registry;
+pub mod routes;
+pub mod serve;
+pub mod workspaces;

@@ -1,0 +1,71 @@
+//! Every verb, and where each goes.
+
+use std::future::Future;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+use crate::error::{CommandError, CommandResult};
+use crate::{
+    agent, completions, config_show, doctor, error, events, openapi, serve, target, why, ws,
+};
+
+/// Control plane for fleets of long-lived AI agents
+#[derive(Parser)]
+#[command(name = "ligand", version, max_term_width = 100, after_help = error::EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    Up(serve::UpArgs),
+    Serve(serve::ServeArgs),
+    Agent(agent::AgentArgs),
+    Ws(ws::WsArgs),
+    Why(why::WhyArgs),
+    Events(events::EventsArgs),
+    Doctor(doctor::DoctorArgs),
+    Config(config_show::ConfigArgs),
+    Completions(completions::CompletionsArgs),
+    Openapi(openapi::OpenapiArgs),
+}
+
+/// Carries a verb out. Servers and agents bring their own runtime; client verbs share a small one.
+pub(crate) fn run(verb: Verb) -> CommandResult {
+    match verb {
+        Verb::Up(args) => serve::up(args),
+        Verb::Serve(args) => serve::serve(args),
+        Verb::Agent(args) => agent::agent(args),
+        Verb::Ws(args) => client(ws::run(args.verb)),
+        Verb::Why(args) => client(why::run(args)),
+        Verb::Events(args) => client(events::run(args)),
+        Verb::Doctor(args) => client(doctor::run(args)),
+        Verb::Config(args) => config_show::config(args),
+        Verb::Completions(args) => completions::run(&args),
+        Verb::Openapi(args) => client(openapi::run(args)),
+    }
+}
+
+/// Runs a client verb: one thread is plenty for one connection.
+fn client(verb: impl Future<Output = CommandResult>) -> CommandResult {
+    target::install_tls();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")
+        .map_err(CommandError::internal)?;
+    // On the heap: the future of the largest verb would otherwise pass through several frames by value.
+    runtime.block_on(Box::pin(verb))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn definition_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,170 @@
+//! What the server's own answers say about it.
+
+use std::time::Duration;
+
+use ligand_api::operator::{Health, Liveness, Reconciler};
+use ligand_api::workspace::Workspace;
+use ligand_domain::time::Timestamp;
+use ligand_domain::workspace::Status;
+
+use super::check::Check;
+use crate::text;
+
+/// A reconciler that has not passed for so long deserves a look.
+const QUIET: Duration = Duration::from_secs(5 * 60);
+/// Workspaces told one by one; the rest is a number.
+const TOLD: usize = 10;
+
+/// Reachable, of our version, with a database.
+pub(crate) fn health(health: &Health) -> Vec<Check> {
+    let ours = env!("CARGO_PKG_VERSION");
+    let version = if health.version == ours {
+        Check::ok("version", ours)
+    } else {
+        Check::warn("version", format!("the server is {}, this is {ours}", health.version))
+            .hint("run the same version on both sides")
+    };
+    let database = if health.database == "ok" {
+        Check::ok("database", "ok")
+    } else {
+        Check::fail("database", &health.database).hint("the server's log tells what it misses")
+    };
+    let reachable = format!("{}, up for {} s", health.status, health.uptime);
+    vec![Check::ok("reachable", reachable), version, database]
+}
+
+/// Reconcilers that pass, and pass well.
+pub(crate) fn reconcilers(liveness: &Liveness, now: Timestamp) -> Vec<Check> {
+    let stalled = liveness.status == "stalled";
+    let troubled = liveness.reconcilers.iter().filter_map(|(name, reconciler)| {
+        let trouble = trouble(reconciler, now)?;
+        Some(
+            Check::warn(format!("reconciler {name}"), trouble)
+                .hint("it tries again by itself; the server's log tells more"),
+        )
+    });
+    let mut checks: Vec<Check> = troubled.collect();
+    if stalled {
+        checks.insert(
+            0,
+            Check::fail("reconcilers", "the server says that one is stalled")
+                .hint("the server's log tells where it hangs"),
+        );
+    }
+    if checks.is_empty() {
+        let count = liveness.reconcilers.len();
+        checks.push(Check::ok("reconcilers", format!("{count} passing")));
+    }
+    checks
+}
+
+fn trouble(reconciler: &Reconciler, now: Timestamp) -> Option<String> {
+    if let Some(error) = &reconciler.last_error {
+        return Some(error.clone());
+    }
+    let Some(passed) = &reconciler.last_pass_at else {
+        return Some("has not passed since the server started".to_owned());
+    };
+    let quiet = Timestamp::parse(passed).is_none_or(|at| now.since(at) > QUIET);
+    quiet.then(|| format!("passed last {} ago", text::age(passed, now)))
+}
+
+/// Workspaces that should be online and are not, each with its cause.
+pub(crate) fn workspaces(all: &[Workspace], now: Timestamp) -> Vec<Check> {
+    let wanting: Vec<&Workspace> = all.iter().filter(|workspace| wanting(workspace)).collect();
+    if wanting.is_empty() {
+        return vec![Check::ok("workspaces", format!("{}, all as they should be", all.len()))];
+    }
+    let told = wanting.iter().take(TOLD).map(|workspace| {
+        let note = text::standing(workspace, now);
+        let age = text::age(&workspace.since, now);
+        let detail = format!("{} for {age}: {note}", workspace.status);
+        Check::warn(format!("workspace {}", workspace.name), detail)
+            .hint(format!("ligand why {}", workspace.name))
+    });
+    let mut checks: Vec<Check> = told.collect();
+    if wanting.len() > TOLD {
+        let rest = wanting.len() - TOLD;
+        let check = Check::warn("workspaces", format!("{rest} more are not online"));
+        checks.push(check.hint("ligand ws list"));
+    }
+    checks
+}
+
+/// Not online, though nobody asked for that.
+fn wanting(workspace: &Workspace) -> bool {
+    match Status::parse(&workspace.status) {
+        Some(Status::Online | Status::Removed | Status::Paused) => false,
+        Some(Status::Hibernated | Status::Hibernating) => false,
+        Some(
+            Status::Provisioning
+            | Status::Degraded
+            | Status::Offline
+            | Status::Failed
+            | Status::AwaitingAgent,
+        )
+        | None => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::Level;
+    use super::*;
+
+    fn levels(checks: &[Check]) -> Vec<(&str, Level)> {
+        checks.iter().map(|check| (check.what.as_str(), check.level)).collect()
+    }
+
+    fn at(text: &str) -> Timestamp {
+        Timestamp::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_server_without_its_database_fails() {
+        let well = Health {
+            status: "ok".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            database: "ok".into(),
+            uptime: 1,
+        };
+        assert!(health(&well).iter().all(|check| check.level == Level::Ok));
+        let ill = Health { version: "9.9.9".into(), database: "unavailable".into(), ..well };
+        assert_eq!(
+            levels(&health(&ill)),
+            [("reachable", Level::Ok), ("version", Level::Warn), ("database", Level::Fail)]
+        );
+    }
+
+    #[test]
+    fn reconcilers_are_told_when_quiet_failing_or_stalled() {
+        let passing = Reconciler {
+            last_pass_at: Some("2026-01-01T00:00:00Z".into()),
+            ..Reconciler::default()
+        };
+        let failing = Reconciler { last_error: Some("no disk".into()), ..passing.clone() };
+        let mut liveness = Liveness { status: "ok".into(), ..Liveness::default() };
+        liveness.reconcilers = [("a".to_owned(), passing), ("b".to_owned(), failing)].into();
+        let soon = reconcilers(&liveness, at("2026-01-01T00:00:10Z"));
+        assert_eq!(levels(&soon), [("reconciler b", Level::Warn)]);
+        let late = reconcilers(&liveness, at("2026-01-01T01:00:00Z"));
+        assert_eq!(late[0].detail, "passed last 1h ago");
+        liveness.status = "stalled".into();
+        let stalled = reconcilers(&liveness, at("2026-01-01T00:00:10Z"));
+        assert_eq!(levels(&stalled)[0], ("reconcilers", Level::Fail));
+        liveness = Liveness::default();
+        liveness.reconcilers.insert("a".to_owned(), Reconciler::default());
+        assert_eq!(levels(&reconcilers(&liveness, at("2026-01-01T00:00:10Z"))).len(), 1);
+    }
+
+    #[test]
+    fn workspaces_that_rest_are_not_wanting() {
+        let workspace = |status: &str| Workspace { status: status.into(), ..Workspace::default() };
+        let resting = ["online", "paused", "hibernated", "hibernating", "removed"].map(workspace);
+        assert_eq!(levels(&workspaces(&resting, Timestamp::EPOCH)), [("workspaces", Level::Ok)]);
+        let many = vec![workspace("failed"); TOLD + 2];
+        let told = workspaces(&many, Timestamp::EPOCH);
+        assert_eq!(told.len(), TOLD + 1);
+        assert_eq!(told[TOLD].detail, "2 more are not online");
+    }
+}

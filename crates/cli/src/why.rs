@@ -1,0 +1,121 @@
+//! `ligand why`: the causal chain to the present state.
+
+use ligand_api::journal::{Entry, Why};
+use ligand_domain::time::Timestamp;
+
+use crate::error::CommandResult;
+use crate::session::Session;
+use crate::target::ClientArgs;
+use crate::{clock, text};
+
+/// Show why a workspace stands where it does, and what happens next
+///
+/// Times are UTC.
+#[derive(clap::Args)]
+pub(crate) struct WhyArgs {
+    /// Id or name of the workspace
+    #[arg(value_name = "WS")]
+    workspace: String,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// `ligand why`.
+pub(crate) async fn run(args: WhyArgs) -> CommandResult {
+    let session = Session::open(&args.client)?;
+    let named = session.resolve(&args.workspace).await?;
+    let why = session.client.why(&named.id).await?;
+    session.format.answer(&why, || story(&why, clock::now()))
+}
+
+/// Header, journal, what comes next.
+fn story(why: &Why, now: Timestamp) -> String {
+    let mut lines = vec![header(why, now)];
+    let kinds = why.journal.iter().map(|entry| entry.kind.chars().count()).max().unwrap_or(0);
+    let generations = why.journal.iter().map(|entry| generation(entry).len()).max().unwrap_or(0);
+    let mut today = String::new();
+    for entry in &why.journal {
+        let day = text::day(&entry.at);
+        if day != today {
+            lines.push(format!("{day} UTC"));
+            today = day;
+        }
+        lines.push(format!(
+            "  {}  {:generations$}  {:kinds$}  {}",
+            text::time_of_day(&entry.at),
+            generation(entry),
+            text::plain(&entry.kind),
+            text::plain(&entry.summary),
+        ));
+    }
+    lines.push(format!("next: {}", text::plain(&why.next)));
+    if let Some(error) = why.workspace.last_error.iter().flatten().next() {
+        lines.push(format!("last error: {}", text::plain(error)));
+    }
+    lines.join("\n")
+}
+
+fn header(why: &Why, now: Timestamp) -> String {
+    let workspace = &why.workspace;
+    let evidence = workspace.evidence.as_deref().filter(|evidence| !evidence.is_empty());
+    let evidence = evidence.map(|evidence| format!(": {evidence}")).unwrap_or_default();
+    let (since, age) = (text::moment(&workspace.since), text::age(&workspace.since, now));
+    text::plain(&format!(
+        "{} is {} since {since} ({age}){evidence}",
+        workspace.name,
+        workspace.status.to_uppercase(),
+    ))
+}
+
+fn generation(entry: &Entry) -> String {
+    entry.generation.map(|generation| format!("gen {generation}")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use ligand_api::workspace::Workspace;
+
+    use super::*;
+
+    fn entry(at: &str, generation: Option<i64>, kind: &str, summary: &str) -> Entry {
+        Entry {
+            at: at.to_owned(),
+            generation,
+            kind: kind.to_owned(),
+            summary: summary.to_owned(),
+            ..Entry::default()
+        }
+    }
+
+    #[test]
+    fn lines_are_aligned_and_days_are_named() {
+        let why = Why {
+            workspace: Workspace {
+                name: "demo".into(),
+                status: "failed".into(),
+                since: "2026-01-02T00:00:01Z".into(),
+                evidence: Some("process exited".into()),
+                last_error: Some(Some("exit code 1".into())),
+                ..Workspace::default()
+            },
+            next: "start generation 10 at 00:00:09".into(),
+            instances: Vec::new(),
+            journal: vec![
+                entry("2026-01-01T23:59:59.5Z", None, "created", "by an admin"),
+                entry("2026-01-02T00:00:00Z", Some(9), "registered", "from 127.0.0.1"),
+                entry("2026-01-02T00:00:01Z", Some(10), "lost", "exit\ncode 1"),
+            ],
+        };
+        let now = Timestamp::parse("2026-01-02T00:00:04Z").unwrap();
+        insta::assert_snapshot!(story(&why, now), @r"
+        demo is FAILED since 2026-01-02 00:00:01 (3s): process exited
+        2026-01-01 UTC
+          23:59:59.500          created     by an admin
+        2026-01-02 UTC
+          00:00:00.000  gen 9   registered  from 127.0.0.1
+          00:00:01.000  gen 10  lost        exit code 1
+        next: start generation 10 at 00:00:09
+        last error: exit code 1
+        ");
+    }
+}

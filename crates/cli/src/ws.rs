@@ -1,0 +1,42 @@
+//! `ligand ws`: workspaces.
+
+mod create;
+mod delete;
+mod get;
+mod list;
+mod logs;
+mod restart;
+mod send;
+
+use crate::error::CommandResult;
+
+/// Create, look at, talk to and end workspaces
+#[derive(clap::Args)]
+pub(crate) struct WsArgs {
+    #[command(subcommand)]
+    pub(crate) verb: WsVerb,
+}
+
+#[derive(clap::Subcommand)]
+pub(crate) enum WsVerb {
+    Create(Box<create::CreateArgs>),
+    List(list::ListArgs),
+    Get(get::GetArgs),
+    Send(send::SendArgs),
+    Restart(restart::RestartArgs),
+    Delete(delete::DeleteArgs),
+    Logs(logs::LogsArgs),
+}
+
+/// `ligand ws …`.
+pub(crate) async fn run(verb: WsVerb) -> CommandResult {
+    match verb {
+        WsVerb::Create(args) => create::run(*args).await,
+        WsVerb::List(args) => list::run(args).await,
+        WsVerb::Get(args) => get::run(args).await,
+        WsVerb::Send(args) => send::run(args).await,
+        WsVerb::Restart(args) => restart::run(args).await,
+        WsVerb::Delete(args) => delete::run(args).await,
+        WsVerb::Logs(args) => logs::run(args).await,
+    }
+}

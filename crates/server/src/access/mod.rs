@@ -1,0 +1,256 @@
+//! Who is calling. Each extractor is one gate: a handler that names none of them is public, and a test
+//! compares those with the list in `routes.rs`.
+
+mod store;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use ligand_domain::credential::{Kind, State, Token, TokenHash, bearer};
+use ligand_domain::id::{CredentialId, Generation, WorkspaceId};
+use ligand_domain::time::Timestamp;
+use subtle::ConstantTimeEq as _;
+
+use crate::app::App;
+use crate::db::{Db, Tx};
+use crate::error::{Error, Result};
+use crate::http::path;
+
+pub(crate) use store::{end_one, for_admission, mark_used, supersede_others};
+
+/// A credential as the database has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Its name.
+    pub id: CredentialId,
+    /// Whose it is.
+    pub workspace: WorkspaceId,
+    /// What for.
+    pub kind: Kind,
+    /// Its generation.
+    pub generation: Option<Generation>,
+    /// Where it stands.
+    pub state: State,
+    /// SHA-256 of its text.
+    pub hash: Vec<u8>,
+    /// SHA-256 of the key with which it was asked for.
+    pub idempotency_hash: Option<Vec<u8>>,
+    /// When it was minted.
+    pub created_at: Timestamp,
+    /// Never used by then, it is as good as lapsed.
+    pub lapses_at: Option<Timestamp>,
+    /// Its first use by an admitted register or heartbeat.
+    pub first_used_at: Option<Timestamp>,
+}
+
+/// A credential to be committed.
+pub struct New<'a> {
+    /// Whose it will be.
+    pub workspace: WorkspaceId,
+    /// What for.
+    pub kind: Kind,
+    /// Its generation.
+    pub generation: Option<Generation>,
+    /// Pending for an instance, active for a caller.
+    pub state: State,
+    /// The secret; only its hash and prefix are stored.
+    pub token: &'a Token,
+    /// SHA-256 of the key with which it was asked for.
+    pub idempotency_hash: Option<TokenHash>,
+    /// Never used by then, it lapses.
+    pub lapses_at: Option<Timestamp>,
+}
+
+/// Commit a new credential with the transaction.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn issue(
+    tx: &mut Tx,
+    id: CredentialId,
+    new: New<'_>,
+    now: Timestamp,
+) -> std::result::Result<(), sqlx::Error> {
+    store::insert(tx, id, new, now).await
+}
+
+/// How many live credentials a workspace has, of any kind.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn live_in(tx: &mut Tx, workspace: WorkspaceId) -> std::result::Result<i64, sqlx::Error> {
+    store::live_in(tx, workspace).await
+}
+
+/// How many live credentials there are on the whole platform.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn live_anywhere(db: &Db) -> std::result::Result<i64, sqlx::Error> {
+    store::live_anywhere(&mut db.read().await?).await
+}
+
+/// End every live credential of a workspace. Nothing live is success.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn revoke_all(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    now: Timestamp,
+) -> std::result::Result<u64, sqlx::Error> {
+    store::end_all(tx, workspace, State::Revoked, now).await
+}
+
+/// End the credentials of one generation that were never used: its start is given up.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn lapse_pending(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    generation: Generation,
+    now: Timestamp,
+) -> std::result::Result<u64, sqlx::Error> {
+    store::lapse_pending(tx, workspace, generation, now).await
+}
+
+/// The live workspace credential that a bearer is, if it is one and its workspace is not removed. An empty
+/// text is refused without asking the database.
+///
+/// # Errors
+/// 503 when the database does not answer.
+pub async fn validate(app: &App, text: &str) -> Result<Option<Held>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let hash = TokenHash::of(text);
+    let found = store::find_live(&mut app.db.read().await?, &hash).await?;
+    if let Some(held) = &found {
+        let now = app.clock.now();
+        let mut tx = app.db.begin().await?;
+        if store::touch(&mut tx, held.id, now).await? {
+            tx.commit().await?;
+        }
+    }
+    Ok(found)
+}
+
+/// The bearer of a request.
+pub(crate) fn presented(headers: &HeaderMap) -> Option<&str> {
+    // Some clients send two such headers: the first counts.
+    bearer(headers.get(header::AUTHORIZATION)?.to_str().ok()?)
+}
+
+fn is_admin(app: &App, text: &str) -> bool {
+    app.config.admin_token.reveal().as_bytes().ct_eq(text.as_bytes()).into()
+}
+
+/// The administrator.
+pub struct Admin;
+
+impl FromRequestParts<App> for Admin {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        match presented(&parts.headers) {
+            None => Err(Error::unauthenticated("admin auth required")),
+            Some(text) if is_admin(app, text) => Ok(Self),
+            Some(_) => Err(Error::unauthenticated("invalid admin auth token")),
+        }
+    }
+}
+
+/// Who acts on a workspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// The administrator.
+    Admin,
+    /// The workspace itself, or a caller that holds its api credential.
+    Itself,
+}
+
+/// Somebody who may act on the workspace in the path.
+pub struct OfWorkspace {
+    /// Which.
+    pub workspace: WorkspaceId,
+    /// Who.
+    pub by: By,
+}
+
+impl FromRequestParts<App> for OfWorkspace {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let id = path::raw(parts, app).await;
+        let Some(text) = presented(&parts.headers) else {
+            return Err(Error::unauthenticated("missing workspace auth token"));
+        };
+        let parsed = id.parse::<WorkspaceId>();
+        if is_admin(app, text) {
+            let workspace = parsed.map_err(|_| path::malformed())?;
+            return Ok(Self { workspace, by: By::Admin });
+        }
+        let held = validate(app, text).await?;
+        match (parsed, held) {
+            (Ok(workspace), Some(held)) if held.workspace == workspace => {
+                Ok(Self { workspace, by: By::Itself })
+            }
+            _ => Err(Error::unauthenticated("invalid workspace auth token")),
+        }
+    }
+}
+
+/// Whoever calls an open route, and whether they proved to be somebody.
+pub struct Anyone {
+    /// Whether they may see what a holder of a credential may see of the workspace in the path.
+    pub proven: bool,
+}
+
+impl FromRequestParts<App> for Anyone {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let proven = presented(&parts.headers).is_some()
+            && OfWorkspace::from_request_parts(parts, app).await.is_ok();
+        Ok(Self { proven })
+    }
+}
+
+/// Who sends a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sender {
+    /// The administrator, for a user.
+    User,
+    /// A workspace.
+    Workspace(WorkspaceId),
+}
+
+/// Names that the platform uses for itself; nobody may claim them over HTTP.
+const RESERVED: [&str; 4] = ["webhook:", "system:", "test:", "channel:"];
+
+impl FromRequestParts<App> for Sender {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let claimed = parts.headers.get("x-workspace-id").and_then(|value| value.to_str().ok());
+        let claimed = claimed.map(str::trim).filter(|text| !text.is_empty());
+        if claimed.is_some_and(|text| RESERVED.iter().any(|name| text.starts_with(name))) {
+            return Err(Error::refused(axum::http::StatusCode::FORBIDDEN, "invalid caller ID"));
+        }
+        let Some(text) = presented(&parts.headers) else {
+            return Err(Error::unauthenticated("missing caller auth token"));
+        };
+        let invalid = || Error::unauthenticated("invalid caller auth token");
+        let claimed = claimed.map(|text| text.parse::<WorkspaceId>().map_err(|_| invalid()));
+        let claimed = claimed.transpose()?;
+        if is_admin(app, text) {
+            return Ok(claimed.map_or(Self::User, Self::Workspace));
+        }
+        let held = validate(app, text).await?.ok_or_else(invalid)?;
+        if claimed.is_some_and(|id| id != held.workspace) {
+            return Err(invalid());
+        }
+        Ok(Self::Workspace(held.workspace))
+    }
+}

@@ -1,0 +1,176 @@
+//! Credentials in the database. A secret never comes here: its hash does.
+
+use ligand_domain::credential::{Kind, State, TokenHash};
+use ligand_domain::id::{CredentialId, Generation, WorkspaceId};
+use ligand_domain::time::Timestamp;
+use uuid::Uuid;
+
+use super::{Held, New};
+use crate::db::{Tx, on};
+
+/// `last_used_at` is exact to this: not every request pays for a write.
+const TOUCH_EVERY_US: i64 = 10_000_000;
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: Uuid,
+    workspace_id: Uuid,
+    kind: String,
+    generation: Option<i64>,
+    state: String,
+    hash: Vec<u8>,
+    idempotency_hash: Option<Vec<u8>>,
+    created_at: i64,
+    lapses_at: Option<i64>,
+    first_used_at: Option<i64>,
+}
+
+impl TryFrom<Row> for Held {
+    type Error = sqlx::Error;
+
+    fn try_from(row: Row) -> Result<Self, sqlx::Error> {
+        let unknown = |what: &str| sqlx::Error::Decode(format!("credentials: {what}").into());
+        Ok(Self {
+            id: CredentialId::from_uuid(row.id),
+            workspace: WorkspaceId::from_uuid(row.workspace_id),
+            kind: Kind::parse(&row.kind).ok_or_else(|| unknown("unknown kind"))?,
+            generation: row.generation.map(Generation::new),
+            state: State::parse(&row.state).ok_or_else(|| unknown("unknown state"))?,
+            hash: row.hash,
+            idempotency_hash: row.idempotency_hash,
+            created_at: Timestamp::from_micros(row.created_at),
+            lapses_at: row.lapses_at.map(Timestamp::from_micros),
+            first_used_at: row.first_used_at.map(Timestamp::from_micros),
+        })
+    }
+}
+
+pub(super) async fn insert(
+    tx: &mut Tx,
+    id: CredentialId,
+    new: New<'_>,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    let hash = new.token.hash();
+    on!(tx, c => sqlx::query("INSERT INTO credentials
+            (id, workspace_id, kind, generation, state, hash, prefix, idempotency_hash, lapses_at, created_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)")
+        .bind(id.uuid()).bind(new.workspace.uuid()).bind(new.kind.as_str())
+        .bind(new.generation.map(Generation::number)).bind(new.state.as_str())
+        .bind(hash.bytes().as_slice()).bind(new.token.prefix())
+        .bind(new.idempotency_hash.map(|key| key.bytes().to_vec()))
+        .bind(new.lapses_at.map(Timestamp::micros)).bind(now.micros())
+        .execute(c).await.map(|_| ()))
+}
+
+/// A live credential of a workspace that is not removed.
+pub(super) async fn find_live(tx: &mut Tx, hash: &TokenHash) -> Result<Option<Held>, sqlx::Error> {
+    let row: Option<Row> = on!(tx, c => sqlx::query_as(
+            "SELECT c.id, c.workspace_id, c.kind, c.generation, c.state, c.hash, c.idempotency_hash,
+                c.created_at, c.lapses_at, c.first_used_at
+             FROM credentials c JOIN workspaces w ON w.id = c.workspace_id
+             WHERE c.hash = $1 AND c.ended_at IS NULL AND w.status <> 'removed'")
+        .bind(hash.bytes().as_slice()).fetch_optional(c).await)?;
+    row.map(Held::try_from).transpose()
+}
+
+/// What an admission looks at: the presented credential, the one that its `Idempotency-Key` brought, and
+/// every live one.
+pub(crate) async fn for_admission(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    presented: Option<&TokenHash>,
+    key: Option<&TokenHash>,
+) -> Result<Vec<Held>, sqlx::Error> {
+    let rows: Vec<Row> = on!(tx, c => sqlx::query_as(
+            "SELECT id, workspace_id, kind, generation, state, hash, idempotency_hash, created_at, lapses_at, first_used_at
+             FROM credentials
+             WHERE workspace_id = $1 AND (hash = $2 OR idempotency_hash = $3 OR ended_at IS NULL)
+             ORDER BY created_at")
+        .bind(workspace.uuid()).bind(presented.map(|hash| hash.bytes().to_vec()))
+        .bind(key.map(|hash| hash.bytes().to_vec())).fetch_all(c).await)?;
+    rows.into_iter().map(Held::try_from).collect()
+}
+
+/// Note a request made with it. `false` when it was noted a moment ago.
+pub(super) async fn touch(
+    tx: &mut Tx,
+    id: CredentialId,
+    now: Timestamp,
+) -> Result<bool, sqlx::Error> {
+    on!(tx, c => sqlx::query("UPDATE credentials SET last_used_at = $1
+            WHERE id = $2 AND COALESCE(last_used_at, 0) <= $3")
+        .bind(now.micros()).bind(id.uuid()).bind(now.micros() - TOUCH_EVERY_US)
+        .execute(c).await.map(|done| done.rows_affected() > 0))
+}
+
+/// Note an admitted register or heartbeat made with it: pending becomes active.
+pub(crate) async fn mark_used(
+    tx: &mut Tx,
+    id: CredentialId,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    on!(tx, c => sqlx::query("UPDATE credentials
+            SET state = 'active', last_used_at = $1, first_used_at = COALESCE(first_used_at, $1)
+            WHERE id = $2 AND ended_at IS NULL")
+        .bind(now.micros()).bind(id.uuid()).execute(c).await.map(|_| ()))
+}
+
+/// End every other instance credential up to `generation`, and the api credentials that came with an older
+/// instance.
+pub(crate) async fn supersede_others(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    keep: CredentialId,
+    generation: Generation,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    on!(tx, c => sqlx::query("UPDATE credentials SET state = 'superseded', ended_at = $1
+            WHERE workspace_id = $2 AND ended_at IS NULL AND id <> $3
+              AND ((kind = 'instance' AND generation <= $4) OR (kind = 'api' AND generation < $4))")
+        .bind(now.micros()).bind(workspace.uuid()).bind(keep.uuid()).bind(generation.number())
+        .execute(c).await.map(|_| ()))
+}
+
+/// End one credential.
+pub(crate) async fn end_one(
+    tx: &mut Tx,
+    id: CredentialId,
+    state: State,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    on!(tx, c => sqlx::query("UPDATE credentials SET state = $1, ended_at = $2 WHERE id = $3 AND ended_at IS NULL")
+        .bind(state.as_str()).bind(now.micros()).bind(id.uuid()).execute(c).await.map(|_| ()))
+}
+
+pub(super) async fn end_all(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    state: State,
+    now: Timestamp,
+) -> Result<u64, sqlx::Error> {
+    on!(tx, c => sqlx::query("UPDATE credentials SET state = $1, ended_at = $2 WHERE workspace_id = $3 AND ended_at IS NULL")
+        .bind(state.as_str()).bind(now.micros()).bind(workspace.uuid())
+        .execute(c).await.map(|done| done.rows_affected()))
+}
+
+pub(super) async fn lapse_pending(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    generation: Generation,
+    now: Timestamp,
+) -> Result<u64, sqlx::Error> {
+    on!(tx, c => sqlx::query("UPDATE credentials SET state = 'lapsed', ended_at = $1
+            WHERE workspace_id = $2 AND kind = 'instance' AND generation = $3 AND state = 'pending'")
+        .bind(now.micros()).bind(workspace.uuid()).bind(generation.number())
+        .execute(c).await.map(|done| done.rows_affected()))
+}
+
+pub(super) async fn live_in(tx: &mut Tx, workspace: WorkspaceId) -> Result<i64, sqlx::Error> {
+    on!(tx, c => sqlx::query_scalar("SELECT COUNT(*) FROM credentials WHERE workspace_id = $1 AND ended_at IS NULL")
+        .bind(workspace.uuid()).fetch_one(c).await)
+}
+
+pub(super) async fn live_anywhere(tx: &mut Tx) -> Result<i64, sqlx::Error> {
+    on!(tx, c => sqlx::query_scalar("SELECT COUNT(*) FROM credentials WHERE ended_at IS NULL").fetch_one(c).await)
+}

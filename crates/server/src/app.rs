@@ -1,0 +1,181 @@
+//! What every room shares: built once, cloned everywhere. Engines only, no nouns.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ligand_domain::credential::Token;
+use ligand_domain::id::{CredentialId, EventId, InstanceId, WorkspaceId};
+use ligand_domain::time::Timestamp;
+use rand::{Rng as _, RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha20Rng;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::backend::Backends;
+use crate::config::Config;
+use crate::db::Db;
+use crate::http::metrics::Metrics;
+use crate::journal::Hub;
+use crate::reconcile::Bells;
+
+/// The server's shared parts.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+/// See [`App`].
+pub struct Parts {
+    /// The database.
+    pub db: Db,
+    /// The only clock.
+    pub clock: Clock,
+    /// The only source of randomness.
+    pub ids: Ids,
+    /// What runs instances.
+    pub backends: Backends,
+    /// The settings, resolved.
+    pub config: Config,
+    /// Wakes reconcilers. Hints only: nothing is wrong without them.
+    pub bells: Bells,
+    /// Tells watchers that events were committed.
+    pub hub: Hub,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Calls agents. With time limits, without redirects.
+    pub http: reqwest::Client,
+    /// Work that a graceful stop waits for.
+    pub tasks: TaskTracker,
+    /// Set when the server stops.
+    pub stop: CancellationToken,
+    /// When this server started: nobody's silence before it counts.
+    pub started: Timestamp,
+    /// This server, among replicas.
+    pub replica: uuid::Uuid,
+}
+
+impl App {
+    /// Share the parts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// Run in the background; a graceful stop waits for it.
+    #[expect(clippy::disallowed_methods, reason = "the one place where tasks begin, tracked")]
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(self.tasks.track_future(work));
+    }
+}
+
+impl std::ops::Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// The clock. Tests and simulation own theirs.
+#[derive(Clone)]
+pub enum Clock {
+    /// The machine's.
+    System,
+    /// Moves when told to.
+    Manual(Arc<Mutex<Timestamp>>),
+}
+
+impl Clock {
+    /// A clock that stands at `at`.
+    #[must_use]
+    pub fn manual(at: Timestamp) -> Self {
+        Self::Manual(Arc::new(Mutex::new(at)))
+    }
+
+    /// The time.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
+    pub fn now(&self) -> Timestamp {
+        match self {
+            Self::System => {
+                let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+                Timestamp::EPOCH.after(since.unwrap_or_default())
+            }
+            Self::Manual(at) => *at.lock().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
+    /// Move a manual clock forward. Does nothing to the machine's.
+    pub fn advance(&self, by: Duration) {
+        if let Self::Manual(at) = self {
+            let mut at = at.lock().unwrap_or_else(PoisonError::into_inner);
+            *at = at.after(by);
+        }
+    }
+
+    /// Wait. With a manual clock, waiting takes no time of its own: the time is moved instead.
+    #[expect(clippy::disallowed_methods, reason = "the one place that waits")]
+    pub async fn sleep(&self, duration: Duration) {
+        match self {
+            Self::System => tokio::time::sleep(duration).await,
+            Self::Manual(_) => {
+                self.advance(duration);
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+/// Ids, secrets and jitter. Seeded in tests and simulation.
+pub struct Ids(Mutex<ChaCha20Rng>);
+
+impl Ids {
+    /// From the operating system's randomness.
+    ///
+    /// # Errors
+    /// When the operating system has none.
+    pub fn from_os() -> Result<Self, rand::rngs::SysError> {
+        Ok(Self(Mutex::new(ChaCha20Rng::try_from_rng(&mut rand::rngs::SysRng)?)))
+    }
+
+    /// From a seed: the same ids in the same order. Never in production.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        Self(Mutex::new(ChaCha20Rng::seed_from_u64(seed)))
+    }
+
+    /// Random bytes.
+    pub fn bytes<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(&mut bytes);
+        bytes
+    }
+
+    /// Uniform in 0..1.
+    pub fn jitter(&self) -> f64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).random()
+    }
+
+    /// A new workspace's id.
+    pub fn workspace(&self) -> WorkspaceId {
+        WorkspaceId::from_random(self.bytes())
+    }
+
+    /// A new instance's id.
+    pub fn instance(&self) -> InstanceId {
+        InstanceId::from_random(self.bytes())
+    }
+
+    /// A new credential's id.
+    pub fn credential(&self) -> CredentialId {
+        CredentialId::from_random(self.bytes())
+    }
+
+    /// A new event's id.
+    pub fn event(&self) -> EventId {
+        EventId::from_random(self.bytes())
+    }
+
+    /// A new secret.
+    pub fn token(&self) -> Token {
+        Token::from_entropy(self.bytes())
+    }
+}

@@ -1,0 +1,113 @@
+//! The settings file.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// Backends that need no entry in the file.
+pub(super) const BUILTIN: [&str; 2] = ["process", "fake"];
+
+/// The settings file (TOML). A key that is not known is an error: it is a setting that somebody believes
+/// in.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    pub(super) listen: Option<String>,
+    pub(super) data_dir: Option<String>,
+    pub(super) database_url: Option<String>,
+    pub(super) backend: Option<String>,
+    pub(super) default_runtime: Option<String>,
+    pub(super) open_registration: Option<bool>,
+    pub(super) workspace_roots: Option<Vec<String>>,
+    pub(super) stop_grace_seconds: Option<u64>,
+    pub(super) agent: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) backends: BTreeMap<String, BackendConfig>,
+    #[serde(default)]
+    pub(super) runtimes: BTreeMap<String, Recipe>,
+}
+
+/// One `[backends.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackendConfig {
+    /// `process` or `fake`.
+    pub kind: BackendKind,
+    /// Where `process` keeps its instances; `<data-dir>/NAME` unless said.
+    pub root: Option<PathBuf>,
+}
+
+/// Which kind of backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendKind {
+    /// Processes of this machine.
+    Process,
+    /// Nothing at all.
+    Fake,
+}
+
+/// One `[runtimes.NAME]`: what runs a workspace of this runtime, beside Ligand's agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Program and arguments; empty is the built-in echo agent.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// Added to the instance's environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+}
+
+/// The file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It cannot be read.
+    #[error("cannot read the settings file {path}: {source}")]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not what a settings file looks like.
+    #[error("the settings file {path} is not understood: {what}")]
+    Malformed {
+        /// Which.
+        path: PathBuf,
+        /// Where and why.
+        what: String,
+    },
+}
+
+impl File {
+    pub(super) fn read(path: &Path) -> Result<Self, FileError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| FileError::Unreadable { path: path.to_owned(), source })?;
+        Self::parse(path, &text)
+    }
+
+    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, FileError> {
+        toml::from_str(text).map_err(|cause| FileError::Malformed {
+            path: path.to_owned(),
+            what: cause.to_string().trim().to_owned(),
+        })
+    }
+}
+
+pub(super) fn with_builtin_backends(
+    mut named: BTreeMap<String, BackendConfig>,
+) -> BTreeMap<String, BackendConfig> {
+    for (name, kind) in BUILTIN.into_iter().zip([BackendKind::Process, BackendKind::Fake]) {
+        named.entry(name.to_owned()).or_insert(BackendConfig { kind, root: None });
+    }
+    named
+}
+
+pub(super) fn with_builtin_runtimes(
+    mut named: BTreeMap<String, Recipe>,
+) -> BTreeMap<String, Recipe> {
+    named.entry("echo".to_owned()).or_default();
+    named
+}

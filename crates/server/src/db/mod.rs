@@ -1,0 +1,287 @@
+//! One SQL text on two engines.
+//!
+//! A query is written once, with `$1` placeholders, and run by whichever engine the transaction is on:
+//!
+//! ```ignore
+//! on!(tx, c => sqlx::query("DELETE FROM notes WHERE id = $1").bind(id).execute(c).await)
+//! ```
+//!
+//! What both engines understand is what may be used: no engine functions for time or randomness, no
+//! upserts with engine syntax, booleans and `CASE` as the standard has them. SQLite has one writer, so no
+//! call over a network may happen inside a transaction.
+
+mod schema;
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::pool::PoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgPool};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
+
+/// Connections of one server to PostgreSQL.
+const POSTGRES_CONNECTIONS: u32 = 25;
+/// Readers beside the one writer of SQLite.
+const SQLITE_READERS: u32 = 4;
+/// How long a caller waits for a connection, and a SQLite writer for its turn.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the data is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DatabaseUrl {
+    /// `postgres://…`
+    Postgres(String),
+    /// `sqlite:PATH`
+    Sqlite(PathBuf),
+    /// `sqlite::memory:`, for tests and simulation: gone with the server.
+    Memory,
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            return Ok(Self::Postgres(text.to_owned()));
+        }
+        match text.strip_prefix("sqlite:") {
+            Some(":memory:") => Ok(Self::Memory),
+            Some(path) if !path.trim_start_matches("//").is_empty() => {
+                Ok(Self::Sqlite(PathBuf::from(path.strip_prefix("//").unwrap_or(path))))
+            }
+            _ => Err("expected sqlite:PATH or postgres://USER@HOST/DATABASE".to_owned()),
+        }
+    }
+}
+
+impl std::fmt::Display for DatabaseUrl {
+    /// Without the password that a PostgreSQL URL may carry.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Postgres(url) => match (url.find("://"), url.rfind('@')) {
+                (Some(scheme), Some(at)) if scheme < at => {
+                    let user = url[scheme + 3..at].split(':').next().unwrap_or_default();
+                    write!(f, "{}://{user}{}", &url[..scheme], &url[at..])
+                }
+                _ => f.write_str(url),
+            },
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Memory => f.write_str("sqlite::memory:"),
+        }
+    }
+}
+
+/// Why the database could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It could not be reached or created.
+    #[error("cannot open the database {url}")]
+    Connect {
+        /// Which, without a password.
+        url: String,
+        /// What the driver says.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// A newer binary wrote it.
+    #[error("the database {url} is newer than this binary: it has schema version {version}")]
+    Newer {
+        /// Which, without a password.
+        url: String,
+        /// The version that this binary does not know.
+        version: i64,
+    },
+    /// Its schema could not be brought up to date.
+    #[error("cannot bring the schema of {url} up to date")]
+    Schema {
+        /// Which, without a password.
+        url: String,
+        /// What failed.
+        #[source]
+        source: sqlx::migrate::MigrateError,
+    },
+}
+
+/// The database of one server.
+#[derive(Clone)]
+pub enum Db {
+    /// One pool.
+    Postgres(PgPool),
+    /// One writer, several readers. In memory they are the same single connection.
+    Sqlite {
+        /// The only connection that writes.
+        write: SqlitePool,
+        /// Connections that read.
+        read: SqlitePool,
+    },
+}
+
+/// A transaction. Dropped without [`Tx::commit`] it leaves nothing behind.
+pub enum Tx {
+    /// On PostgreSQL.
+    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+    /// On SQLite.
+    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
+}
+
+/// Run one query expression on whichever engine `$tx` is.
+macro_rules! on {
+    ($tx:expr, $c:ident => $e:expr) => {
+        match $tx {
+            $crate::db::Tx::Postgres(t) => {
+                let $c = &mut **t;
+                $e
+            }
+            $crate::db::Tx::Sqlite(t) => {
+                let $c = &mut **t;
+                $e
+            }
+        }
+    };
+}
+pub(crate) use on;
+
+impl Db {
+    /// Open, create where there is none (SQLite), and bring the schema up to date.
+    ///
+    /// # Errors
+    /// [`OpenError`] names the database and what is wrong with it.
+    pub async fn open(url: &DatabaseUrl) -> Result<Self, OpenError> {
+        let connect = |source| OpenError::Connect { url: url.to_string(), source };
+        let db = match url {
+            DatabaseUrl::Postgres(text) => {
+                let options = PgConnectOptions::from_str(text).map_err(connect)?;
+                Self::postgres(options).await.map_err(connect)?
+            }
+            DatabaseUrl::Sqlite(path) => Self::sqlite(path).await.map_err(connect)?,
+            DatabaseUrl::Memory => Self::memory().await.map_err(connect)?,
+        };
+        schema::apply(&db).await.map_err(|source| match source {
+            sqlx::migrate::MigrateError::VersionMissing(version) => {
+                OpenError::Newer { url: url.to_string(), version }
+            }
+            source => OpenError::Schema { url: url.to_string(), source },
+        })?;
+        Ok(db)
+    }
+
+    async fn postgres(options: PgConnectOptions) -> Result<Self, sqlx::Error> {
+        let pool =
+            PoolOptions::new().max_connections(POSTGRES_CONNECTIONS).acquire_timeout(PATIENCE);
+        Ok(Self::Postgres(pool.connect_with(options).await?))
+    }
+
+    async fn sqlite(path: &std::path::Path) -> Result<Self, sqlx::Error> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // With WAL this survives a crash of the process; `kill -9` loses nothing acknowledged.
+            .synchronous(SqliteSynchronous::Normal)
+            .foreign_keys(true)
+            .busy_timeout(PATIENCE);
+        let pool =
+            |connections| PoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE);
+        let write = pool(1).connect_with(options.clone()).await?;
+        let read = pool(SQLITE_READERS).connect_with(options.read_only(true)).await?;
+        Ok(Self::Sqlite { write, read })
+    }
+
+    async fn memory() -> Result<Self, sqlx::Error> {
+        let options = SqliteConnectOptions::from_str("sqlite::memory:")?.foreign_keys(true);
+        // The data lives in this one connection: it may never be closed for being idle or old.
+        let pool = PoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(PATIENCE)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(options)
+            .await?;
+        Ok(Self::Sqlite { write: pool.clone(), read: pool })
+    }
+
+    /// Begin a transaction that writes. On SQLite it waits for its turn here, not at its first write.
+    ///
+    /// # Errors
+    /// When no connection can be had.
+    pub async fn begin(&self) -> Result<Tx, sqlx::Error> {
+        match self {
+            Self::Postgres(pool) => Ok(Tx::Postgres(pool.begin().await?)),
+            Self::Sqlite { write, .. } => {
+                Ok(Tx::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?))
+            }
+        }
+    }
+
+    /// Begin a transaction that only reads.
+    ///
+    /// # Errors
+    /// When no connection can be had.
+    pub async fn read(&self) -> Result<Tx, sqlx::Error> {
+        match self {
+            Self::Postgres(pool) => Ok(Tx::Postgres(pool.begin().await?)),
+            Self::Sqlite { read, .. } => Ok(Tx::Sqlite(read.begin().await?)),
+        }
+    }
+
+    /// Which engine, for people.
+    #[must_use]
+    pub fn engine(&self) -> &'static str {
+        match self {
+            Self::Postgres(_) => "postgres",
+            Self::Sqlite { .. } => "sqlite",
+        }
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&self) -> Result<(), sqlx::Error> {
+        let mut tx = self.read().await?;
+        on!(&mut tx, c => sqlx::query("SELECT 1").execute(c).await.map(|_| ()))
+    }
+
+    /// Close every connection, after those in use are given back.
+    pub async fn close(&self) {
+        match self {
+            Self::Postgres(pool) => pool.close().await,
+            Self::Sqlite { write, read } => {
+                read.close().await;
+                write.close().await;
+            }
+        }
+    }
+}
+
+impl Tx {
+    /// Make it so.
+    ///
+    /// # Errors
+    /// When the database does not confirm it; then it is unknown whether it happened.
+    pub async fn commit(self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Postgres(tx) => tx.commit().await,
+            Self::Sqlite(tx) => tx.commit().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_understood_and_its_password_is_never_shown() {
+        let shown = |text: &str| text.parse::<DatabaseUrl>().map(|url| url.to_string());
+        assert_eq!(shown("sqlite:a/b.db"), Ok("sqlite:a/b.db".to_owned()));
+        assert_eq!(shown("sqlite:///a/b.db"), Ok("sqlite:/a/b.db".to_owned()));
+        assert_eq!(shown("sqlite::memory:"), Ok("sqlite::memory:".to_owned()));
+        assert_eq!(shown("postgres://me:secret@db/x"), Ok("postgres://me@db/x".to_owned()));
+        assert_eq!(shown("postgres://db/x"), Ok("postgres://db/x".to_owned()));
+        for bad in ["", "mysql://db", "sqlite:", "./ligand.db"] {
+            assert!(shown(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Bodies: bounded, and with an error that names the field.
+
+use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use axum::http::StatusCode;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use ligand_api::error::ErrorBody;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
+
+/// Longest body of a call to the platform.
+pub const MAX_BODY: usize = 1 << 20;
+
+/// A body of at most [`MAX_BODY`] bytes.
+pub struct Payload(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Payload {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self> {
+        match read(request.into_body()).await {
+            Ok(bytes) => Ok(Self(bytes)),
+            Err(TooLong::Yes) => {
+                let detail = format!("at most {MAX_BODY} bytes");
+                let body = ErrorBody::new("request body too large").detail(detail);
+                Err(Error::Refused(StatusCode::PAYLOAD_TOO_LARGE, Box::new(body)))
+            }
+            Err(TooLong::Broken(cause)) => {
+                Err(Error::invalid("failed to read request body", cause))
+            }
+        }
+    }
+}
+
+/// Why a body was not read.
+pub(crate) enum TooLong {
+    /// It is longer than [`MAX_BODY`].
+    Yes,
+    /// The connection broke.
+    Broken(String),
+}
+
+/// Read at most [`MAX_BODY`] bytes.
+pub(crate) async fn read(body: Body) -> std::result::Result<Bytes, TooLong> {
+    match Limited::new(body, MAX_BODY).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(cause) if cause.is::<LengthLimitError>() => Err(TooLong::Yes),
+        Err(cause) => Err(TooLong::Broken(cause.to_string())),
+    }
+}
+
+/// Read JSON. `text` is the contract's word for a body that is not understood here; the detail names the
+/// field and what was expected.
+///
+/// # Errors
+/// 400.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8], text: &str) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|cause| Error::invalid(text, cause.to_string()))
+}
+
+/// The same, where no body at all means the default.
+///
+/// # Errors
+/// 400.
+pub fn parse_or_default<T: DeserializeOwned + Default>(bytes: &[u8], text: &str) -> Result<T> {
+    if bytes.trim_ascii().is_empty() { Ok(T::default()) } else { parse(bytes, text) }
+}

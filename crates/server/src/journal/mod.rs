@@ -1,0 +1,265 @@
+//! What happened and why: the journal of decisions, and the events of the contract.
+//!
+//! [`Work`] is a transaction that also records. Its records are written at its very end, with numbers
+//! taken from one row that stays locked until the commit. So the order of numbers is the order of commits:
+//! whoever has read up to n has missed nothing before n, on any replica. And since every transaction locks
+//! that row last, recording never closes a circle of waiting.
+//!
+//! Start reading at [`Work::commit`].
+
+pub mod http;
+mod store;
+
+use axum::http::StatusCode;
+use ligand_api::journal::{Entry, Event};
+use ligand_domain::id::{Generation, WorkspaceId};
+use ligand_domain::time::Timestamp;
+use serde_json::Value;
+use tokio::sync::{broadcast, watch};
+
+use crate::app::App;
+use crate::db::{Db, Tx};
+use crate::error::Error;
+
+/// Events that are not kept and that a slow watcher may miss.
+const LIVE_BUFFER: usize = 1024;
+
+/// What kind of decision an entry records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A workspace was created.
+    Created,
+    /// Its settings were changed.
+    Changed,
+    /// A restart was asked for.
+    RestartRequested,
+    /// A generation was raised, with a credential for it.
+    Planned,
+    /// A start was resumed: a second value was minted beside the first.
+    Resumed,
+    /// A backend confirmed a start.
+    Started,
+    /// An agent was admitted for the first time in its generation.
+    Registered,
+    /// A register or heartbeat was not admitted.
+    Refused,
+    /// A status moved by what an agent reports.
+    Reported,
+    /// The current instance ended.
+    Lost,
+    /// The current instance is silent.
+    Silent,
+    /// A start was given up.
+    GivenUp,
+    /// An instance that should not be was ended.
+    Retired,
+    /// A workspace was deleted.
+    Removed,
+}
+
+impl Kind {
+    /// As people and programs read it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Changed => "changed",
+            Self::RestartRequested => "restart-requested",
+            Self::Planned => "planned",
+            Self::Resumed => "resumed",
+            Self::Started => "started",
+            Self::Registered => "registered",
+            Self::Refused => "refused",
+            Self::Reported => "reported",
+            Self::Lost => "lost",
+            Self::Silent => "silent",
+            Self::GivenUp => "given-up",
+            Self::Retired => "retired",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+/// What will be recorded when a transaction commits.
+enum Record {
+    Entry {
+        workspace: WorkspaceId,
+        generation: Option<Generation>,
+        kind: Kind,
+        summary: String,
+        evidence: Value,
+    },
+    Event {
+        event: &'static str,
+        workspace: WorkspaceId,
+        payload: Value,
+    },
+}
+
+/// A transaction, with what it will record.
+pub struct Work<'a> {
+    /// The transaction.
+    pub tx: Tx,
+    /// The one time that everything in this transaction carries.
+    pub now: Timestamp,
+    app: &'a App,
+    records: Vec<Record>,
+}
+
+impl<'a> Work<'a> {
+    /// Begin.
+    ///
+    /// # Errors
+    /// When no connection can be had.
+    pub async fn begin(app: &'a App) -> Result<Self, sqlx::Error> {
+        let tx = app.db.begin().await?;
+        Ok(Self { tx, now: app.clock.now(), app, records: Vec::new() })
+    }
+
+    /// Record a decision with what it rested on. `evidence` never holds a secret.
+    pub fn note(
+        &mut self,
+        workspace: WorkspaceId,
+        generation: Option<Generation>,
+        kind: Kind,
+        summary: impl Into<String>,
+        evidence: Value,
+    ) {
+        let summary = summary.into();
+        self.records.push(Record::Entry { workspace, generation, kind, summary, evidence });
+    }
+
+    /// Record an event of the contract.
+    pub fn emit(&mut self, event: &'static str, workspace: WorkspaceId, payload: Value) {
+        self.records.push(Record::Event { event, workspace, payload });
+    }
+
+    /// Write the records, commit, and tell watchers.
+    ///
+    /// # Errors
+    /// When the database does not confirm it.
+    pub async fn commit(mut self) -> Result<(), sqlx::Error> {
+        if self.records.is_empty() {
+            return self.tx.commit().await;
+        }
+        let count = i64::try_from(self.records.len()).unwrap_or(i64::MAX);
+        let last = store::take_numbers(&mut self.tx, count).await?;
+        for (seq, record) in (last - count + 1..).zip(self.records) {
+            match record {
+                Record::Entry { workspace, generation, kind, summary, evidence } => {
+                    let entry = store::NewEntry {
+                        seq,
+                        at: self.now,
+                        workspace,
+                        generation,
+                        kind,
+                        summary,
+                        evidence,
+                    };
+                    store::insert_entry(&mut self.tx, entry).await?;
+                }
+                Record::Event { event, workspace, payload } => {
+                    let id = self.app.ids.event();
+                    let new = store::NewEvent { seq, id, at: self.now, event, workspace, payload };
+                    store::insert_event(&mut self.tx, new).await?;
+                }
+            }
+        }
+        self.tx.commit().await?;
+        self.app.hub.committed(last);
+        Ok(())
+    }
+}
+
+/// The latest decisions about a workspace, oldest first.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn entries(
+    db: &Db,
+    workspace: WorkspaceId,
+    limit: i64,
+) -> Result<Vec<Entry>, sqlx::Error> {
+    store::entries(&mut db.read().await?, workspace, limit).await
+}
+
+/// Forget a purged workspace's decisions and events.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn purge(tx: &mut Tx, workspace: WorkspaceId) -> Result<(), sqlx::Error> {
+    store::purge(tx, workspace).await
+}
+
+/// Whether the newest entry about this workspace says the same, so that a caller who knocks for ever does
+/// not fill the journal.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn said_last(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    kind: Kind,
+    summary: &str,
+) -> Result<bool, sqlx::Error> {
+    store::newest_is(tx, workspace, kind, summary).await
+}
+
+/// Tells watchers on this server that there is something to read.
+pub struct Hub {
+    committed: watch::Sender<i64>,
+    live: broadcast::Sender<Event>,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self { committed: watch::Sender::new(0), live: broadcast::Sender::new(LIVE_BUFFER) }
+    }
+}
+
+impl Hub {
+    fn committed(&self, seq: i64) {
+        self.committed.send_if_modified(|last| {
+            let newer = seq > *last;
+            *last = seq.max(*last);
+            newer
+        });
+    }
+
+    /// Watch for commits.
+    #[must_use]
+    pub fn commits(&self) -> watch::Receiver<i64> {
+        self.committed.subscribe()
+    }
+
+    /// Watch events that are not kept.
+    #[must_use]
+    pub fn live(&self) -> broadcast::Receiver<Event> {
+        self.live.subscribe()
+    }
+
+    /// Send an event that is not kept. Nobody listening is fine.
+    pub fn broadcast(
+        &self,
+        event: &'static str,
+        workspace: WorkspaceId,
+        at: Timestamp,
+        payload: Value,
+    ) {
+        let event = Event {
+            seq: None,
+            event: event.to_owned(),
+            workspace_id: Some(workspace.uuid()),
+            timestamp: at.to_string(),
+            payload,
+        };
+        let _ = self.live.send(event);
+    }
+}
+
+/// Parse a cursor: the `seq` of the last event that was read.
+fn cursor(text: &str) -> Result<i64, Error> {
+    text.trim().parse().ok().filter(|seq| *seq >= 0).ok_or_else(|| {
+        Error::refused(StatusCode::BAD_REQUEST, "the cursor must be the number of an event")
+    })
+}

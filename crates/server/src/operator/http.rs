@@ -1,0 +1,71 @@
+//! Health, metrics, reconciler reports, the API's own description.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
+use ligand_api::error::ErrorBody;
+use ligand_api::operator::{Health, Liveness};
+use ligand_domain::time::Timestamp;
+
+use crate::access::{self, Admin};
+use crate::app::App;
+use crate::error::{Error, Result};
+
+/// A reconciler that has not passed for this long is stuck.
+const STALLED: Duration = Duration::from_secs(60);
+
+/// Whether the server is up, and its database.
+#[utoipa::path(get, path = "/health", tag = "operator", responses((status = 200, body = Health), (status = 503, body = Health)))]
+pub(crate) async fn health(State(app): State<App>) -> (StatusCode, Json<Health>) {
+    let answers = app.db.ping().await.is_ok();
+    let (code, status, database) = match answers {
+        true => (StatusCode::OK, "ok", "ok"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "unavailable"),
+    };
+    let health = Health {
+        status: status.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        database: database.to_owned(),
+        uptime: app.clock.now().since(app.started).as_secs(),
+    };
+    (code, Json(health))
+}
+
+/// Counters, for a Prometheus scraper.
+#[utoipa::path(get, path = "/metrics", tag = "operator", responses((status = 200, description = "Prometheus text", content_type = "text/plain", body = String)))]
+pub(crate) async fn metrics(State(app): State<App>) -> Response {
+    app.metrics.text()
+}
+
+/// What each reconciler did, and whether it still does.
+#[utoipa::path(get, path = "/admin/liveness", tag = "operator", responses((status = 200, body = Liveness), (status = 401, body = ErrorBody)))]
+pub(crate) async fn liveness(_: Admin, State(app): State<App>) -> Result<Json<Liveness>> {
+    let reconcilers = app.bells.reports();
+    let now = app.clock.now();
+    let stalled = reconcilers.values().any(|report| {
+        let last = report.last_pass_at.as_deref().and_then(Timestamp::parse);
+        last.is_none_or(|at| now.since(at) > STALLED)
+    });
+    let credentials_live =
+        access::live_anywhere(&app.db).await.map_err(Error::internal("query failed"))?;
+    Ok(Json(Liveness {
+        status: if stalled { "stalled" } else { "ok" }.to_owned(),
+        started_at: app.started.to_string(),
+        credentials_live,
+        reconcilers,
+    }))
+}
+
+/// The description of the API, as served at `/openapi.json`.
+#[derive(Clone)]
+pub(crate) struct Document(pub(crate) Arc<str>);
+
+/// The API, described.
+#[utoipa::path(get, path = "/openapi.json", tag = "operator", responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
+pub(crate) async fn openapi(Extension(document): Extension<Document>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], document.0.to_string()).into_response()
+}

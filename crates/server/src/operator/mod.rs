@@ -1,0 +1,3 @@
+//! What operators, load balancers and scrapers read.
+
+pub mod http;

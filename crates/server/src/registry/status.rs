@@ -1,0 +1,129 @@
+//! What an admitted register or heartbeat does to the workspace.
+
+use ligand_domain::instance::Features;
+use ligand_domain::workspace::{Reason, Standing, Status, Vitals, on_heartbeat};
+use serde_json::{Value, json};
+
+use super::Admitted;
+use super::http::first_note;
+use crate::app::App;
+use crate::journal::{Kind, Work};
+use crate::workspaces::{self, Beat, Observed, Register};
+
+/// What a register showed.
+pub(super) struct Seen<'a> {
+    pub(super) url: Option<String>,
+    pub(super) card: &'a Value,
+    pub(super) mode: &'static str,
+    pub(super) features: Option<Features>,
+}
+
+fn standing(admitted: &Admitted) -> Standing {
+    let before = admitted.before.standing();
+    Standing { current: admitted.current, newest: admitted.newest, ..before }
+}
+
+pub(super) async fn register(
+    app: &App,
+    work: &mut Work<'_>,
+    admitted: &Admitted,
+    seen: Seen<'_>,
+) -> Result<Observed, sqlx::Error> {
+    let (id, now) = (admitted.before.id, work.now);
+    let of = (id, admitted.generation);
+    let names = seen.features.map(|features| features.names().join(" "));
+    let url = seen.url.as_deref();
+    workspaces::observe_instance(&mut work.tx, of, names.as_deref(), url, now).await?;
+    let observed = workspaces::observed(app, &mut work.tx, of, admitted.inert).await?;
+    if admitted.first {
+        first_note(work, admitted, "register");
+        workspaces::wake(&mut work.tx, id, now).await?;
+    }
+    if admitted.inert || !standing(admitted).may_move(admitted.generation) {
+        return Ok(observed);
+    }
+    let answers = observed.url.as_deref().or(url);
+    let card = seen.card.to_string();
+    let register = Register { url: answers, card: &card, delivery_mode: Some(seen.mode) };
+    workspaces::observe_register(&mut work.tx, id, register, now).await?;
+    let evidence = format!("generation {} registered", admitted.generation);
+    workspaces::set_status(&mut work.tx, id, Status::Online, &evidence, now).await?;
+    let payload = json!({"url": answers, "agent_card": seen.card, "delivery_mode": seen.mode,
+        "generation": admitted.generation});
+    work.emit("WORKSPACE_ONLINE", id, payload);
+    Ok(observed)
+}
+
+pub(super) async fn heartbeat(
+    app: &App,
+    work: &mut Work<'_>,
+    admitted: &Admitted,
+    vitals: Vitals,
+    beat: &Beat<'_>,
+) -> Result<Observed, sqlx::Error> {
+    let (id, now) = (admitted.before.id, work.now);
+    let of = (id, admitted.generation);
+    workspaces::observe_instance(&mut work.tx, of, None, None, now).await?;
+    let mut observed = workspaces::observed(app, &mut work.tx, of, admitted.inert).await?;
+    if admitted.first {
+        first_note(work, admitted, "heartbeat");
+        workspaces::wake(&mut work.tx, id, now).await?;
+        observed.woke = true;
+    }
+    // Only the current generation speaks for the workspace.
+    if admitted.inert || admitted.generation != admitted.current {
+        observed.inert = true;
+        return Ok(observed);
+    }
+    workspaces::observe_beat(&mut work.tx, id, beat, now).await?;
+    if !standing(admitted).may_move(admitted.generation) {
+        return Ok(observed);
+    }
+    for change in on_heartbeat(admitted.before.status, vitals) {
+        let (event, evidence, payload) = describe(admitted, change.reason, vitals, beat);
+        if change.reason == Reason::HeardAgain {
+            let register = observed.url.as_deref();
+            workspaces::heard_again(&mut work.tx, id, register).await?;
+        }
+        workspaces::set_status(&mut work.tx, id, change.to, &evidence, now).await?;
+        let summary = format!("{} → {}: {evidence}", change.from.as_str(), change.to.as_str());
+        work.note(id, Some(admitted.generation), Kind::Reported, summary, payload.clone());
+        work.emit(event, id, payload);
+    }
+    Ok(observed)
+}
+
+fn describe(
+    admitted: &Admitted,
+    reason: Reason,
+    vitals: Vitals,
+    beat: &Beat<'_>,
+) -> (&'static str, String, Value) {
+    let generation = admitted.generation;
+    match reason {
+        Reason::Wedged => (
+            "WORKSPACE_DEGRADED",
+            "the agent says that it is wedged".to_owned(),
+            json!({"runtime_state": "wedged", "sample_error": beat.sample_error, "generation": generation}),
+        ),
+        Reason::Errors => (
+            "WORKSPACE_DEGRADED",
+            format!("{:.0} % of recent work failed", vitals.error_rate * 100.0),
+            json!({"error_rate": vitals.error_rate, "sample_error": beat.sample_error, "generation": generation}),
+        ),
+        Reason::Recovered => (
+            "WORKSPACE_ONLINE",
+            "recent work succeeds again".to_owned(),
+            json!({"generation": generation}),
+        ),
+        Reason::HeardAgain => {
+            let from = admitted.before.status;
+            let payload = if from == Status::Offline {
+                json!({"generation": generation})
+            } else {
+                json!({"recovered_from": from.as_str(), "generation": generation})
+            };
+            ("WORKSPACE_ONLINE", format!("generation {generation} sent a heartbeat"), payload)
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The table of contents: every handler, one line each, and what is open to anybody.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json, Router, middleware};
+use ligand_api::error::ErrorBody;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+use crate::http::metrics;
+use crate::operator::http::Document;
+use crate::{journal, messages, operator, registry, workspaces};
+
+/// Routes that answer a caller without a credential, and why that is right. Everything else is 401; a test
+/// compares this list with what the routes do.
+pub const OPEN: [(&str, &str, &str); 7] = [
+    ("get", "/health", "load balancers"),
+    ("get", "/metrics", "scrapers"),
+    ("get", "/openapi.json", "the API is no secret"),
+    ("post", "/registry/register", "admission decides"),
+    ("post", "/registry/heartbeat", "admission decides"),
+    ("post", "/registry/update-card", "admission decides"),
+    ("get", "/workspaces/{id}", "the contract's short form"),
+];
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Ligand",
+        description = "A control plane for fleets of long-lived agents.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    security(("bearer" = []), ()),
+    modifiers(&Bearer)
+)]
+struct Description;
+
+struct Bearer;
+
+impl utoipa::Modify for Bearer {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        let components = openapi.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+    }
+}
+
+fn table() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        // Operators.
+        .routes(routes!(operator::http::health))
+        .routes(routes!(operator::http::metrics))
+        .routes(routes!(operator::http::openapi))
+        .routes(routes!(operator::http::liveness))
+        // Agents.
+        .routes(routes!(registry::http::register))
+        .routes(routes!(registry::http::heartbeat))
+        .routes(routes!(registry::http::update_card))
+        // Workspaces.
+        .routes(routes!(workspaces::http::create, workspaces::http::list))
+        .routes(routes!(workspaces::http::get, workspaces::http::patch, workspaces::http::delete))
+        .routes(routes!(workspaces::http::restart))
+        .routes(routes!(workspaces::http::why))
+        .routes(routes!(workspaces::http::logs))
+        // Messages.
+        .routes(routes!(messages::http::send))
+        // Events.
+        .routes(routes!(journal::http::list))
+        .routes(routes!(journal::http::stream_all))
+        .routes(routes!(journal::http::list_of))
+        .routes(routes!(journal::http::stream_of))
+}
+
+/// The API, described: what `/openapi.json` serves.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    table().split_for_parts().1
+}
+
+/// The server's routes.
+#[must_use]
+pub fn router(app: App) -> Router {
+    let (router, description) = table().split_for_parts();
+    let text = description.to_json().expect("a description of plain types becomes JSON");
+    router
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(Extension(Document(Arc::from(text))))
+        .layer(middleware::from_fn_with_state(app.clone(), metrics::count))
+        .with_state(app)
+}
+
+async fn no_route() -> Response {
+    (StatusCode::NOT_FOUND, Json(ErrorBody::new("not found"))).into_response()
+}
+
+async fn no_method() -> Response {
+    (StatusCode::METHOD_NOT_ALLOWED, Json(ErrorBody::new("method not allowed"))).into_response()
+}

@@ -1,0 +1,164 @@
+//! Changing a workspace: its settings, and asking for a restart.
+
+use axum::http::StatusCode;
+use ligand_api::error::ErrorBody;
+use ligand_api::workspace::{Patched, Restarted};
+use ligand_domain::id::WorkspaceId;
+use ligand_domain::workspace::{Intent, Status};
+use serde_json::{Map, Value, json};
+
+use super::create::{host_directory, text};
+use super::{Workspace, store};
+use crate::access::By;
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::journal::{Kind, Work};
+
+const BAD_BODY: &str = "invalid request body";
+/// What a workspace may change of itself. Everything else decides what runs, or for whom.
+const OWN: [&str; 5] = ["name", "role", "x", "y", "collapsed"];
+
+/// Apply the keys of a patch. Unknown keys are ignored, as the contract says.
+pub(super) async fn patch(
+    app: &App,
+    id: WorkspaceId,
+    by: By,
+    keys: &Map<String, Value>,
+) -> Result<Patched> {
+    const KNOWN: [&str; 9] =
+        ["name", "role", "x", "y", "collapsed", "tier", "parent_id", "runtime", "workspace_dir"];
+    let foreign =
+        keys.keys().find(|key| KNOWN.contains(&key.as_str()) && !OWN.contains(&key.as_str()));
+    if let (By::Itself, Some(key)) = (by, foreign) {
+        let body = ErrorBody::new("admin auth required")
+            .detail(format!("{key}: only an administrator may change it"));
+        return Err(Error::Refused(StatusCode::FORBIDDEN, Box::new(body)));
+    }
+    let mut work = Work::begin(app).await?;
+    let found = store::lock(&mut work.tx, id).await?.filter(|w| w.intent != Intent::Removed);
+    let mut workspace = found.ok_or_else(|| Error::not_found("workspace not found"))?;
+    let mut changed = Vec::new();
+    for (key, value) in keys {
+        if apply(app, &mut workspace, key, value)? {
+            changed.push(key.as_str());
+        }
+    }
+    if let Some(parent) = workspace.parent {
+        let lineage = store::lineage(&mut work.tx, parent).await?;
+        let lineage = lineage
+            .ok_or_else(|| Error::invalid(BAD_BODY, "parent_id: there is no such workspace"))?;
+        if parent == id || lineage.ancestors.contains(&id) {
+            return Err(Error::invalid(BAD_BODY, "parent_id: a workspace cannot be below itself"));
+        }
+    }
+    store::save_settings(&mut work.tx, &workspace, work.now).await?;
+    if !changed.is_empty() {
+        let summary = format!("changed: {}", changed.join(", "));
+        work.note(id, None, Kind::Changed, summary, json!({"keys": changed}));
+    }
+    work.commit().await?;
+    let needs_restart = changed.contains(&"workspace_dir").then_some(true);
+    Ok(Patched { status: "updated".to_owned(), needs_restart })
+}
+
+fn apply(app: &App, workspace: &mut Workspace, key: &str, value: &Value) -> Result<bool> {
+    let wrong = |expected: &str| Error::invalid(BAD_BODY, format!("{key}: expected {expected}"));
+    let string = || value.as_str().ok_or_else(|| wrong("a text"));
+    let checked = |most, plain| -> Result<String> {
+        let given = string()?;
+        text(key, given, most, plain).map_err(Error::bad_request)?;
+        Ok(given.to_owned())
+    };
+    match key {
+        "name" => {
+            workspace.name = checked(255, false)?;
+            if workspace.name.trim().is_empty() {
+                return Err(wrong("a text of 1 to 255 bytes"));
+            }
+        }
+        "role" => workspace.role = Some(checked(1000, false)?).filter(|role| !role.is_empty()),
+        "runtime" => workspace.runtime = checked(100, true)?,
+        "tier" => {
+            let tier = value.as_i64().filter(|tier| (1..=4).contains(tier));
+            workspace.tier = tier.ok_or_else(|| wrong("1 to 4"))?;
+        }
+        "parent_id" if value.is_null() => workspace.parent = None,
+        "parent_id" => {
+            workspace.parent = Some(string()?.parse().map_err(|_| wrong("a UUID or null"))?);
+        }
+        "workspace_dir" if value.is_null() => workspace.workspace_dir = None,
+        "workspace_dir" => {
+            let path = string()?;
+            host_directory(app, path)
+                .map_err(|why| Error::invalid("invalid workspace directory", why))?;
+            workspace.workspace_dir = Some(path.to_owned());
+        }
+        "x" => workspace.canvas.0 = value.as_f64().ok_or_else(|| wrong("a number"))?,
+        "y" => workspace.canvas.1 = value.as_f64().ok_or_else(|| wrong("a number"))?,
+        "collapsed" => {
+            workspace.canvas.2 = value.as_bool().ok_or_else(|| wrong("true or false"))?
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// Ask for a restart: raise the counter. Whoever loads the context after this commit has seen everything
+/// that was written before it.
+pub(super) async fn restart(app: &App, id: WorkspaceId) -> Result<Restarted> {
+    let mut work = Work::begin(app).await.map_err(Error::internal("lookup failed"))?;
+    let found = store::lock(&mut work.tx, id).await.map_err(Error::internal("lookup failed"))?;
+    let found = found.filter(|w| w.intent != Intent::Removed);
+    let workspace = found.ok_or_else(|| Error::not_found("workspace not found"))?;
+    if workspace.runtime == "external" {
+        return Ok(Restarted {
+            status: "noop".to_owned(),
+            runtime: Some(workspace.runtime),
+            message: Some(
+                "no backend runs this workspace: restart its agent where it runs".to_owned(),
+            ),
+            ..Restarted::default()
+        });
+    }
+    refuse_under_paused(&mut work, &workspace).await?;
+    if workspace.backend.as_deref().and_then(|name| app.backends.get(name)).is_none() {
+        return Err(Error::refused(StatusCode::SERVICE_UNAVAILABLE, "provisioner not available"));
+    }
+    let now = work.now;
+    store::want_restart(&mut work.tx, id, now).await?;
+    store::set_status(&mut work.tx, id, Status::Provisioning, "a restart was requested", now)
+        .await?;
+    store::wake(&mut work.tx, id, now).await?;
+    let facts = json!({"restarts_wanted": workspace.restarts_wanted + 1});
+    work.note(
+        id,
+        Some(workspace.current),
+        Kind::RestartRequested,
+        "a restart was requested",
+        facts,
+    );
+    let payload =
+        json!({"name": workspace.name, "tier": workspace.tier, "runtime": workspace.runtime});
+    work.emit("WORKSPACE_PROVISIONING", id, payload);
+    work.commit().await?;
+    app.bells.ring();
+    Ok(Restarted {
+        status: Status::Provisioning.as_str().to_owned(),
+        config_dir: Some("existing-volume".to_owned()),
+        reset_session: Some(false),
+        ..Restarted::default()
+    })
+}
+
+async fn refuse_under_paused(work: &mut Work<'_>, workspace: &Workspace) -> Result<()> {
+    let lineage = store::lineage(&mut work.tx, workspace.id).await?;
+    for ancestor in lineage.map(|lineage| lineage.ancestors).unwrap_or_default() {
+        if let Some(parent) =
+            store::get(&mut work.tx, ancestor).await?.filter(|a| a.intent == Intent::Paused)
+        {
+            let text = format!("parent workspace \"{}\" is paused — resume it first", parent.name);
+            return Err(Error::refused(StatusCode::CONFLICT, text));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,357 @@
+//! What a create asks for, checked field by field before anything is written.
+
+use ligand_api::workspace::{Connection, Create, Created};
+use ligand_domain::backoff::Failures;
+use ligand_domain::credential::{Kind as CredentialKind, State, Token};
+use ligand_domain::id::{Generation, WorkspaceId};
+use ligand_domain::time::Timestamp;
+use ligand_domain::workspace::{Intent, Status};
+use serde_json::json;
+
+use super::{Reported, Workspace, store};
+use crate::access;
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::journal::{Kind, Work};
+use crate::registry;
+
+const FIELDS: &str = "invalid workspace fields";
+const FAILED: &str = "failed to create workspace";
+/// The contract's default.
+const DEFAULT_TIER: i64 = 3;
+/// Characters that no name or role may hold: they mean something in the files that a name is written to.
+const FORBIDDEN: &str = "{}[]\\|>*&!";
+/// Directories of the host that no workspace may work in.
+const HOST_DIRS: [&str; 9] =
+    ["/etc", "/var", "/proc", "/sys", "/dev", "/boot", "/sbin", "/bin", "/lib"];
+
+/// A text of one line, of at most `most` bytes, without [`FORBIDDEN`] characters unless `plain`.
+pub(super) fn text(
+    field: &str,
+    value: &str,
+    most: usize,
+    plain: bool,
+) -> std::result::Result<(), String> {
+    if value.contains(['\n', '\r']) {
+        return Err(format!("{field} must not contain newline characters"));
+    }
+    if !plain && value.contains(|c| FORBIDDEN.contains(c)) {
+        return Err(format!("{field} contains invalid characters"));
+    }
+    if value.len() > most {
+        return Err(format!("{field} must be at most {most} characters"));
+    }
+    Ok(())
+}
+
+/// A directory of the host that a workspace may work in: under a root that the operator listed.
+pub(super) fn host_directory(app: &App, path: &str) -> std::result::Result<(), String> {
+    let absolute = path.starts_with('/') && !path.split('/').any(|part| part == "..");
+    let under =
+        |root: &str| path == root || path.starts_with(&format!("{}/", root.trim_end_matches('/')));
+    if !absolute {
+        return Err("workspace_dir: expected an absolute path without `..`".to_owned());
+    }
+    if HOST_DIRS.iter().any(|root| under(root)) || path.starts_with("/usr") {
+        return Err("workspace_dir: a directory of the system".to_owned());
+    }
+    if !app.config.workspace_roots.iter().any(|root| under(root)) {
+        return Err("workspace_dir: not under any of the directories listed in `workspace_roots`"
+            .to_owned());
+    }
+    Ok(())
+}
+
+/// What was asked for, and found good.
+struct Wanted {
+    workspace: Workspace,
+    template: Option<String>,
+    external: bool,
+}
+
+/// Create a workspace.
+pub(super) async fn create(app: &App, request: Create, origin: &str) -> Result<Created> {
+    let wanted = check(app, request)?;
+    if let Some(parent) = wanted.workspace.parent
+        && store::get(&mut app.db.read().await?, parent).await?.is_none()
+    {
+        // The contract answers 500 here, as its database does.
+        return Err(Error::Internal(FAILED, anyhow::anyhow!("parent_id {parent} does not exist")));
+    }
+    let mut work = Work::begin(app).await?;
+    let workspace = &wanted.workspace;
+    let inserted = store::insert(&mut work.tx, workspace, wanted.template.as_deref()).await;
+    inserted.map_err(Error::internal(FAILED))?;
+    let summary = format!("created as {}", workspace.name);
+    let facts =
+        json!({"runtime": workspace.runtime, "backend": workspace.backend, "tier": workspace.tier});
+    work.note(workspace.id, None, Kind::Created, summary, facts);
+    if workspace.status == Status::Failed {
+        let why = "no backend is configured on this server";
+        let (failures, now) = (workspace.failures, work.now);
+        store::set_failure(&mut work.tx, workspace.id, failures, why, None).await?;
+        store::set_status(&mut work.tx, workspace.id, Status::Failed, why, now).await?;
+        work.emit("WORKSPACE_PROVISION_FAILED", workspace.id, json!({"error": why}));
+    }
+    let token = if wanted.external {
+        external(app, &mut work, workspace).await?
+    } else {
+        Some(api_token(app, &mut work, workspace.id).await?)
+    };
+    work.commit().await.map_err(Error::internal(FAILED))?;
+    app.bells.ring();
+    Ok(answer(app, &wanted, token, origin))
+}
+
+fn check(app: &App, request: Create) -> Result<Wanted> {
+    let bad = |why: String| Error::invalid(FIELDS, why);
+    unsupported(&request)?;
+    if request.name.trim().is_empty() {
+        return Err(Error::invalid(
+            "invalid workspace payload",
+            "name: expected a text of 1 to 255 bytes",
+        ));
+    }
+    text("name", &request.name, 255, false).map_err(bad)?;
+    text("role", request.role.as_deref().unwrap_or_default(), 1000, false).map_err(bad)?;
+    text("model", request.model.as_deref().unwrap_or_default(), 100, true).map_err(bad)?;
+    text("runtime", request.runtime.as_deref().unwrap_or_default(), 100, true).map_err(bad)?;
+    let template = request.template.filter(|name| !name.is_empty());
+    if template
+        .as_deref()
+        .is_some_and(|name| name.starts_with('/') || name.split('/').any(|part| part == ".."))
+    {
+        return Err(Error::invalid(
+            "invalid template",
+            "template: expected a directory under the templates root",
+        ));
+    }
+    let parent =
+        request.parent_id.as_deref().filter(|id| !id.is_empty()).map(str::parse::<WorkspaceId>);
+    let parent = parent.transpose().map_err(|_| bad("parent_id: expected a UUID".to_owned()))?;
+    let directory = request.workspace_dir.filter(|path| !path.is_empty());
+    if let Some(path) = &directory {
+        host_directory(app, path)
+            .map_err(|why| Error::invalid("invalid workspace directory", why))?;
+    }
+    let access = request
+        .workspace_access
+        .filter(|access| !access.is_empty())
+        .unwrap_or_else(|| "none".to_owned());
+    check_access(&access, directory.is_some())?;
+    let external =
+        request.external.unwrap_or(false) || request.runtime.as_deref() == Some("external");
+    let runtime = match request.runtime.filter(|name| !name.is_empty()) {
+        _ if external => "external".to_owned(),
+        Some(name) => name,
+        None => app.config.default_runtime.clone(),
+    };
+    let tier = match request.tier.unwrap_or(0) {
+        0 => DEFAULT_TIER,
+        tier @ 1..=4 => tier,
+        other => return Err(bad(format!("tier: expected 1 to 4, not {other}"))),
+    };
+    if request.command.as_ref().is_some_and(|words| words.is_empty() || words[0].is_empty()) {
+        return Err(bad("command: expected a program and its arguments".to_owned()));
+    }
+    let backend = placement(app, request.backend, external)?;
+    let canvas = request.canvas.unwrap_or_default();
+    let workspace = Workspace {
+        name: request.name,
+        role: request.role.filter(|role| !role.is_empty()),
+        tier,
+        runtime,
+        model: request.model.filter(|model| !model.is_empty()),
+        command: request.command,
+        bootstrap: registry::bootstrap_of(backend.is_some()),
+        backend,
+        workspace_dir: directory,
+        workspace_access: access,
+        parent,
+        budget_limit: request.budget_limit,
+        max_concurrent_tasks: request.max_concurrent_tasks.unwrap_or(1).max(1),
+        canvas: (canvas.x, canvas.y, false),
+        agent: Reported {
+            url: request.url.filter(|_| external).unwrap_or_default(),
+            ..Reported::default()
+        },
+        ..blank(app.ids.workspace(), app.clock.now())
+    };
+    let status = initial_status(app, &workspace, external);
+    Ok(Wanted { workspace: Workspace { status, ..workspace }, template, external })
+}
+
+/// What is understood and cannot be done here yet is refused, not forgotten.
+fn unsupported(request: &Create) -> Result<()> {
+    let secrets = request.secrets.as_ref().is_some_and(|secrets| !secrets.is_empty());
+    let memories = request.initial_memories.as_ref().is_some_and(|memories| !memories.is_empty());
+    for (given, field) in [(secrets, "secrets"), (memories, "initial_memories")] {
+        if given {
+            return Err(Error::invalid(FIELDS, format!("{field}: not supported by this version")));
+        }
+    }
+    Ok(())
+}
+
+fn check_access(access: &str, has_directory: bool) -> Result<()> {
+    let refused = |why: &str| {
+        Err(Error::invalid("invalid workspace access", format!("workspace_access: {why}")))
+    };
+    match access {
+        "none" => Ok(()),
+        "read_only" | "read_write" if has_directory => Ok(()),
+        "read_only" | "read_write" => refused("needs workspace_dir"),
+        _ => refused("expected none, read_only or read_write"),
+    }
+}
+
+fn placement(app: &App, asked: Option<String>, external: bool) -> Result<Option<String>> {
+    if external {
+        return Ok(None);
+    }
+    match asked.filter(|name| !name.is_empty()) {
+        Some(name) if app.backends.get(&name).is_some() => Ok(Some(name)),
+        Some(name) => {
+            let known: Vec<&str> = app.backends.all().map(|(name, _)| name).collect();
+            let why = format!("backend: there is none named `{name}`; expected one of {known:?}");
+            Err(Error::invalid(FIELDS, why))
+        }
+        None => Ok(app.config.backend.clone()),
+    }
+}
+
+fn initial_status(app: &App, workspace: &Workspace, external: bool) -> Status {
+    match (external, workspace.agent.url.is_empty()) {
+        (true, true) => Status::AwaitingAgent,
+        (true, false) => Status::Online,
+        // Nothing here could ever run it.
+        (false, _) if app.config.backend.is_none() && workspace.backend.is_none() => Status::Failed,
+        (false, _) => Status::Provisioning,
+    }
+}
+
+fn blank(id: WorkspaceId, now: Timestamp) -> Workspace {
+    Workspace {
+        id,
+        name: String::new(),
+        role: None,
+        tier: DEFAULT_TIER,
+        runtime: String::new(),
+        model: None,
+        command: None,
+        backend: None,
+        workspace_dir: None,
+        workspace_access: String::new(),
+        parent: None,
+        budget_limit: None,
+        monthly_spend: 0,
+        max_concurrent_tasks: 1,
+        canvas: (0.0, 0.0, false),
+        intent: Intent::Running,
+        restarts_wanted: 0,
+        restarts_loaded: 0,
+        status: Status::Provisioning,
+        since: now,
+        evidence: "created".to_owned(),
+        current: Generation::NONE,
+        newest: Generation::NONE,
+        last_error: None,
+        next_attempt_at: None,
+        failures: Failures::default(),
+        released_at: None,
+        bootstrap: registry::bootstrap_of(false),
+        bootstrap_until: None,
+        agent: Reported::default(),
+        created_at: now,
+    }
+}
+
+async fn api_token(app: &App, work: &mut Work<'_>, workspace: WorkspaceId) -> Result<Token> {
+    let token = app.ids.token();
+    let (kind, state) = (CredentialKind::Api, State::Active);
+    let new = access::New {
+        workspace,
+        kind,
+        generation: None,
+        state,
+        token: &token,
+        idempotency_hash: None,
+        lapses_at: None,
+    };
+    access::issue(&mut work.tx, app.ids.credential(), new, work.now)
+        .await
+        .map_err(Error::internal(FAILED))?;
+    Ok(token)
+}
+
+/// An external workspace: its operator gets the credential of its first generation.
+async fn external(app: &App, work: &mut Work<'_>, workspace: &Workspace) -> Result<Option<Token>> {
+    let id = workspace.id;
+    if workspace.status == Status::Online {
+        work.emit("WORKSPACE_ONLINE", id, json!({"name": workspace.name, "external": true}));
+        return Ok(None);
+    }
+    work.emit("WORKSPACE_AWAITING_AGENT", id, json!({"name": workspace.name, "external": true}));
+    registry::enrol_external(app, work, id).await.map(Some)
+}
+
+fn answer(app: &App, wanted: &Wanted, token: Option<Token>, origin: &str) -> Created {
+    let workspace = &wanted.workspace;
+    let token = token.map(|token| token.reveal().to_owned());
+    let created = Created {
+        id: workspace.id.uuid(),
+        status: workspace.status.as_str().to_owned(),
+        ..Created::default()
+    };
+    if !wanted.external {
+        return Created {
+            // Whatever comes of it, this is where it stood when it was accepted.
+            status: Status::Provisioning.as_str().to_owned(),
+            workspace_access: Some(workspace.workspace_access.clone()),
+            awareness_namespace: Some(format!("workspace:{}", workspace.id)),
+            auth_token: token,
+            ..created
+        };
+    }
+    let connection = token.map(|token| connection(app, workspace.id, token, origin));
+    Created { external: Some(true), connection, ..created }
+}
+
+fn connection(app: &App, id: WorkspaceId, auth_token: String, origin: &str) -> Connection {
+    let url = app.config.external_platform_url.as_deref().unwrap_or(origin).trim_end_matches('/');
+    let register = format!("{url}/registry/register");
+    let body = format!(
+        r#"{{"id":"{id}","url":"https://YOUR-AGENT","agent_card":{{"name":"YOUR-AGENT"}}}}"#
+    );
+    let curl = format!(
+        "curl -X POST {register} -H 'Content-Type: application/json' -H 'Authorization: Bearer {auth_token}' -d '{body}'"
+    );
+    let python = format!(
+        "import requests\nrequests.post(\"{register}\", headers={{\"Authorization\": \"Bearer {auth_token}\"}}, json={body}).raise_for_status()\n"
+    );
+    Connection {
+        workspace_id: id.to_string(),
+        platform_url: url.to_owned(),
+        heartbeat_endpoint: format!("{url}/registry/heartbeat"),
+        registry_endpoint: register,
+        curl_register_template: curl,
+        python_snippet: python,
+        auth_token,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::text;
+
+    #[test]
+    fn names_are_one_line_without_yaml() {
+        assert_eq!(text("name", &"a".repeat(255), 255, false), Ok(()));
+        assert!(text("name", &"a".repeat(256), 255, false).unwrap_err().contains("255"));
+        assert!(text("name", "a\nb", 255, false).unwrap_err().contains("newline"));
+        for bad in ["{", "}", "[", "]", "\\", "|", ">", "*", "&", "!"] {
+            assert!(text("role", bad, 1000, false).is_err(), "{bad}");
+            assert_eq!(text("model", bad, 100, true), Ok(()), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Workspaces over HTTP.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use ligand_api::error::ErrorBody;
+use ligand_api::journal::Why;
+use ligand_api::workspace::{
+    ConfirmDelete, Create, Created, Deleted, Patched, Restarted, Workspace as View,
+};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::view::{self, Look};
+use super::{change, create as creation, present, remove, store};
+use crate::access::{Admin, Anyone, OfWorkspace};
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::http::body::{Payload, parse, parse_or_default};
+use crate::http::path::WorkspacePath;
+use crate::journal;
+
+/// Decisions that `why` goes back.
+const JOURNAL: i64 = 200;
+/// Instances that `why` shows.
+const INSTANCES: i64 = 20;
+/// Most lines of a log in one answer.
+const MOST_LINES: usize = 10_000;
+
+/// Create a workspace, and start it.
+#[utoipa::path(post, path = "/workspaces", tag = "workspaces", request_body = Create, responses(
+    (status = 201, body = Created), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 500, body = ErrorBody)))]
+pub(crate) async fn create(
+    _: Admin,
+    State(app): State<App>,
+    headers: HeaderMap,
+    Payload(body): Payload,
+) -> Result<(StatusCode, Json<Created>)> {
+    let request: Create = parse(&body, "invalid workspace payload")?;
+    let created = creation::create(&app, request, &origin(&headers, &app)).await?;
+    Ok((StatusCode::CREATED, Json(created)))
+}
+
+/// Where the caller reaches us, as it says.
+fn origin(headers: &HeaderMap, app: &App) -> String {
+    let value = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let scheme = value("x-forwarded-proto").unwrap_or("http");
+    match value("x-forwarded-host").or_else(|| value("host")) {
+        Some(host) => format!("{scheme}://{host}"),
+        None => app.config.platform_url(),
+    }
+}
+
+/// Every workspace that is not deleted.
+#[utoipa::path(get, path = "/workspaces", tag = "workspaces", responses(
+    (status = 200, body = Vec<View>), (status = 401, body = ErrorBody), (status = 500, body = ErrorBody)))]
+pub(crate) async fn list(_: Admin, State(app): State<App>) -> Result<Json<Vec<View>>> {
+    let mut tx = app.db.read().await.map_err(Error::internal("query failed"))?;
+    let all = store::list(&mut tx).await.map_err(Error::internal("query failed"))?;
+    Ok(Json(all.iter().map(|workspace| view::workspace(workspace, Look::List)).collect()))
+}
+
+/// One workspace, deleted ones too. Without a credential only what the contract shows to anybody.
+#[utoipa::path(get, path = "/workspaces/{id}", tag = "workspaces", params(("id" = String, Path, description = "workspace id")), responses(
+    (status = 200, body = View), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 500, body = ErrorBody)))]
+pub(crate) async fn get(
+    WorkspacePath(id): WorkspacePath,
+    caller: Anyone,
+    State(app): State<App>,
+) -> Result<Json<View>> {
+    let mut tx = app.db.read().await.map_err(Error::internal("query failed"))?;
+    let found = store::get(&mut tx, id).await.map_err(Error::internal("query failed"))?;
+    let found = found.ok_or_else(|| Error::not_found("workspace not found"))?;
+    let look = if caller.proven { Look::Proven } else { Look::Open };
+    Ok(Json(view::workspace(&found, look)))
+}
+
+/// Change a workspace's settings. Keys that are not known are ignored.
+#[utoipa::path(patch, path = "/workspaces/{id}", tag = "workspaces", params(("id" = String, Path, description = "workspace id")), request_body = Object, responses(
+    (status = 200, body = Patched), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub(crate) async fn patch(
+    caller: OfWorkspace,
+    State(app): State<App>,
+    Payload(body): Payload,
+) -> Result<Json<Patched>> {
+    let keys: Map<String, Value> = parse(&body, "invalid request body")?;
+    Ok(Json(change::patch(&app, caller.workspace, caller.by, &keys).await?))
+}
+
+/// What a restart may say.
+#[derive(Deserialize, Default, utoipa::ToSchema)]
+pub(crate) struct RestartOptions {
+    /// A template to take the configuration from.
+    template: Option<String>,
+    /// Take the configuration from the template that fits.
+    apply_template: Option<bool>,
+    /// Forget the session.
+    reset: Option<bool>,
+    /// Write the configuration anew.
+    rebuild_config: Option<bool>,
+}
+
+/// Restart a workspace. Requests coalesce; the last cycle sees everything written before it began.
+#[utoipa::path(post, path = "/workspaces/{id}/restart", tag = "workspaces", params(("id" = String, Path, description = "workspace id")), request_body = RestartOptions, responses(
+    (status = 200, body = Restarted), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub(crate) async fn restart(
+    caller: OfWorkspace,
+    State(app): State<App>,
+    Payload(body): Payload,
+) -> Result<Json<Restarted>> {
+    let options: RestartOptions = parse_or_default(&body, "invalid JSON body")?;
+    let asked = [
+        ("template", options.template.is_some_and(|name| !name.is_empty())),
+        ("apply_template", options.apply_template == Some(true)),
+        ("reset", options.reset == Some(true)),
+        ("rebuild_config", options.rebuild_config == Some(true)),
+    ];
+    if let Some((field, _)) = asked.iter().find(|(_, given)| *given) {
+        return Err(Error::invalid(
+            "invalid JSON body",
+            format!("{field}: not supported by this version"),
+        ));
+    }
+    Ok(Json(change::restart(&app, caller.workspace).await?))
+}
+
+/// How to delete.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct DeleteOptions {
+    /// Take children along.
+    #[serde(default)]
+    confirm: Option<String>,
+    /// Take every trace away too.
+    #[serde(default)]
+    purge: Option<String>,
+}
+
+/// Delete a workspace and its descendants.
+#[utoipa::path(delete, path = "/workspaces/{id}", tag = "workspaces", params(("id" = String, Path, description = "workspace id"), DeleteOptions), responses(
+    (status = 200, body = Deleted), (status = 202, description = "the backend is still at it", body = Deleted), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 409, body = ConfirmDelete)))]
+pub(crate) async fn delete(
+    _: Admin,
+    WorkspacePath(id): WorkspacePath,
+    State(app): State<App>,
+    Query(options): Query<DeleteOptions>,
+) -> Result<Response> {
+    let yes = |value: &Option<String>| value.as_deref() == Some("true");
+    remove::remove(&app, id, yes(&options.confirm), yes(&options.purge)).await
+}
+
+/// The causal chain to a workspace's present state, and what happens next.
+#[utoipa::path(get, path = "/workspaces/{id}/why", tag = "workspaces", params(("id" = String, Path, description = "workspace id")), responses(
+    (status = 200, body = Why), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub(crate) async fn why(caller: OfWorkspace, State(app): State<App>) -> Result<Json<Why>> {
+    let mut tx = app.db.read().await?;
+    let found = store::get(&mut tx, caller.workspace).await?;
+    let found = found.ok_or_else(|| Error::not_found("workspace not found"))?;
+    let instances = store::latest(&mut tx, caller.workspace, INSTANCES).await?;
+    drop(tx);
+    let current = instances.iter().find(|instance| instance.generation == found.current);
+    let lease_until = current.map(|instance| instance.lease_until(&app));
+    let journal = journal::entries(&app.db, caller.workspace, JOURNAL).await?;
+    Ok(Json(view::why(&found, &instances, lease_until, journal)))
+}
+
+/// How much of a log.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct LogOptions {
+    /// The last so many lines; 200 unless said.
+    lines: Option<usize>,
+}
+
+/// The end of a workspace's log.
+#[utoipa::path(get, path = "/workspaces/{id}/logs", tag = "workspaces", params(("id" = String, Path, description = "workspace id"), LogOptions), responses(
+    (status = 200, description = "plain text", content_type = "text/plain", body = String), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub(crate) async fn logs(
+    caller: OfWorkspace,
+    State(app): State<App>,
+    Query(options): Query<LogOptions>,
+) -> Result<Response> {
+    let workspace = present(&app, caller.workspace).await?;
+    let backend = workspace.backend.as_deref().and_then(|name| app.backends.get(name));
+    let backend = backend.ok_or_else(|| {
+        Error::refused(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no backend here keeps this workspace's log",
+        )
+    })?;
+    let lines = options.lines.unwrap_or(200).clamp(1, MOST_LINES);
+    let text = backend
+        .logs(workspace.id, lines)
+        .await
+        .map_err(Error::internal("the log could not be read"))?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from(text)).into_response())
+}

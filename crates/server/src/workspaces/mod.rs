@@ -1,0 +1,279 @@
+//! Workspaces: their intent, what was observed of them, and their instances.
+//!
+//! Handlers in `http.rs` write intent and wake the reconciler; `reconcile.rs` converges; `view.rs` says what
+//! callers see. What others may do to a workspace inside their own transaction is in this file.
+
+mod change;
+mod create;
+pub mod http;
+pub mod reconcile;
+mod remove;
+mod steps;
+mod store;
+mod view;
+
+use std::time::Duration;
+
+use ligand_domain::address::Setting;
+use ligand_domain::admission::Bootstrap;
+use ligand_domain::backoff::Failures;
+use ligand_domain::id::{Generation, InstanceId, WorkspaceId};
+use ligand_domain::instance::{Features, Phase, Seen};
+use ligand_domain::lease::{self, Holder};
+use ligand_domain::time::Timestamp;
+use ligand_domain::workspace::{Intent, Standing, Status};
+
+pub use self::reconcile::WorkspaceReconciler;
+use crate::app::App;
+use crate::db::Tx;
+use crate::error::{Error, Result};
+
+pub(crate) use self::store::{
+    Beat, Register, abandon, bind_newest, get, heard_again, insert_instance, insert_registered,
+    instance_of, lineage, lock, observe_beat, observe_instance, observe_register, save_card,
+    set_generations, set_status, touch_outbound, wake,
+};
+
+/// A workspace as the database has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Workspace {
+    /// Its id.
+    pub id: WorkspaceId,
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub role: Option<String>,
+    /// Resource tier.
+    pub tier: i64,
+    /// Which recipe runs it.
+    pub runtime: String,
+    /// Model that the runtime is told to use.
+    pub model: Option<String>,
+    /// The command that the agent supervises, where it is not the recipe's.
+    pub command: Option<Vec<String>>,
+    /// Which backend runs it; `None` for an external one.
+    pub backend: Option<String>,
+    /// A host directory it works in.
+    pub workspace_dir: Option<String>,
+    /// What it may do there.
+    pub workspace_access: String,
+    /// Its place in the hierarchy.
+    pub parent: Option<WorkspaceId>,
+    /// Cents a month.
+    pub budget_limit: Option<i64>,
+    /// Cents spent.
+    pub monthly_spend: i64,
+    /// Turns at once.
+    pub max_concurrent_tasks: i64,
+    /// Place on a canvas.
+    pub canvas: (f64, f64, bool),
+    /// What a user asked for.
+    pub intent: Intent,
+    /// Restarts asked for so far.
+    pub restarts_wanted: i64,
+    /// Of those, how many the newest instance has loaded.
+    pub restarts_loaded: i64,
+    /// What was last observed.
+    pub status: Status,
+    /// Since when.
+    pub since: Timestamp,
+    /// What it rests on.
+    pub evidence: String,
+    /// The generation that counts now.
+    pub current: Generation,
+    /// The newest that was planned.
+    pub newest: Generation,
+    /// Why the last attempt failed.
+    pub last_error: Option<String>,
+    /// When the next begins.
+    pub next_attempt_at: Option<Timestamp>,
+    /// Replacements that followed a failure.
+    pub failures: Failures,
+    /// When its last instance was released, once it is removed.
+    pub released_at: Option<Timestamp>,
+    /// Whether it may be taken up without a credential.
+    pub bootstrap: Bootstrap,
+    /// Until when an administrator opened it.
+    pub bootstrap_until: Option<Timestamp>,
+    /// What its agent reports.
+    pub agent: Reported,
+    /// When it was created.
+    pub created_at: Timestamp,
+}
+
+/// What a workspace's agent reports.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Reported {
+    /// Where it answers.
+    pub url: String,
+    /// Its card, as sent.
+    pub card: Option<String>,
+    /// `push` or `poll`, once it said so.
+    pub delivery_mode: Option<String>,
+    /// Last admitted register or heartbeat.
+    pub last_heartbeat_at: Option<Timestamp>,
+    /// When it last called another workspace.
+    pub last_outbound_at: Option<Timestamp>,
+    /// Share of recent work that failed.
+    pub error_rate: f64,
+    /// One recent error, or why it failed.
+    pub sample_error: String,
+    /// Turns in progress.
+    pub active_tasks: i64,
+    /// Seconds since it started.
+    pub uptime_seconds: i64,
+    /// What it is doing.
+    pub current_task: String,
+    /// Capabilities, as JSON.
+    pub capabilities: String,
+    /// Seconds without progress after which a turn is given up.
+    pub idle_timeout_seconds: Option<i64>,
+}
+
+impl Workspace {
+    /// Whether a backend runs it.
+    #[must_use]
+    pub fn managed(&self) -> bool {
+        self.backend.is_some()
+    }
+
+    /// Whether a restart was asked for that no instance has loaded yet.
+    #[must_use]
+    pub fn restart_due(&self) -> bool {
+        self.restarts_wanted > self.restarts_loaded
+    }
+
+    /// What decides whether an agent may move its status.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        Standing {
+            intent: self.intent,
+            current: self.current,
+            newest: self.newest,
+            restart_due: self.restart_due(),
+        }
+    }
+}
+
+/// One incarnation as the database has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Instance {
+    /// Its id.
+    pub id: InstanceId,
+    /// Whose it is.
+    pub workspace: WorkspaceId,
+    /// Which incarnation.
+    pub generation: Generation,
+    /// The number its backend knows it by.
+    pub born: Generation,
+    /// Which backend runs it.
+    pub backend: Option<String>,
+    /// How far it has come.
+    pub phase: Phase,
+    /// The backend's name for it.
+    pub handle: Option<String>,
+    /// Where it answers.
+    pub url: String,
+    /// Whether its backend reported that.
+    pub url_reported: bool,
+    /// What its agent can do.
+    pub features: Features,
+    /// Its last sign of life.
+    pub last_seen_at: Option<Timestamp>,
+    /// When its backend confirmed it.
+    pub started_at: Option<Timestamp>,
+    /// When it was first admitted.
+    pub registered_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// How it ended.
+    pub exit: Option<String>,
+    /// When it was planned.
+    pub created_at: Timestamp,
+}
+
+impl Instance {
+    /// Whose pace its lease follows.
+    #[must_use]
+    pub fn holder(&self, app: &App) -> Holder {
+        match (&self.backend, self.features.paced) {
+            (_, true) => Holder::Paced,
+            (Some(_), false) => Holder::Plain,
+            (None, false) => Holder::External(app.config.external_stale_after),
+        }
+    }
+
+    /// When its lease lapses.
+    #[must_use]
+    pub fn lease_until(&self, app: &App) -> Timestamp {
+        let seen = self.last_seen_at.or(self.started_at).unwrap_or(self.created_at);
+        lease::lapses_at(seen, app.started, self.holder(app))
+    }
+}
+
+/// What an admitted call found out about its own instance.
+pub(crate) struct Observed {
+    /// Where it answers, if its backend reported that.
+    pub(crate) url: Option<String>,
+    /// When its next heartbeat is wanted.
+    pub(crate) next_heartbeat: Duration,
+    /// The call said nothing about the workspace.
+    pub(crate) inert: bool,
+    /// The reconciler has something to do.
+    pub(crate) woke: bool,
+}
+
+/// What is known of the instance that calls.
+pub(crate) async fn observed(
+    app: &App,
+    tx: &mut Tx,
+    of: (WorkspaceId, Generation),
+    inert: bool,
+) -> std::result::Result<Observed, sqlx::Error> {
+    let instance = store::instance_of(tx, of.0, of.1).await?;
+    let holder = instance.as_ref().map_or(Holder::Plain, |instance| instance.holder(app));
+    let url = instance.filter(|instance| instance.url_reported).map(|instance| instance.url);
+    Ok(Observed { url, next_heartbeat: holder.beat(), inert, woke: false })
+}
+
+/// Whether there is such a workspace, in whatever status.
+///
+/// # Errors
+/// 503 when the database does not answer.
+pub async fn exists(app: &App, id: WorkspaceId) -> Result<bool> {
+    Ok(store::get(&mut app.db.read().await?, id).await?.is_some())
+}
+
+/// How addresses are judged here.
+#[must_use]
+pub fn address_setting(app: &App) -> Setting {
+    Setting {
+        private_is_ours: app.config.saas || app.config.development,
+        loopback_is_ours: app.config.development,
+    }
+}
+
+/// Read a workspace that must be there and not removed.
+///
+/// # Errors
+/// 404, 503.
+pub(crate) async fn present(app: &App, id: WorkspaceId) -> Result<Workspace> {
+    let found = store::get(&mut app.db.read().await?, id).await?;
+    found
+        .filter(|workspace| workspace.intent != Intent::Removed)
+        .ok_or_else(|| Error::not_found("workspace not found"))
+}
+
+/// What the backend says of the current instance.
+pub(crate) async fn look(
+    app: &App,
+    workspace: &Workspace,
+) -> std::result::Result<Seen, sqlx::Error> {
+    let mut tx = app.db.read().await?;
+    let instance = store::instance_of(&mut tx, workspace.id, workspace.current).await?;
+    drop(tx);
+    match instance {
+        Some(instance) => Ok(reconcile::see(app, &instance).await),
+        None => Ok(Seen::Unknown("there is no instance".to_owned())),
+    }
+}

@@ -1,0 +1,195 @@
+//! Brings each workspace's instance in line with its intent.
+//!
+//! A pass takes one workspace that is due, under a row lease, and asks `ligand_domain::converge::next` for
+//! a step, takes it, and asks again, until it says to rest. The steps themselves are in `steps.rs`.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use ligand_domain::converge::{self, Step, next};
+use ligand_domain::id::WorkspaceId;
+use ligand_domain::instance::{self, Phase, Seen};
+use ligand_domain::time::Timestamp;
+use ligand_domain::workspace::Intent;
+
+use super::steps::{Steps, key};
+use super::{Instance, Workspace, store};
+use crate::app::App;
+use crate::reconcile::{Pass, Reconciler};
+
+/// A claim lasts this long unless it is kept; after a crash somebody else takes over then.
+const CLAIM: Duration = Duration::from_secs(30);
+/// How soon a row whose step failed is tried again.
+const AFTER_FAILURE: Duration = Duration::from_secs(2);
+/// Steps of one workspace in one pass. More would be a sign of going in circles.
+const MOST_STEPS: u64 = 16;
+/// Starting takes seconds where backends are slow: one slow start must not hold up the others.
+const WORKERS: usize = 8;
+
+/// See the module.
+pub struct WorkspaceReconciler;
+
+impl Reconciler for WorkspaceReconciler {
+    fn name(&self) -> &'static str {
+        "workspaces"
+    }
+
+    fn does(&self) -> &'static str {
+        "brings each workspace's instance in line with its intent"
+    }
+
+    fn workers(&self) -> usize {
+        WORKERS
+    }
+
+    fn pass<'a>(&'a self, app: &'a App) -> BoxFuture<'a, anyhow::Result<Pass>> {
+        pass(app).boxed()
+    }
+
+    fn next_due<'a>(&'a self, app: &'a App) -> BoxFuture<'a, anyhow::Result<Option<Timestamp>>> {
+        async {
+            let mut tx = app.db.read().await?;
+            Ok(store::next_due(&mut tx).await?)
+        }
+        .boxed()
+    }
+}
+
+async fn pass(app: &App) -> anyhow::Result<Pass> {
+    let now = app.clock.now();
+    // Each claim is this worker's alone, so that a late release never frees somebody else's.
+    let claim = uuid::Builder::from_random_bytes(app.ids.bytes()).into_uuid();
+    let mut tx = app.db.begin().await?;
+    let Some(id) =
+        store::claim(&mut tx, claim, now, now.after(CLAIM)).await.context("claim a workspace")?
+    else {
+        return Ok(Pass::default());
+    };
+    tx.commit().await?;
+    // Another worker may find another row.
+    app.bells.ring();
+    let mut pass = Pass { looked_at: 1, ..Pass::default() };
+    let again = match converge(app, id, claim, &mut pass).await {
+        Ok(again) => again,
+        Err(cause) => {
+            let error = format!("{cause:#}");
+            note_failure(app, id, &error).await;
+            pass.failed = Some(format!("workspace {id}: {error}"));
+            Some(app.clock.now().after(AFTER_FAILURE))
+        }
+    };
+    let outcome = if pass.failed.is_some() { "failed" } else { "ok" };
+    app.metrics.steps.with_label_values(&["workspaces", outcome]).inc_by(pass.steps.max(1));
+    let mut tx = app.db.begin().await?;
+    store::release(&mut tx, id, claim, again.unwrap_or(Timestamp::NEVER)).await?;
+    tx.commit().await?;
+    Ok(pass)
+}
+
+async fn note_failure(app: &App, id: WorkspaceId, error: &str) {
+    let noted = async {
+        let mut tx = app.db.begin().await?;
+        store::set_error(&mut tx, id, error).await?;
+        tx.commit().await
+    };
+    if let Err(cause) = noted.await {
+        tracing::warn!(workspace.id = %id, error = %cause, "a failure could not be noted");
+    }
+}
+
+/// Take steps until it may rest. Gives when to look again.
+async fn converge(
+    app: &App,
+    id: WorkspaceId,
+    claim: uuid::Uuid,
+    pass: &mut Pass,
+) -> anyhow::Result<Option<Timestamp>> {
+    let mut steps = Steps::new(app, id);
+    for _ in 0..MOST_STEPS {
+        let mut tx = app.db.begin().await?;
+        let held = store::keep(&mut tx, id, claim, app.clock.now().after(CLAIM)).await?;
+        let Some(workspace) = store::get(&mut tx, id).await?.filter(|_| held) else {
+            return Ok(None);
+        };
+        let instances = store::alive(&mut tx, id).await?;
+        tx.commit().await?;
+        let facts = observe(app, &instances).await;
+        match next(&view(&workspace), &facts, app.clock.now()) {
+            Step::Rest(again) => {
+                if workspace.intent == Intent::Removed {
+                    steps.released(&workspace).await?;
+                }
+                return Ok(again);
+            }
+            step => {
+                pass.steps += 1;
+                steps.take(&workspace, &instances, step).await?;
+            }
+        }
+    }
+    Ok(Some(app.clock.now().after(AFTER_FAILURE)))
+}
+
+fn view(workspace: &Workspace) -> converge::Workspace {
+    converge::Workspace {
+        intent: workspace.intent,
+        status: workspace.status,
+        since: workspace.since,
+        managed: workspace.managed(),
+        current: workspace.current,
+        newest: workspace.newest,
+        restart_due: workspace.restart_due(),
+        next_attempt_at: workspace.next_attempt_at,
+    }
+}
+
+/// Ask each instance's backend. What cannot be asked is unknown, and nothing more.
+async fn observe(app: &App, instances: &[Instance]) -> Vec<instance::Instance> {
+    let mut facts = Vec::with_capacity(instances.len());
+    for instance in instances {
+        facts.push(instance::Instance {
+            generation: instance.generation,
+            started_at: started_at(instance),
+            lease_until: instance.lease_until(app),
+            seen: see(app, instance).await,
+        });
+    }
+    facts
+}
+
+fn started_at(instance: &Instance) -> Option<Timestamp> {
+    match instance.phase {
+        Phase::Planned => None,
+        Phase::Started | Phase::Serving | Phase::Ended => {
+            Some(instance.started_at.unwrap_or(instance.created_at))
+        }
+    }
+}
+
+pub(super) async fn see(app: &App, instance: &Instance) -> Seen {
+    let Some(name) = &instance.backend else {
+        return Seen::Unknown("no backend runs it".to_owned());
+    };
+    let Some(backend) = app.backends.get(name) else {
+        return Seen::Unknown(format!("there is no backend named {name} here"));
+    };
+    if instance.phase == Phase::Planned {
+        return Seen::Unknown("not started".to_owned());
+    }
+    match backend.inspect(key(instance)).await {
+        Ok(seen) => seen,
+        Err(cause) => Seen::Unknown(cause.chain()),
+    }
+}
+
+/// What the backend says of an instance, for people.
+pub(super) async fn say(app: &App, instance: &Instance) -> String {
+    match see(app, instance).await {
+        Seen::Running => "the backend says that it runs".to_owned(),
+        Seen::Stopped(exit) => format!("the backend says that it {exit}"),
+        Seen::Gone => "the backend does not have it".to_owned(),
+        Seen::Unknown(why) => format!("whether it runs is unknown ({why})"),
+    }
+}

@@ -1,0 +1,357 @@
+//! The steps of `ligand_domain::converge`, carried out. Each is written down before it is taken, and may be
+//! taken twice.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use ligand_domain::converge::{Cause, Step};
+use ligand_domain::credential::{Kind as CredentialKind, State, Token};
+use ligand_domain::id::{Generation, WorkspaceId};
+use ligand_domain::instance::{Exit, Phase};
+use ligand_domain::time::Timestamp;
+use ligand_domain::workspace::{Intent, Status};
+use serde_json::json;
+
+use super::{Instance, Workspace, store};
+use crate::access;
+use crate::app::App;
+use crate::backend::{Backend, Key, Spec, Started};
+use crate::journal::{Kind, Work};
+
+/// The backend's name for an instance of ours.
+pub(super) fn key(instance: &Instance) -> Key {
+    Key { workspace: instance.workspace, generation: instance.born }
+}
+
+/// One workspace being brought in line.
+pub(super) struct Steps<'a> {
+    app: &'a App,
+    id: WorkspaceId,
+    /// The secret of the generation that was planned in this pass. After a crash it is gone, and another
+    /// one is minted beside it.
+    fresh: Option<(Generation, Token)>,
+}
+
+impl<'a> Steps<'a> {
+    pub(super) fn new(app: &'a App, id: WorkspaceId) -> Self {
+        Self { app, id, fresh: None }
+    }
+
+    pub(super) async fn take(
+        &mut self,
+        workspace: &Workspace,
+        instances: &[Instance],
+        step: Step,
+    ) -> anyhow::Result<()> {
+        let of = |generation: Generation| {
+            let found = instances.iter().find(|instance| instance.generation == generation);
+            found.with_context(|| format!("generation {generation} is not there any more"))
+        };
+        match step {
+            Step::Rest(_) => Ok(()),
+            Step::Plan(cause) => self.plan(&cause).await.context("plan the next instance"),
+            Step::Start(generation) => {
+                let older = instances.iter().filter(|instance| instance.generation < generation);
+                for instance in older {
+                    self.retire(workspace, instance).await.context("end the previous instance")?;
+                }
+                self.start(workspace, of(generation)?).await.context("start the instance")
+            }
+            Step::Lost(generation, exit) => self.lost(workspace, of(generation)?, &exit).await,
+            Step::GiveUp(generation, why) => self.give_up(workspace, of(generation)?, &why).await,
+            Step::Silent(generation) => self.silent(workspace, of(generation)?).await,
+            Step::Retire(generation) => self.retire(workspace, of(generation)?).await,
+        }
+    }
+
+    /// Raise the generation and commit its credential, in one transaction that is a compare-and-set on
+    /// there being no start in flight.
+    async fn plan(&mut self, cause: &Cause) -> anyhow::Result<()> {
+        let mut work = Work::begin(self.app).await?;
+        let Some(workspace) = store::lock(&mut work.tx, self.id).await? else { return Ok(()) };
+        let in_flight = match workspace.newest > workspace.current {
+            true => store::instance_of(&mut work.tx, self.id, workspace.newest).await?,
+            false => None,
+        };
+        if workspace.intent != Intent::Running || in_flight.is_some_and(|i| i.ended_at.is_none()) {
+            return Ok(());
+        }
+        let (generation, now) = (workspace.newest.next(), work.now);
+        store::set_generations(&mut work.tx, self.id, workspace.current, generation).await?;
+        let instance = self.app.ids.instance();
+        let of = (self.id, generation);
+        store::insert_instance(
+            &mut work.tx,
+            instance,
+            of,
+            workspace.backend.as_deref(),
+            Phase::Planned,
+            now,
+        )
+        .await?;
+        let token = self.mint(&mut work, generation).await?;
+        store::mark_loaded(&mut work.tx, self.id).await?;
+        let evidence = format!("generation {generation} is being started: {}", cause.as_str());
+        store::set_status(&mut work.tx, self.id, Status::Provisioning, &evidence, now).await?;
+        let summary = format!("generation {generation} was planned: {}", cause.as_str());
+        let facts = json!({"cause": cause.as_str(), "current": workspace.current, "restarts": workspace.restarts_wanted});
+        work.note(self.id, Some(generation), Kind::Planned, summary, facts);
+        let payload = json!({"name": workspace.name, "tier": workspace.tier, "runtime": workspace.runtime,
+            "generation": generation});
+        work.emit("WORKSPACE_PROVISIONING", self.id, payload);
+        work.commit().await?;
+        self.fresh = Some((generation, token));
+        Ok(())
+    }
+
+    async fn mint(&self, work: &mut Work<'_>, generation: Generation) -> anyhow::Result<Token> {
+        let token = self.app.ids.token();
+        let new = access::New {
+            workspace: self.id,
+            kind: CredentialKind::Instance,
+            generation: Some(generation),
+            state: State::Pending,
+            token: &token,
+            idempotency_hash: None,
+            lapses_at: None,
+        };
+        access::issue(&mut work.tx, self.app.ids.credential(), new, work.now).await?;
+        Ok(token)
+    }
+
+    fn backend(&self, workspace: &Workspace) -> anyhow::Result<&Arc<dyn Backend>> {
+        let name = workspace.backend.as_deref().unwrap_or_default();
+        self.app
+            .backends
+            .get(name)
+            .with_context(|| format!("there is no backend named `{name}` on this server"))
+    }
+
+    async fn start(&mut self, workspace: &Workspace, instance: &Instance) -> anyhow::Result<()> {
+        let backend = Arc::clone(self.backend(workspace)?);
+        let generation = instance.generation;
+        let fresh = self.fresh.take().filter(|(planned, _)| *planned == generation);
+        let started = match fresh {
+            Some((_, token)) => self.ensure(&*backend, workspace, instance, token).await,
+            // An earlier pass ended between planning and hearing of the start. If the backend has the
+            // instance, its credential stands; if not, another value is minted beside the first.
+            None => match backend.find(key(instance)).await? {
+                Some(started) => Ok(started),
+                None => {
+                    let mut work = Work::begin(self.app).await?;
+                    let token = self.mint(&mut work, generation).await?;
+                    let summary = format!("the start of generation {generation} was resumed");
+                    work.note(self.id, Some(generation), Kind::Resumed, summary, json!({}));
+                    work.commit().await?;
+                    self.ensure(&*backend, workspace, instance, token).await
+                }
+            },
+        };
+        match started {
+            Ok(started) => self.note_started(instance, &started).await,
+            Err(Refused(why)) => self.refused(instance, &why).await,
+        }
+    }
+
+    async fn ensure(
+        &self,
+        backend: &dyn Backend,
+        workspace: &Workspace,
+        instance: &Instance,
+        credential: Token,
+    ) -> Result<Started, Refused> {
+        let command = self.app.config.command_of(workspace).map_err(Refused)?;
+        let env = self.environment(workspace, instance);
+        let spec = Spec { key: key(instance), command, env, credential };
+        backend.ensure(spec).await.map_err(|cause| Refused(cause.chain()))
+    }
+
+    fn environment(&self, workspace: &Workspace, instance: &Instance) -> BTreeMap<String, String> {
+        let config = &self.app.config;
+        let mut env: BTreeMap<String, String> = [
+            ("WORKSPACE_ID", workspace.id.to_string()),
+            ("PLATFORM_URL", config.platform_url()),
+            ("MOLECULE_URL", config.platform_url()),
+            ("TIER", workspace.tier.to_string()),
+            ("RUNTIME", workspace.runtime.clone()),
+            ("LIGAND_GENERATION", instance.generation.to_string()),
+            ("LIGAND_AGENT_NAME", workspace.name.clone()),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+        if let Some(org) = &config.org_id {
+            env.insert("MOLECULE_ORG_ID".to_owned(), org.clone());
+        }
+        if let Some(role) = &workspace.role {
+            env.insert("MOLECULE_AGENT_ROLE".to_owned(), role.clone());
+        }
+        if let Some(model) = &workspace.model {
+            env.insert("MODEL".to_owned(), model.clone());
+        }
+        if let Some(runtime) = config.runtimes.get(&workspace.runtime) {
+            env.extend(runtime.env.clone());
+        }
+        env
+    }
+
+    async fn note_started(&self, instance: &Instance, started: &Started) -> anyhow::Result<()> {
+        let mut work = Work::begin(self.app).await?;
+        store::lock(&mut work.tx, self.id).await?;
+        let of = (self.id, instance.generation);
+        let now = work.now;
+        store::started(&mut work.tx, of, &started.handle, started.address.as_deref(), now).await?;
+        let summary = format!("generation {} was started: {}", instance.generation, started.handle);
+        let evidence = json!({"handle": started.handle, "address": started.address});
+        work.note(self.id, Some(instance.generation), Kind::Started, summary, evidence);
+        Ok(work.commit().await?)
+    }
+
+    /// The backend refused the start. Hurrying into the same wall helps nobody.
+    async fn refused(&self, instance: &Instance, why: &str) -> anyhow::Result<()> {
+        self.end_start(instance, why, true).await
+    }
+
+    async fn give_up(
+        &self,
+        workspace: &Workspace,
+        instance: &Instance,
+        why: &str,
+    ) -> anyhow::Result<()> {
+        self.backend(workspace)?
+            .destroy(key(instance))
+            .await
+            .context("destroy an instance that did not register")?;
+        self.end_start(instance, why, false).await
+    }
+
+    /// A start is over: its credential lapses in the transaction that says so, and it is never admitted.
+    async fn end_start(&self, instance: &Instance, why: &str, refused: bool) -> anyhow::Result<()> {
+        let mut work = Work::begin(self.app).await?;
+        let Some(workspace) = store::lock(&mut work.tx, self.id).await? else { return Ok(()) };
+        let (generation, now) = (instance.generation, work.now);
+        // Admitted in the meantime: then there is nothing to give up.
+        if workspace.current >= generation {
+            return Ok(());
+        }
+        access::lapse_pending(&mut work.tx, self.id, generation, now).await?;
+        store::end(&mut work.tx, (self.id, generation), why, now).await?;
+        let failures = workspace.failures.one_more(now, None);
+        let jitter = self.app.ids.jitter();
+        let next = if refused {
+            failures.after_refusal(now, jitter)
+        } else {
+            failures.next_attempt(now, jitter)
+        };
+        store::set_failure(&mut work.tx, self.id, failures, why, Some(next)).await?;
+        store::set_status(&mut work.tx, self.id, Status::Failed, why, now).await?;
+        let summary = format!("generation {generation} was given up: {why}");
+        let evidence = json!({"failures": failures.count, "next_attempt_at": next});
+        work.note(self.id, Some(generation), Kind::GivenUp, summary, evidence);
+        work.emit(
+            "WORKSPACE_PROVISION_FAILED",
+            self.id,
+            json!({"error": why, "generation": generation}),
+        );
+        Ok(work.commit().await?)
+    }
+
+    async fn lost(
+        &self,
+        workspace: &Workspace,
+        instance: &Instance,
+        exit: &Exit,
+    ) -> anyhow::Result<()> {
+        // First whatever is left of it, so that two never run at once.
+        self.backend(workspace)?
+            .destroy(key(instance))
+            .await
+            .context("destroy what is left of the instance")?;
+        let mut work = Work::begin(self.app).await?;
+        let Some(workspace) = store::lock(&mut work.tx, self.id).await? else { return Ok(()) };
+        let (generation, now) = (instance.generation, work.now);
+        let why = format!("generation {generation} {exit}");
+        store::end(&mut work.tx, (self.id, generation), &exit.to_string(), now).await?;
+        let steady = workspace.status.serves().then_some(workspace.since);
+        let failures = workspace.failures.one_more(now, steady);
+        let next = failures.next_attempt(now, self.app.ids.jitter());
+        store::set_failure(&mut work.tx, self.id, failures, &why, Some(next)).await?;
+        store::set_status(&mut work.tx, self.id, Status::Offline, &why, now).await?;
+        let evidence =
+            json!({"exit": exit.to_string(), "failures": failures.count, "next_attempt_at": next});
+        work.note(self.id, Some(generation), Kind::Lost, why, evidence);
+        work.emit("WORKSPACE_OFFLINE", self.id, json!({"generation": generation}));
+        Ok(work.commit().await?)
+    }
+
+    async fn silent(&self, workspace: &Workspace, instance: &Instance) -> anyhow::Result<()> {
+        let seen = super::reconcile::say(self.app, instance).await;
+        let mut work = Work::begin(self.app).await?;
+        let Some(locked) = store::lock(&mut work.tx, self.id).await? else { return Ok(()) };
+        let latest = store::instance_of(&mut work.tx, self.id, instance.generation).await?;
+        // Heard in the meantime: what decides and what acts are one transaction.
+        let lapsed = latest.is_some_and(|i| i.lease_until(self.app) <= work.now);
+        if !lapsed || !locked.status.serves() || locked.intent != Intent::Running {
+            return Ok(());
+        }
+        let (generation, now) = (instance.generation, work.now);
+        let why = format!("unreachable: generation {generation} sent no heartbeat in time; {seen}");
+        let (to, event) = match workspace.managed() {
+            true => (Status::Offline, "WORKSPACE_OFFLINE"),
+            false => (Status::AwaitingAgent, "WORKSPACE_AWAITING_AGENT"),
+        };
+        store::set_status(&mut work.tx, self.id, to, &why, now).await?;
+        work.note(
+            self.id,
+            Some(generation),
+            Kind::Silent,
+            why,
+            json!({"last_seen_at": instance.last_seen_at}),
+        );
+        work.emit(event, self.id, json!({"generation": generation}));
+        Ok(work.commit().await?)
+    }
+
+    /// End an instance that should not be. Its data stays.
+    async fn retire(&self, workspace: &Workspace, instance: &Instance) -> anyhow::Result<()> {
+        if instance.backend.is_some() {
+            let backend = self.backend(workspace)?;
+            backend
+                .stop(key(instance), self.app.config.stop_grace)
+                .await
+                .context("stop an instance")?;
+            backend.destroy(key(instance)).await.context("destroy an instance")?;
+        }
+        let mut work = Work::begin(self.app).await?;
+        let now = work.now;
+        store::lock(&mut work.tx, self.id).await?;
+        store::end(&mut work.tx, (self.id, instance.generation), "retired", now).await?;
+        access::lapse_pending(&mut work.tx, self.id, instance.generation, now).await?;
+        let summary = format!("generation {} was ended", instance.generation);
+        work.note(
+            self.id,
+            Some(instance.generation),
+            Kind::Retired,
+            summary,
+            json!({"intent": workspace.intent.as_str()}),
+        );
+        Ok(work.commit().await?)
+    }
+
+    /// Nothing of a removed workspace runs any more.
+    pub(super) async fn released(&self, workspace: &Workspace) -> anyhow::Result<()> {
+        if workspace.released_at.is_some() {
+            return Ok(());
+        }
+        let mut work = Work::begin(self.app).await?;
+        let now: Timestamp = work.now;
+        store::mark_released(&mut work.tx, self.id, now).await?;
+        let nothing = json!({});
+        work.note(self.id, None, Kind::Removed, "nothing of it runs any more", nothing);
+        Ok(work.commit().await?)
+    }
+}
+
+/// Why a start was refused.
+struct Refused(String);

@@ -1,0 +1,21 @@
+# Shortcuts, one line each. Nothing needs `just`: each line says what to type without it.
+
+# format, lints and dependencies, without running tests
+check:
+    cargo fmt --all --check && cargo clippy --workspace --all-targets --locked -- -D warnings && scripts/check-dependencies
+
+# everything that a change must pass; arguments go to cargo test
+test *arguments:
+    scripts/test -- {{arguments}}
+
+# Ligand with a demo workspace
+up *arguments:
+    scripts/up {{arguments}}
+
+# accept the snapshots of a change in output that is meant
+snap *arguments:
+    INSTA_UPDATE=always scripts/with-services cargo test --workspace --locked {{arguments}}
+
+# the figures to reach, measured on this machine
+gates *arguments:
+    cargo run --release --locked -p ligand -- scaletest {{arguments}}
