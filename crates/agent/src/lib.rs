@@ -177,10 +177,14 @@ pub async fn run(settings: Settings, logs: Logs, stop: CancellationToken) -> Exi
         settings.workspace_id,
         settings.platform_url,
     );
+    let to_file = settings.log_dir.is_some();
     match Agent::prepare(settings, logs) {
         Ok(agent) => agent.live(stop).await,
         Err(exit) => {
-            if let Exit::CannotStart { what, .. } = &exit {
+            // Standard error gets it from whoever called us: once is enough there.
+            if let Exit::CannotStart { what, .. } = &exit
+                && to_file
+            {
                 tracing::error!("{what}");
             }
             exit
@@ -203,10 +207,8 @@ impl Agent {
         let identity = Identity::open(&settings.configs_dir).map_err(|e| {
             Exit::failed(e, "make it writable, or name another with --configs-dir (CONFIGS_DIR)")
         })?;
-        let listener = bind(settings.listen).map_err(|e| {
-            Exit::failed(format!("cannot listen: {e}"), "see --listen (LIGAND_AGENT_LISTEN)")
-        })?;
-        let port = listener.local_addr().map_or(0, |address| address.port());
+        let listener = bind(settings.listen).map_err(|e| cannot_listen(settings.listen, &e))?;
+        let port = listener.local_addr().expect("a listening socket has an address").port();
         let url = settings.advertise.unwrap_or_else(|| format!("http://localhost:{port}"));
         let card = card::card(&settings.name, &url);
         let no_http = |e: platform::NoClient| Exit::failed(e, "this is a defect of the agent");
@@ -272,6 +274,19 @@ fn cannot_start(supervisor: &Supervisor, error: &io::Error) -> Exit {
         _ => ("is it an executable file of this machine's kind?", EXIT_NOT_EXECUTABLE),
     };
     Exit::CannotStart { what, hint: hint.to_owned(), code }
+}
+
+fn cannot_listen(listen: Listen, error: &io::Error) -> Exit {
+    match listen {
+        Listen::Address(address) => Exit::failed(
+            format!("cannot listen on {address}: {error}"),
+            "127.0.0.1:0 takes a free port: --listen (LIGAND_AGENT_LISTEN)",
+        ),
+        Listen::Stdin => Exit::failed(
+            format!("cannot listen: {error}"),
+            "LIGAND_LISTEN_STDIN=1 is for a parent that hands over a listening socket",
+        ),
+    }
 }
 
 fn bind(listen: Listen) -> io::Result<TcpListener> {

@@ -16,6 +16,7 @@ async fn a_program_that_does_not_exist_is_127() {
     assert_eq!(agent.ended().await.code(), Some(127));
     let said = dir.text("stderr");
     assert!(said.contains("error: cannot start no-such-program: "), "{said}");
+    assert_eq!(said.matches("cannot start").count(), 1, "{said}");
     assert!(said.contains("hint: "), "{said}");
     assert!(platform.calls().is_empty());
 }

@@ -1,14 +1,13 @@
 //! Every verb, and where each goes.
 
 use std::future::Future;
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 use crate::error::{CommandError, CommandResult};
-use crate::{
-    agent, completions, config_show, doctor, error, events, openapi, serve, target, why, ws,
-};
+use crate::{completions, config_show, doctor, error, events, openapi, serve, target, up, why, ws};
 
 /// Control plane for fleets of long-lived AI agents
 #[derive(Parser)]
@@ -20,9 +19,13 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand)]
 pub(crate) enum Verb {
-    Up(serve::UpArgs),
+    Up(up::UpArgs),
     Serve(serve::ServeArgs),
-    Agent(agent::AgentArgs),
+    /// Run beside an agent: register it, report for it, keep it alive
+    ///
+    /// Without a command it runs a built-in agent that echoes what it is told.
+    #[command(after_help = ligand_agent::config::ENVIRONMENT)]
+    Agent(ligand_agent::config::Args),
     Ws(ws::WsArgs),
     Why(why::WhyArgs),
     Events(events::EventsArgs),
@@ -33,11 +36,12 @@ pub(crate) enum Verb {
 }
 
 /// Carries a verb out. Servers and agents bring their own runtime; client verbs share a small one.
-pub(crate) fn run(verb: Verb) -> CommandResult {
-    match verb {
-        Verb::Up(args) => serve::up(args),
+pub(crate) fn run(verb: Verb) -> CommandResult<ExitCode> {
+    let done = match verb {
+        // It has exit codes of its own: those of the program that it runs.
+        Verb::Agent(args) => return Ok(ligand_agent::main(args)),
+        Verb::Up(args) => up::up(args),
         Verb::Serve(args) => serve::serve(args),
-        Verb::Agent(args) => agent::agent(args),
         Verb::Ws(args) => client(ws::run(args.verb)),
         Verb::Why(args) => client(why::run(args)),
         Verb::Events(args) => client(events::run(args)),
@@ -45,7 +49,8 @@ pub(crate) fn run(verb: Verb) -> CommandResult {
         Verb::Config(args) => config_show::config(args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Openapi(args) => client(openapi::run(args)),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// Runs a client verb: one thread is plenty for one connection.

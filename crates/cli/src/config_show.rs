@@ -1,8 +1,13 @@
 //! `ligand config`: the settings a server would run with.
 
 use clap::{Args, Subcommand};
+use ligand_server::config;
+use serde::Serialize;
 
-use crate::error::{CommandError, CommandResult};
+use crate::error::CommandResult;
+use crate::output::Format;
+use crate::serve::{ServerArgs, misconfigured};
+use crate::text;
 
 /// Look at the settings of a server
 #[derive(Args)]
@@ -18,13 +23,32 @@ enum ConfigVerb {
 
 /// Show every setting, its value, and where that comes from
 #[derive(Args)]
-struct ConfigShowArgs {}
+struct ConfigShowArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// How to print the answer
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    output: Format,
+}
+
+#[derive(Serialize)]
+struct Row {
+    name: &'static str,
+    value: String,
+    origin: String,
+}
 
 /// `ligand config …`.
 pub(crate) fn config(args: ConfigArgs) -> CommandResult {
-    match args.verb {
-        ConfigVerb::Show(ConfigShowArgs {}) => {
-            Err(CommandError::internal(anyhow::anyhow!("settings are not part of this build")))
-        }
-    }
+    let ConfigVerb::Show(args) = args.verb;
+    let shown = config::load(&args.server.flags()).map_err(misconfigured)?.shown;
+    let rows: Vec<Row> = shown
+        .into_iter()
+        .map(|shown| Row { name: shown.name, value: shown.value, origin: shown.origin.to_string() })
+        .collect();
+    args.output.answer(&rows, || {
+        let cells =
+            rows.iter().map(|row| vec![row.name.to_owned(), row.value.clone(), row.origin.clone()]);
+        text::table(&["SETTING", "VALUE", "FROM"], cells)
+    })
 }

@@ -34,7 +34,6 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Option<Local>> {
 }
 
 /// Records a server. The last one that starts is the one that is found.
-#[cfg_attr(not(test), expect(dead_code, reason = "called by the servers' verbs"))]
 pub(crate) fn write(path: &Path, local: &Local) -> anyhow::Result<()> {
     let dir = path.parent().context("the state directory has no path")?;
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
@@ -60,7 +59,6 @@ pub(crate) fn write(path: &Path, local: &Local) -> anyhow::Result<()> {
 }
 
 /// Removes the record of `server`; another server's is left alone.
-#[cfg_attr(not(test), expect(dead_code, reason = "called by the servers' verbs"))]
 pub(crate) fn forget(path: &Path, server: &str) -> anyhow::Result<()> {
     match read(path)? {
         Some(local) if local.server == server => {

@@ -14,7 +14,6 @@
 //! | [`env`], [`clock`] | the only doors to the environment and to time |
 //! | [`local`] | how a server on this machine is found |
 
-mod agent;
 mod args;
 mod clock;
 mod completions;
@@ -30,6 +29,7 @@ mod serve;
 mod session;
 mod target;
 mod text;
+mod up;
 mod watch;
 mod why;
 mod ws;
@@ -41,7 +41,7 @@ use clap::Parser as _;
 fn main() -> ExitCode {
     let cli = args::Cli::parse();
     match args::run(cli.verb) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             output::failure(&error);
             ExitCode::from(error.exit_code())

@@ -6,7 +6,7 @@ mod get;
 mod list;
 mod logs;
 mod restart;
-mod send;
+pub(crate) mod send;
 
 use crate::error::CommandResult;
 

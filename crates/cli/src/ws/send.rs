@@ -59,7 +59,7 @@ fn unanswered(error: CommandError, name: &str) -> CommandError {
 }
 
 /// The texts of an answer, in the places where agents put them. `None` where there is none.
-fn said(answer: &Value) -> Option<String> {
+pub(crate) fn said(answer: &Value) -> Option<String> {
     let result = answer.get("result")?;
     let artifacts = result.get("artifacts").and_then(Value::as_array).into_iter().flatten();
     let places = [result.get("parts"), result.pointer("/message/parts")];
