@@ -5,6 +5,7 @@
 //! was expected.
 
 mod file;
+mod layers;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,12 +13,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ligand_domain::lease;
-
 use self::file::FileError;
 pub use self::file::{BackendConfig, BackendKind, File, Recipe};
+use self::layers::Layers;
 use crate::db::DatabaseUrl;
 use crate::workspaces::Workspace;
+
+/// How long an instance may take to end politely, unless said otherwise.
+const STOP_GRACE_SECONDS: u64 = 5;
 
 /// What a command line may say. `None`: not said.
 #[derive(Debug, Clone, Default)]
@@ -227,202 +230,48 @@ pub fn resolve(
     path: Option<&Path>,
     file: File,
 ) -> Result<Resolved, ConfigError> {
-    let mut layers = Layers { env, path, shown: Vec::new(), problems: Vec::new() };
-    let port = layers.port();
-    let listen = layers.text(
-        "listen",
-        flags.listen.as_ref().map(|v| ("--listen", v)),
-        &["LIGAND_LISTEN"],
-        file.listen.as_ref(),
-        "127.0.0.1:8080",
-    );
-    let listen = port.filter(|_| listen.1 == Origin::Default).unwrap_or(listen);
-    let listen = layers.parse("listen", listen, "ADDRESS:PORT");
-    let data_dir = layers.text(
-        "data_dir",
-        flags.data_dir.as_ref().map(|v| ("--data-dir", v)),
-        &["LIGAND_DATA_DIR"],
-        file.data_dir.as_ref(),
-        "./.ligand",
-    );
-    let data_dir = PathBuf::from(layers.keep("data_dir", data_dir));
-    let default_url = format!("sqlite:{}", data_dir.join("ligand.db").display());
-    let database_url = layers.text(
-        "database_url",
-        flags.database_url.as_ref().map(|v| ("--database-url", v)),
-        &["DATABASE_URL"],
-        file.database_url.as_ref(),
-        &default_url,
-    );
+    let mut said = Layers::new(env, path);
+    let listen = said.listen(flags.listen.as_ref(), file.listen.as_ref());
+    let data_dir = said.data_dir(flags.data_dir.as_ref(), file.data_dir.as_ref());
     let database_url =
-        layers.parse("database_url", database_url, "sqlite:PATH or postgres://USER@HOST/DATABASE");
-    let backend = layers.text(
-        "backend",
-        flags.backend.as_ref().map(|v| ("--backend", v)),
-        &["LIGAND_BACKEND"],
-        file.backend.as_ref(),
-        "process",
-    );
-    let backend = layers.backend(backend, &file.backends);
-    let mode = layers.optional("deploy_mode", &["MOLECULE_DEPLOY_MODE"]);
-    let org_id = layers.optional("org_id", &["MOLECULE_ORG_ID"]);
-    let development = layers.optional("environment", &["MOLECULE_ENV"]);
-    let stale = layers.text(
-        "external_stale_after",
-        None,
-        &["REMOTE_LIVENESS_STALE_AFTER"],
-        None,
-        &lease::EXTERNAL_TERM.as_secs().to_string(),
-    );
-    let stale = layers.parse::<u64>("external_stale_after", stale, "seconds, more than 0");
-    let stop_grace = file.stop_grace_seconds.unwrap_or(5);
-    let admin_token = (layers.env)("ADMIN_TOKEN").filter(|token| !token.is_empty());
-    layers.secret("admin_token", admin_token.is_some());
-    let default_runtime =
-        layers.text("default_runtime", None, &[], file.default_runtime.as_ref(), "echo");
-    let platform_url = layers.optional("platform_url", &["PLATFORM_URL"]);
-    let external_platform_url =
-        layers.optional("external_platform_url", &["EXTERNAL_PLATFORM_URL"]);
+        said.database_url(flags.database_url.as_ref(), file.database_url.as_ref(), &data_dir);
+    let backend = said.backend(flags.backend.as_ref(), file.backend.as_ref(), &file.backends);
+    let org_id = said.optional("org_id", "MOLECULE_ORG_ID");
+    let mode = said.optional("deploy_mode", "MOLECULE_DEPLOY_MODE");
+    let environment = said.optional("environment", "MOLECULE_ENV").unwrap_or_default();
     let config = Config {
-        listen: listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
-        database_url: database_url.unwrap_or(DatabaseUrl::Memory),
+        listen,
         data_dir,
-        admin_token: Secret(admin_token.unwrap_or_default()),
+        database_url,
+        backend,
+        admin_token: said.admin_token(),
         saas: saas(mode.as_deref(), org_id.as_deref()),
         org_id,
-        platform_url,
-        external_platform_url,
-        development: development.is_some_and(|name| {
-            matches!(name.trim().to_lowercase().as_str(), "dev" | "development")
-        }),
-        external_stale_after: Duration::from_secs(stale.unwrap_or(90).max(1)),
-        open_registration: flags.open_registration || file.open_registration.unwrap_or(false),
-        default_runtime: layers.keep("default_runtime", default_runtime),
-        workspace_roots: file.workspace_roots.unwrap_or_default(),
-        stop_grace: Duration::from_secs(stop_grace),
-        agent: file.agent.unwrap_or_default(),
-        backend,
-        backends: file::with_builtin_backends(file.backends),
-        runtimes: file::with_builtin_runtimes(file.runtimes),
+        platform_url: said.optional("platform_url", "PLATFORM_URL"),
+        external_platform_url: said.optional("external_platform_url", "EXTERNAL_PLATFORM_URL"),
+        development: matches!(environment.to_lowercase().as_str(), "dev" | "development"),
+        external_stale_after: said.external_stale_after(),
+        open_registration: said.open_registration(flags.open_registration, file.open_registration),
+        default_runtime: said.of_file("default_runtime", file.default_runtime, "echo".to_owned()),
+        workspace_roots: said.of_file("workspace_roots", file.workspace_roots, Vec::new()),
+        stop_grace: Duration::from_secs(said.of_file(
+            "stop_grace_seconds",
+            file.stop_grace_seconds,
+            STOP_GRACE_SECONDS,
+        )),
+        agent: said.of_file("agent", file.agent, Vec::new()),
+        backends: said.backends(file.backends),
+        runtimes: said.runtimes(file.runtimes),
     };
-    match layers.problems.is_empty() {
-        true => Ok(Resolved { config, shown: layers.shown }),
-        false => Err(ConfigError::Values(layers.problems)),
-    }
+    said.finish(config)
 }
 
 /// The contract's rule: said outright, else by whether there is an organisation.
 fn saas(mode: Option<&str>, org_id: Option<&str>) -> bool {
-    match mode.map(|mode| mode.trim().to_lowercase()).as_deref() {
+    match mode.map(str::to_lowercase).as_deref() {
         Some("saas") => true,
-        None | Some("") => org_id.is_some(),
+        None => org_id.is_some(),
         Some(_) => false,
-    }
-}
-
-/// Values as they are said, layer over layer.
-struct Layers<'a> {
-    env: &'a dyn Fn(&str) -> Option<String>,
-    path: Option<&'a Path>,
-    shown: Vec<Shown>,
-    problems: Vec<Problem>,
-}
-
-type Said = (String, Origin);
-
-impl Layers<'_> {
-    fn from_env(&self, names: &[&'static str]) -> Option<Said> {
-        names.iter().find_map(|name| {
-            let value = (self.env)(name).filter(|value| !value.trim().is_empty())?;
-            Some((value, Origin::Environment(name)))
-        })
-    }
-
-    fn text(
-        &self,
-        _: &'static str,
-        flag: Option<(&'static str, &String)>,
-        names: &[&'static str],
-        file: Option<&String>,
-        default: &str,
-    ) -> Said {
-        let flag = flag.map(|(name, value)| (value.clone(), Origin::Flag(name)));
-        let from_file = || {
-            let path = self.path.unwrap_or_else(|| Path::new("")).to_owned();
-            file.map(|value| (value.clone(), Origin::File(path)))
-        };
-        flag.or_else(|| self.from_env(names))
-            .or_else(from_file)
-            .unwrap_or_else(|| (default.to_owned(), Origin::Default))
-    }
-
-    /// The contract's `PORT`: sets the port alone.
-    fn port(&self) -> Option<Said> {
-        let (port, origin) = self.from_env(&["PORT"])?;
-        Some((format!("127.0.0.1:{}", port.trim()), origin))
-    }
-
-    fn optional(&mut self, name: &'static str, names: &[&'static str]) -> Option<String> {
-        let (value, origin) = self.from_env(names)?;
-        self.shown.push(Shown { name, value: value.clone(), origin });
-        Some(value.trim().to_owned())
-    }
-
-    fn secret(&mut self, name: &'static str, said: bool) {
-        let (value, origin) = match said {
-            true => ("(hidden)", Origin::Environment("ADMIN_TOKEN")),
-            false => ("(minted at the first start)", Origin::Default),
-        };
-        self.shown.push(Shown { name, value: value.to_owned(), origin });
-    }
-
-    fn keep(&mut self, name: &'static str, (value, origin): Said) -> String {
-        self.shown.push(Shown { name, value: value.clone(), origin });
-        value
-    }
-
-    fn parse<T: std::str::FromStr + fmt::Display>(
-        &mut self,
-        name: &'static str,
-        (value, origin): Said,
-        expected: &str,
-    ) -> Option<T> {
-        match value.trim().parse::<T>() {
-            Ok(parsed) => {
-                self.shown.push(Shown { name, value: parsed.to_string(), origin });
-                Some(parsed)
-            }
-            // What was said is not repeated: it may hold a password.
-            Err(_) => {
-                let (name, origin) = (name.to_owned(), origin.to_string());
-                self.problems.push(Problem {
-                    name,
-                    origin,
-                    expected: format!("expected {expected}"),
-                });
-                None
-            }
-        }
-    }
-
-    fn backend(
-        &mut self,
-        (value, origin): Said,
-        named: &BTreeMap<String, BackendConfig>,
-    ) -> Option<String> {
-        let known = value == "none"
-            || file::BUILTIN.contains(&value.as_str())
-            || named.contains_key(&value);
-        self.shown.push(Shown { name: "backend", value: value.clone(), origin: origin.clone() });
-        if !known {
-            let expected = "expected process, fake, none, or the name of a [backends.NAME] in the settings file".to_owned();
-            self.problems.push(Problem {
-                name: "backend".to_owned(),
-                origin: origin.to_string(),
-                expected,
-            });
-        }
-        (value != "none").then_some(value)
     }
 }
 

@@ -83,7 +83,6 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 }
 
 /// The server's routes.
-#[must_use]
 pub fn router(app: App) -> Router {
     let (router, description) = table().split_for_parts();
     let text = description.to_json().expect("a description of plain types becomes JSON");

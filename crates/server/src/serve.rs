@@ -282,6 +282,9 @@ fn backends(config: &Config, pushes: &Pushes) -> Backends {
 
 /// Take up again what an earlier server started. What cannot be is found by its lease.
 async fn recover(app: &App) {
+    if let Err(cause) = take_over(app).await {
+        tracing::warn!(error = %cause, "claims of an earlier server stay until they end by themselves");
+    }
     for (name, backend) in app.backends.all() {
         if let Err(cause) = backend.recover().await {
             tracing::warn!(
@@ -291,6 +294,16 @@ async fn recover(app: &App) {
             );
         }
     }
+}
+
+/// Whoever holds the lock of a SQLite file is alone with it: claims in there are those of a server that died.
+async fn take_over(app: &App) -> Result<(), sqlx::Error> {
+    if let Db::Sqlite { .. } = app.db {
+        let mut tx = app.db.begin().await?;
+        workspaces::release_all(&mut tx, app.clock.now()).await?;
+        tx.commit().await?;
+    }
+    Ok(())
 }
 
 /// Make workspaces due when their backend has something to say.
@@ -303,17 +316,9 @@ fn hear(app: &App, mut pushed: UnboundedReceiver<Push>) {
                 () = app.stop.cancelled() => return,
                 push = pushed.recv() => push,
             };
-            let Some(Push(key)) = push else { return };
-            let woken = async {
-                let mut tx = app.db.begin().await?;
-                workspaces::wake(&mut tx, key.workspace, app.clock.now()).await?;
-                tx.commit().await
-            };
-            match woken.await {
-                Ok(()) => app.bells.ring(),
-                Err(cause) => {
-                    tracing::warn!(error = %cause, "a push was lost; the lease will tell")
-                }
+            let Some(push) = push else { return };
+            if let Err(cause) = workspaces::heed(&app, push).await {
+                tracing::warn!(error = %cause, "a push was lost; the lease will tell");
             }
         }
     });

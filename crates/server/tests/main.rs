@@ -1,1 +1,8 @@
-//! One test binary: a new file is named here.
+//! The server's tests. One binary: a new file is named here or in its folder's `mod.rs`.
+#![expect(clippy::unwrap_used, reason = "what cannot go on in a test has failed")]
+
+mod backends;
+mod guards;
+mod http;
+mod store;
+mod support;

@@ -19,6 +19,7 @@ use serde_json::Value;
 use super::payload::normalise;
 use crate::access::Sender;
 use crate::app::App;
+use crate::backend::{Key, Push};
 use crate::error::{Error, Result};
 use crate::http::body::{self, TooLong};
 use crate::http::path::WorkspacePath;
@@ -200,7 +201,10 @@ impl Turn {
             Ok(Ok(response)) => response,
             Ok(Err(cause)) => return Ok(Err(lost(&cause))),
             Err(_) => {
-                return Ok(Err(Lost::Busy(format!("no sign of progress for {} s", idle.as_secs()))));
+                return Ok(Err(Lost::Busy(format!(
+                    "no sign of progress for {} s",
+                    idle.as_secs()
+                ))));
             }
         };
         let status = sent.status();
@@ -216,7 +220,10 @@ impl Turn {
             Ok(Ok(answer)) => answer,
             Ok(Err(why)) => return Err(unread(status, why)),
             Err(_) => {
-                return Err(unread(status, format!("no sign of progress for {} s", idle.as_secs())));
+                return Err(unread(
+                    status,
+                    format!("no sign of progress for {} s", idle.as_secs()),
+                ));
             }
         };
         if status.is_success() {
@@ -274,13 +281,10 @@ impl Turn {
         let looked = workspaces::look(&self.app, &self.target).await;
         let dead = matches!(looked, Ok(Seen::Stopped(_) | Seen::Gone));
         if dead {
-            let woken = async {
-                let mut tx = self.app.db.begin().await?;
-                workspaces::wake(&mut tx, self.target.id, self.app.clock.now()).await?;
-                tx.commit().await
-            };
-            if woken.await.is_ok() {
-                self.app.bells.ring();
+            let generation = self.target.current;
+            let push = Push(Key { workspace: self.target.id, generation });
+            if let Err(cause) = workspaces::heed(&self.app, push).await {
+                tracing::warn!(error = %cause, "a dead instance could not be reported; its lease will tell");
             }
         }
         dead

@@ -103,65 +103,43 @@ pub(super) async fn create(app: &App, request: Create, origin: &str) -> Result<C
     Ok(answer(app, &wanted, token, origin))
 }
 
+fn bad(why: String) -> Error {
+    Error::invalid(FIELDS, why)
+}
+
+/// Present and not empty.
+fn given(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
 fn check(app: &App, request: Create) -> Result<Wanted> {
-    let bad = |why: String| Error::invalid(FIELDS, why);
     unsupported(&request)?;
-    if request.name.trim().is_empty() {
-        return Err(Error::invalid(
-            "invalid workspace payload",
-            "name: expected a text of 1 to 255 bytes",
-        ));
-    }
-    text("name", &request.name, 255, false).map_err(bad)?;
-    text("role", request.role.as_deref().unwrap_or_default(), 1000, false).map_err(bad)?;
-    text("model", request.model.as_deref().unwrap_or_default(), 100, true).map_err(bad)?;
-    text("runtime", request.runtime.as_deref().unwrap_or_default(), 100, true).map_err(bad)?;
-    let template = request.template.filter(|name| !name.is_empty());
-    if template
-        .as_deref()
-        .is_some_and(|name| name.starts_with('/') || name.split('/').any(|part| part == ".."))
-    {
-        return Err(Error::invalid(
-            "invalid template",
-            "template: expected a directory under the templates root",
-        ));
-    }
-    let parent =
-        request.parent_id.as_deref().filter(|id| !id.is_empty()).map(str::parse::<WorkspaceId>);
+    texts(&request)?;
+    let parent = given(request.parent_id).map(|id| id.parse::<WorkspaceId>());
     let parent = parent.transpose().map_err(|_| bad("parent_id: expected a UUID".to_owned()))?;
-    let directory = request.workspace_dir.filter(|path| !path.is_empty());
+    let directory = given(request.workspace_dir);
     if let Some(path) = &directory {
         host_directory(app, path)
             .map_err(|why| Error::invalid("invalid workspace directory", why))?;
     }
-    let access = request
-        .workspace_access
-        .filter(|access| !access.is_empty())
-        .unwrap_or_else(|| "none".to_owned());
+    let access = given(request.workspace_access).unwrap_or_else(|| "none".to_owned());
     check_access(&access, directory.is_some())?;
     let external =
         request.external.unwrap_or(false) || request.runtime.as_deref() == Some("external");
-    let runtime = match request.runtime.filter(|name| !name.is_empty()) {
+    let runtime = match given(request.runtime) {
         _ if external => "external".to_owned(),
         Some(name) => name,
         None => app.config.default_runtime.clone(),
     };
-    let tier = match request.tier.unwrap_or(0) {
-        0 => DEFAULT_TIER,
-        tier @ 1..=4 => tier,
-        other => return Err(bad(format!("tier: expected 1 to 4, not {other}"))),
-    };
-    if request.command.as_ref().is_some_and(|words| words.is_empty() || words[0].is_empty()) {
-        return Err(bad("command: expected a program and its arguments".to_owned()));
-    }
     let backend = placement(app, request.backend, external)?;
+    let url = request.url.filter(|_| external).unwrap_or_default();
     let canvas = request.canvas.unwrap_or_default();
     let workspace = Workspace {
         name: request.name,
-        role: request.role.filter(|role| !role.is_empty()),
-        tier,
+        role: given(request.role),
+        tier: tier(request.tier)?,
         runtime,
-        model: request.model.filter(|model| !model.is_empty()),
+        model: given(request.model),
         command: request.command,
         bootstrap: registry::bootstrap_of(backend.is_some()),
         backend,
@@ -171,14 +149,44 @@ fn check(app: &App, request: Create) -> Result<Wanted> {
         budget_limit: request.budget_limit,
         max_concurrent_tasks: request.max_concurrent_tasks.unwrap_or(1).max(1),
         canvas: (canvas.x, canvas.y, false),
-        agent: Reported {
-            url: request.url.filter(|_| external).unwrap_or_default(),
-            ..Reported::default()
-        },
+        agent: Reported { url, ..Reported::default() },
         ..blank(app.ids.workspace(), app.clock.now())
     };
     let status = initial_status(app, &workspace, external);
+    let template = given(request.template);
     Ok(Wanted { workspace: Workspace { status, ..workspace }, template, external })
+}
+
+/// The fields that are texts.
+fn texts(request: &Create) -> Result<()> {
+    if request.name.trim().is_empty() {
+        let expected = "name: expected a text of 1 to 255 bytes";
+        return Err(Error::invalid("invalid workspace payload", expected));
+    }
+    let or_empty = |text: &Option<String>| text.clone().unwrap_or_default();
+    text("name", &request.name, 255, false).map_err(bad)?;
+    text("role", &or_empty(&request.role), 1000, false).map_err(bad)?;
+    text("model", &or_empty(&request.model), 100, true).map_err(bad)?;
+    text("runtime", &or_empty(&request.runtime), 100, true).map_err(bad)?;
+    let template = or_empty(&request.template);
+    if template.starts_with('/') || template.split('/').any(|part| part == "..") {
+        let expected = "template: expected a directory under the templates root";
+        return Err(Error::invalid("invalid template", expected));
+    }
+    match &request.command {
+        Some(words) if words.first().is_none_or(String::is_empty) => {
+            Err(bad("command: expected a program and its arguments".to_owned()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn tier(asked: Option<i64>) -> Result<i64> {
+    match asked.unwrap_or(0) {
+        0 => Ok(DEFAULT_TIER),
+        tier @ 1..=4 => Ok(tier),
+        other => Err(bad(format!("tier: expected 1 to 4, not {other}"))),
+    }
 }
 
 /// What is understood and cannot be done here yet is refused, not forgotten.

@@ -25,13 +25,14 @@ use ligand_domain::workspace::{Intent, Standing, Status};
 
 pub use self::reconcile::WorkspaceReconciler;
 use crate::app::App;
+use crate::backend::Push;
 use crate::db::Tx;
 use crate::error::{Error, Result};
 
 pub(crate) use self::store::{
     Beat, Register, abandon, bind_newest, get, heard_again, insert_instance, insert_registered,
-    instance_of, lineage, lock, observe_beat, observe_instance, observe_register, save_card,
-    set_generations, set_status, touch_outbound, wake,
+    instance_of, lineage, lock, observe_beat, observe_instance, observe_register, release_all,
+    save_card, set_generations, set_status, touch_outbound, wake,
 };
 
 /// A workspace as the database has it.
@@ -262,6 +263,18 @@ pub(crate) async fn present(app: &App, id: WorkspaceId) -> Result<Workspace> {
     found
         .filter(|workspace| workspace.intent != Intent::Removed)
         .ok_or_else(|| Error::not_found("workspace not found"))
+}
+
+/// A backend has something to say about an instance: look at its workspace now.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn heed(app: &App, Push(key): Push) -> std::result::Result<(), sqlx::Error> {
+    let mut tx = app.db.begin().await?;
+    store::wake(&mut tx, key.workspace, app.clock.now()).await?;
+    tx.commit().await?;
+    app.bells.ring();
+    Ok(())
 }
 
 /// What the backend says of the current instance.

@@ -133,38 +133,59 @@ impl<'a> Steps<'a> {
         let generation = instance.generation;
         let fresh = self.fresh.take().filter(|(planned, _)| *planned == generation);
         let started = match fresh {
-            Some((_, token)) => self.ensure(&*backend, workspace, instance, token).await,
+            Some((_, token)) => self.ensure(&*backend, workspace, instance, token).await?,
             // An earlier pass ended between planning and hearing of the start. If the backend has the
             // instance, its credential stands; if not, another value is minted beside the first.
             None => match backend.find(key(instance)).await? {
                 Some(started) => Ok(started),
                 None => {
-                    let mut work = Work::begin(self.app).await?;
-                    let token = self.mint(&mut work, generation).await?;
-                    let summary = format!("the start of generation {generation} was resumed");
-                    work.note(self.id, Some(generation), Kind::Resumed, summary, json!({}));
-                    work.commit().await?;
-                    self.ensure(&*backend, workspace, instance, token).await
+                    let token = self.resume(generation).await?;
+                    self.ensure(&*backend, workspace, instance, token).await?
                 }
             },
         };
         match started {
             Ok(started) => self.note_started(instance, &started).await,
-            Err(Refused(why)) => self.refused(instance, &why).await,
+            // Hurrying into the same wall helps nobody.
+            Err(why) => self.end_start(instance, &why, true).await,
         }
     }
 
+    async fn resume(&self, generation: Generation) -> anyhow::Result<Token> {
+        let mut work = Work::begin(self.app).await?;
+        store::lock(&mut work.tx, self.id).await?;
+        let token = self.mint(&mut work, generation).await?;
+        let summary = format!("the start of generation {generation} was resumed");
+        work.note(self.id, Some(generation), Kind::Resumed, summary, json!({}));
+        work.commit().await?;
+        Ok(token)
+    }
+
+    /// Ask for the instance. A refusal is final for this start, and then the backend has nothing of it; an
+    /// error means that it is not known what the backend has.
     async fn ensure(
         &self,
         backend: &dyn Backend,
         workspace: &Workspace,
         instance: &Instance,
         credential: Token,
-    ) -> Result<Started, Refused> {
-        let command = self.app.config.command_of(workspace).map_err(Refused)?;
+    ) -> anyhow::Result<Result<Started, String>> {
+        let command = match self.app.config.command_of(workspace) {
+            Ok(command) => command,
+            Err(why) => return Ok(Err(why)),
+        };
+        let key = key(instance);
         let env = self.environment(workspace, instance);
-        let spec = Spec { key: key(instance), command, env, credential };
-        backend.ensure(spec).await.map_err(|cause| Refused(cause.chain()))
+        let cause = match backend.ensure(Spec { key, command, env, credential }).await {
+            Ok(started) => return Ok(Ok(started)),
+            Err(cause) => cause,
+        };
+        // Perhaps only its answer was lost.
+        if let Some(started) = backend.find(key).await.context("look for the instance")? {
+            return Ok(Ok(started));
+        }
+        backend.destroy(key).await.context("destroy what a refused start left")?;
+        Ok(Err(cause.chain()))
     }
 
     fn environment(&self, workspace: &Workspace, instance: &Instance) -> BTreeMap<String, String> {
@@ -206,11 +227,6 @@ impl<'a> Steps<'a> {
         let evidence = json!({"handle": started.handle, "address": started.address});
         work.note(self.id, Some(instance.generation), Kind::Started, summary, evidence);
         Ok(work.commit().await?)
-    }
-
-    /// The backend refused the start. Hurrying into the same wall helps nobody.
-    async fn refused(&self, instance: &Instance, why: &str) -> anyhow::Result<()> {
-        self.end_start(instance, why, true).await
     }
 
     async fn give_up(
@@ -352,6 +368,3 @@ impl<'a> Steps<'a> {
         Ok(work.commit().await?)
     }
 }
-
-/// Why a start was refused.
-struct Refused(String);

@@ -275,12 +275,25 @@ pub(super) async fn claim(
     now: Timestamp,
     until: Timestamp,
 ) -> Done<Option<WorkspaceId>> {
-    let id: Option<Uuid> = on!(tx, c => sqlx::query_scalar(
-            "UPDATE workspaces SET claimed_by = $1, claimed_until = $2, due_at = $2
-             WHERE due_at <= $3 AND claimed_until <= $3
-               AND id = (SELECT id FROM workspaces WHERE due_at <= $3 AND claimed_until <= $3
-                         ORDER BY due_at LIMIT 1)
-             RETURNING id")
+    // The engines differ here: where several write at once, rows that others are taking are passed over;
+    // else everybody would queue for the first one and find it taken.
+    macro_rules! claim {
+        ($passed_over:literal) => {
+            concat!(
+                "UPDATE workspaces SET claimed_by = $1, claimed_until = $2, due_at = $2
+                 WHERE due_at <= $3 AND claimed_until <= $3
+                   AND id = (SELECT id FROM workspaces WHERE due_at <= $3 AND claimed_until <= $3
+                             ORDER BY due_at LIMIT 1 ",
+                $passed_over,
+                ") RETURNING id"
+            )
+        };
+    }
+    let text = match tx {
+        Tx::Postgres(_) => claim!("FOR UPDATE SKIP LOCKED"),
+        Tx::Sqlite(_) => claim!(""),
+    };
+    let id: Option<Uuid> = on!(tx, c => sqlx::query_scalar(text)
         .bind(by).bind(until.micros()).bind(now.micros()).fetch_optional(c).await)?;
     Ok(id.map(WorkspaceId::from_uuid))
 }
@@ -300,6 +313,13 @@ pub(super) async fn release(tx: &mut Tx, id: WorkspaceId, by: Uuid, next: Timest
                 claimed_by = NULL, claimed_until = 0
             WHERE id = $2 AND claimed_by = $3")
         .bind(next.micros()).bind(id.uuid()).bind(by).execute(c).await.map(|_| ()))
+}
+
+/// Give back every claim, and look at those workspaces now: whoever had them is gone.
+pub(crate) async fn release_all(tx: &mut Tx, now: Timestamp) -> Done {
+    on!(tx, c => sqlx::query("UPDATE workspaces SET due_at = $1, claimed_by = NULL, claimed_until = 0
+            WHERE claimed_by IS NOT NULL")
+        .bind(now.micros()).execute(c).await.map(|_| ()))
 }
 
 /// When the next workspace is due.

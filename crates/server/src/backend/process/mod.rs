@@ -261,7 +261,10 @@ enum Watched {
 }
 
 impl Watched {
-    #[expect(deprecated, reason = "an owned descriptor keeps the promise that the unsafe replacement asks for")]
+    #[expect(
+        deprecated,
+        reason = "an owned descriptor keeps the promise that the unsafe replacement asks for"
+    )]
     async fn ended(self) -> Exit {
         use std::os::unix::process::ExitStatusExt as _;
         match self {

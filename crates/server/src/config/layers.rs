@@ -1,0 +1,220 @@
+//! Layer over layer: what was said of each setting, by whom, and whether it makes sense.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use ligand_domain::lease;
+
+use super::file::{self, BackendConfig, Recipe};
+use super::{Config, ConfigError, Origin, Problem, Resolved, Secret, Shown};
+use crate::db::DatabaseUrl;
+
+/// A value, and who said it.
+type Said = (String, Origin);
+
+/// Settings being put together.
+pub(super) struct Layers<'a> {
+    env: &'a dyn Fn(&str) -> Option<String>,
+    file: Option<&'a Path>,
+    shown: Vec<Shown>,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Layers<'a> {
+    pub(super) fn new(env: &'a dyn Fn(&str) -> Option<String>, file: Option<&'a Path>) -> Self {
+        Self { env, file, shown: Vec::new(), problems: Vec::new() }
+    }
+
+    /// The settings, or everything that is wrong with them.
+    pub(super) fn finish(self, config: Config) -> Result<Resolved, ConfigError> {
+        match self.problems.is_empty() {
+            true => Ok(Resolved { config, shown: self.shown }),
+            false => Err(ConfigError::Values(self.problems)),
+        }
+    }
+
+    pub(super) fn listen(&mut self, flag: Option<&String>, file: Option<&String>) -> SocketAddr {
+        let variable = self.variable("LIGAND_LISTEN").or_else(|| {
+            // The contract's variable sets the port alone.
+            let (port, origin) = self.variable("PORT")?;
+            Some((format!("127.0.0.1:{}", port.trim()), origin))
+        });
+        let said = self.first(flag.map(|v| ("--listen", v)), variable, file, "127.0.0.1:8080");
+        self.parse("listen", said, "IP:PORT").unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    pub(super) fn data_dir(&mut self, flag: Option<&String>, file: Option<&String>) -> PathBuf {
+        let variable = self.variable("LIGAND_DATA_DIR");
+        let said = self.first(flag.map(|v| ("--data-dir", v)), variable, file, "./.ligand");
+        self.show("data_dir", &said.0, said.1);
+        PathBuf::from(said.0)
+    }
+
+    pub(super) fn database_url(
+        &mut self,
+        flag: Option<&String>,
+        file: Option<&String>,
+        data_dir: &Path,
+    ) -> DatabaseUrl {
+        let default = format!("sqlite:{}", data_dir.join("ligand.db").display());
+        let variable = self.variable("DATABASE_URL");
+        let said = self.first(flag.map(|v| ("--database-url", v)), variable, file, &default);
+        let expected = "sqlite:PATH or postgres://USER@HOST/DATABASE";
+        self.parse("database_url", said, expected).unwrap_or(DatabaseUrl::Memory)
+    }
+
+    pub(super) fn backend(
+        &mut self,
+        flag: Option<&String>,
+        file: Option<&String>,
+        named: &BTreeMap<String, BackendConfig>,
+    ) -> Option<String> {
+        let variable = self.variable("LIGAND_BACKEND");
+        let (value, origin) = self.first(flag.map(|v| ("--backend", v)), variable, file, "process");
+        let builtin = file::BUILTIN.contains(&value.as_str());
+        if value != "none" && !builtin && !named.contains_key(&value) {
+            let expected =
+                "expected process, fake, none, or a [backends.NAME] of the settings file";
+            self.problem("backend", &origin, expected);
+        }
+        self.show("backend", &value, origin);
+        (value != "none").then_some(value)
+    }
+
+    pub(super) fn external_stale_after(&mut self) -> Duration {
+        let variable = self.variable("REMOTE_LIVENESS_STALE_AFTER");
+        let default = lease::EXTERNAL_TERM.as_secs().to_string();
+        let said = self.first(None, variable, None, &default);
+        let seconds = self.parse("external_stale_after", said, "a number of seconds");
+        // As the contract has it: what is not positive is as good as not said.
+        Duration::from_secs(seconds.filter(|s| *s > 0).unwrap_or(lease::EXTERNAL_TERM.as_secs()))
+    }
+
+    pub(super) fn admin_token(&mut self) -> Secret {
+        let said = (self.env)("ADMIN_TOKEN").filter(|token| !token.is_empty());
+        match &said {
+            Some(_) => self.show("admin_token", "(hidden)", Origin::Environment("ADMIN_TOKEN")),
+            None => self.show("admin_token", "(minted at the first start)", Origin::Default),
+        }
+        Secret::new(said.unwrap_or_default())
+    }
+
+    pub(super) fn open_registration(&mut self, flag: bool, file: Option<bool>) -> bool {
+        if flag {
+            self.show("open_registration", "true", Origin::Flag("--open-registration"));
+            return true;
+        }
+        self.of_file("open_registration", file, false)
+    }
+
+    pub(super) fn backends(
+        &mut self,
+        named: BTreeMap<String, BackendConfig>,
+    ) -> BTreeMap<String, BackendConfig> {
+        let named = (!named.is_empty()).then_some(named);
+        self.names("backends", named, file::with_builtin_backends)
+    }
+
+    pub(super) fn runtimes(&mut self, named: BTreeMap<String, Recipe>) -> BTreeMap<String, Recipe> {
+        let named = (!named.is_empty()).then_some(named);
+        self.names("runtimes", named, file::with_builtin_runtimes)
+    }
+
+    /// Tables of the file: their names are shown, and those that are always there.
+    fn names<T>(
+        &mut self,
+        name: &'static str,
+        said: Option<BTreeMap<String, T>>,
+        complete: impl FnOnce(BTreeMap<String, T>) -> BTreeMap<String, T>,
+    ) -> BTreeMap<String, T> {
+        let origin = self.file_or_default(said.is_some());
+        let all = complete(said.unwrap_or_default());
+        let names: Vec<&str> = all.keys().map(String::as_str).collect();
+        self.show(name, &names.join(", "), origin);
+        all
+    }
+
+    /// A setting that only the file has.
+    pub(super) fn of_file<T: fmt::Debug>(
+        &mut self,
+        name: &'static str,
+        said: Option<T>,
+        default: T,
+    ) -> T {
+        let origin = self.file_or_default(said.is_some());
+        let value = said.unwrap_or(default);
+        self.show(name, format!("{value:?}").trim_matches('"'), origin);
+        value
+    }
+
+    /// A setting that only a variable has, and that may be missing.
+    pub(super) fn optional(
+        &mut self,
+        name: &'static str,
+        variable: &'static str,
+    ) -> Option<String> {
+        let (value, origin) = self.variable(variable)?;
+        let value = value.trim().to_owned();
+        self.show(name, &value, origin);
+        Some(value)
+    }
+
+    /// Flag over environment over file over default.
+    fn first(
+        &self,
+        flag: Option<(&'static str, &String)>,
+        variable: Option<Said>,
+        file: Option<&String>,
+        default: &str,
+    ) -> Said {
+        let flag = flag.map(|(name, value)| (value.clone(), Origin::Flag(name)));
+        flag.or(variable)
+            .or_else(|| file.map(|value| (value.clone(), self.file_or_default(true))))
+            .unwrap_or_else(|| (default.to_owned(), Origin::Default))
+    }
+
+    /// Set but empty is the same as not set.
+    fn variable(&self, name: &'static str) -> Option<Said> {
+        let value = (self.env)(name).filter(|value| !value.trim().is_empty())?;
+        Some((value, Origin::Environment(name)))
+    }
+
+    fn file_or_default(&self, said: bool) -> Origin {
+        match self.file.filter(|_| said) {
+            Some(path) => Origin::File(path.to_owned()),
+            None => Origin::Default,
+        }
+    }
+
+    fn parse<T: FromStr + fmt::Display>(
+        &mut self,
+        name: &'static str,
+        (value, origin): Said,
+        expected: &str,
+    ) -> Option<T> {
+        match value.trim().parse::<T>() {
+            Ok(parsed) => {
+                self.show(name, &parsed.to_string(), origin);
+                Some(parsed)
+            }
+            Err(_) => {
+                self.problem(name, &origin, &format!("expected {expected}"));
+                None
+            }
+        }
+    }
+
+    /// What was said is not repeated: it may hold a password.
+    fn problem(&mut self, name: &'static str, origin: &Origin, expected: &str) {
+        let (name, origin) = (name.to_owned(), origin.to_string());
+        self.problems.push(Problem { name, origin, expected: expected.to_owned() });
+    }
+
+    fn show(&mut self, name: &'static str, value: &str, origin: Origin) {
+        self.shown.push(Shown { name, value: value.to_owned(), origin });
+    }
+}

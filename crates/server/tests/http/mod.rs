@@ -1,0 +1,10 @@
+//! Requests and answers, noun by noun.
+
+mod access;
+mod credentials;
+mod events;
+mod heartbeat;
+mod lifecycle;
+mod messages;
+mod register;
+mod workspaces;

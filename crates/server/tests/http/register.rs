@@ -1,0 +1,172 @@
+//! `POST /registry/register` and `POST /registry/update-card`.
+
+use serde_json::{Value, json};
+
+use crate::support::agent::{Agent, online, unclaimed};
+use crate::support::both;
+
+const KEY: &str = "a-key-of-at-least-22-characters";
+
+both! {
+    async fn rg_01_malformed_json_is_400(app: TestApp) {
+        let answer = app.send("POST", "/registry/register", None, Some("{".to_owned()), &[]).await;
+        answer.refuses(400, "invalid request body");
+        assert!(answer.body["detail"].as_str().unwrap().contains("EOF"), "{answer:?}");
+    }
+
+    async fn rg_02_a_missing_field_is_400_and_named(app: TestApp) {
+        let id = unclaimed(&app).await;
+        for (body, field) in [
+            (json!({"url": "http://localhost:1", "agent_card": {}}), "id"),
+            (json!({"id": id, "url": "http://localhost:1"}), "agent_card"),
+            (json!({"id": "not-a-uuid", "url": "http://localhost:1", "agent_card": {}}), "id"),
+        ] {
+            let answer = app.call("POST", "/registry/register", None, Some(body)).await;
+            answer.refuses(400, "invalid request body");
+            assert!(answer.body["detail"].as_str().unwrap().contains(field), "{answer:?}");
+        }
+        let agent = Agent::with(&id, None);
+        let push = json!({"url": null, "delivery_mode": "push"});
+        agent.register_with(&app, push, &[]).await.refuses(400, "url is required for push-mode workspaces");
+        // Nothing was half-done: the bootstrap is still open.
+        assert!(agent.register(&app).await.ok()["auth_token"].is_string());
+    }
+
+    async fn rg_03_a_failing_database_shows_nothing_of_itself(app: TestApp) {
+        let (id, agent) = online(&app, "a").await;
+        app.sql("DROP TABLE events").await;
+        let failed = agent.register(&app).await;
+        failed.is(500, &json!({"error": "registration failed"}));
+        app.sql("DROP TABLE credentials").await;
+        let failed = agent.register(&app).await;
+        failed.refuses(503, "platform datastore unavailable — retry shortly");
+        assert_eq!(failed.body["code"], "platform_unavailable");
+        assert!(!failed.text.contains("credentials") && !failed.text.contains("SELECT"), "{id} {failed:?}");
+    }
+
+    async fn rg_04_a_removed_workspace_is_not_changed(app: TestApp) {
+        let (id, agent) = online(&app, "a").await;
+        app.delete(&format!("/workspaces/{id}")).await.ok();
+        let before = app.workspace(&id).await;
+        let answer = agent.register(&app).await;
+        answer.refuses(401, "invalid workspace auth token");
+        assert_eq!((&answer.body["code"], &answer.body["action"]), (&json!("revoked"), &json!("exit")));
+        let stranger = Agent::with(&id, Some("never-issued")).register(&app).await;
+        stranger.is(401, &json!({"error": "invalid workspace auth token"}));
+        assert_eq!(app.workspace(&id).await, before);
+    }
+
+    async fn rg_06_nothing_live_bootstraps_with_a_token(app: TestApp) {
+        let id = unclaimed(&app).await;
+        let registered = Agent::with(&id, None).register(&app).await.ok();
+        let token = registered["auth_token"].as_str().unwrap().to_owned();
+        assert_eq!((registered["status"].as_str(), token.len()), (Some("registered"), 43));
+        let agent = Agent::with(&id, Some(&token));
+        agent.beat(&app).await.ok();
+        let workspace = app.workspace(&id).await;
+        assert_eq!((&workspace["status"], &workspace["generation"]), (&json!("online"), &json!(1)));
+    }
+
+    async fn rg_07_live_and_no_bearer_is_401_and_writes_nothing(app: TestApp) {
+        let (id, _) = online(&app, "a").await;
+        let before = app.workspace(&id).await;
+        let refused = Agent::with(&id, None).register(&app).await;
+        refused.is(401, &json!({"error": "missing workspace auth token"}));
+        assert_eq!(app.workspace(&id).await, before);
+    }
+
+    async fn rg_12_a_second_register_brings_no_token(app: TestApp) {
+        let (_, agent) = online(&app, "a").await;
+        let again = agent.register(&app).await.ok();
+        assert_eq!((&again["status"], again.get("auth_token")), (&json!("registered"), None));
+    }
+
+    async fn rg_13_the_address_of_the_backend_is_kept(app: TestApp) {
+        app.fake.report_address(Some("http://127.0.0.1:4711".to_owned()));
+        let (id, agent) = online(&app, "a").await;
+        agent.register_with(&app, json!({"url": "http://localhost:8000"}), &[]).await.ok();
+        assert_eq!(app.workspace(&id).await["url"], "http://127.0.0.1:4711");
+    }
+
+    async fn a_sealed_workspace_has_no_open_door(app: TestApp) {
+        let id = app.create("sealed").await;
+        app.settle().await;
+        let stranger = Agent::with(&id, None).register(&app).await;
+        stranger.is(401, &json!({"error": "missing workspace auth token"}));
+        let unknown = Agent::with("00000000-0000-4000-8000-000000000000", None).register(&app).await;
+        unknown.is(401, &stranger.body);
+        // Its own agent is not held up by that.
+        Agent::of(&app, &id).register(&app).await.ok();
+    }
+
+    async fn a_lost_reply_is_answered_again(app: TestApp) {
+        let id = unclaimed(&app).await;
+        let headers = [("idempotency-key", KEY)];
+        let agent = Agent::with(&id, None);
+        let lost = agent.register_with(&app, json!({}), &headers).await.ok();
+        // Somebody else is refused meanwhile, with or without a key of their own.
+        agent.register(&app).await.refuses(401, "missing workspace auth token");
+        let other = [("idempotency-key", "another-key-of-22-characters")];
+        agent.register_with(&app, json!({}), &other).await.refuses(401, "missing workspace auth token");
+        let again = agent.register_with(&app, json!({}), &headers).await.ok();
+        assert_ne!(again["auth_token"], lost["auth_token"]);
+        Agent::with(&id, lost["auth_token"].as_str()).beat(&app).await.refuses(401, "invalid workspace auth token");
+        Agent::with(&id, again["auth_token"].as_str()).beat(&app).await.ok();
+        // It was used: the key is worth nothing any more.
+        agent.register_with(&app, json!({}), &headers).await.refuses(401, "missing workspace auth token");
+    }
+
+    async fn an_unused_bootstrap_lapses(app: TestApp) {
+        let id = unclaimed(&app).await;
+        let agent = Agent::with(&id, None);
+        agent.register(&app).await.ok();
+        app.later(590).await;
+        agent.register(&app).await.refuses(401, "missing workspace auth token");
+        app.later(11).await;
+        let second = agent.register(&app).await.ok();
+        assert_eq!((&second["generation"], second["auth_token"].is_string()), (&json!(2), true));
+    }
+
+    async fn unsafe_addresses_are_refused_before_anything_is_minted(app: TestApp) {
+        let id = unclaimed(&app).await;
+        let agent = Agent::with(&id, None);
+        for (url, why) in [
+            ("http://169.254.169.254/latest", "link-local and metadata addresses are not allowed"),
+            ("http://10.0.0.1", "private addresses are not allowed"),
+            ("http://[::ffff:127.0.0.1]:80", "loopback addresses are not allowed"),
+            ("ftp://example.org", "scheme must be http or https"),
+        ] {
+            agent.register_with(&app, json!({"url": url}), &[]).await.refuses(400, why);
+        }
+        assert!(agent.register(&app).await.ok()["auth_token"].is_string());
+    }
+
+    async fn modes_and_kinds_are_checked(app: TestApp) {
+        let agent = Agent::with(&unclaimed(&app).await, None);
+        let mode = agent.register_with(&app, json!({"delivery_mode": "pigeon"}), &[]).await;
+        mode.refuses(400, "delivery_mode must be 'push' or 'poll'");
+        let kind = agent.register_with(&app, json!({"kind": "robot"}), &[]).await;
+        kind.refuses(400, "kind must be 'workspace' or 'platform'");
+        let poll = agent.register_with(&app, json!({"delivery_mode": "poll", "url": null}), &[]).await.ok();
+        assert_eq!(poll["delivery_mode"], "poll");
+    }
+
+    async fn uc_01_a_card_is_updated_with_an_event(app: TestApp) {
+        let (id, agent) = online(&app, "a").await;
+        let body = json!({"workspace_id": id, "agent_card": {"name": "new"}});
+        let token = agent.token.as_deref();
+        let answer = app.call("POST", "/registry/update-card", token, Some(body)).await;
+        answer.is(200, &json!({"status": "updated"}));
+        assert_eq!(app.workspace(&id).await["agent_card"], json!({"name": "new"}));
+        assert_eq!(app.events(&id).await.last().unwrap(), "AGENT_CARD_UPDATED");
+    }
+
+    async fn uc_02_03_bad_card_bodies_are_400(app: TestApp) {
+        let (id, agent) = online(&app, "a").await;
+        let token = agent.token.as_deref();
+        for body in [Value::Null, json!({"workspace_id": id}), json!({"agent_card": {}})] {
+            let answer = app.call("POST", "/registry/update-card", token, Some(body)).await;
+            answer.refuses(400, "invalid request body");
+        }
+    }
+}
