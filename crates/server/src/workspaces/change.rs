@@ -137,9 +137,6 @@ pub(super) async fn restart(app: &App, id: WorkspaceId) -> Result<Restarted> {
         "a restart was requested",
         facts,
     );
-    let payload =
-        json!({"name": workspace.name, "tier": workspace.tier, "runtime": workspace.runtime});
-    work.emit("WORKSPACE_PROVISIONING", id, payload);
     work.commit().await?;
     app.bells.ring();
     Ok(Restarted {

@@ -72,13 +72,16 @@ struct Wanted {
 /// Create a workspace.
 pub(super) async fn create(app: &App, request: Create, origin: &str) -> Result<Created> {
     let wanted = check(app, request)?;
-    if let Some(parent) = wanted.workspace.parent
-        && store::get(&mut app.db.read().await?, parent).await?.is_none()
-    {
-        // The contract answers 500 here, as its database does.
-        return Err(Error::Internal(FAILED, anyhow::anyhow!("parent_id {parent} does not exist")));
-    }
     let mut work = Work::begin(app).await?;
+    if let Some(parent) = wanted.workspace.parent {
+        // Locked, so that it is not deleted while it gets a child.
+        let found = store::lock(&mut work.tx, parent).await?;
+        if found.is_none_or(|parent| parent.intent == Intent::Removed) {
+            // The contract answers 500 here, as its database does.
+            let cause = anyhow::anyhow!("parent_id {parent} does not exist");
+            return Err(Error::Internal(FAILED, cause));
+        }
+    }
     let workspace = &wanted.workspace;
     let inserted = store::insert(&mut work.tx, workspace, wanted.template.as_deref()).await;
     inserted.map_err(Error::internal(FAILED))?;

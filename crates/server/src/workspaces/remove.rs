@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use ligand_api::workspace::{Child, ConfirmDelete, Deleted};
 use ligand_domain::id::WorkspaceId;
+use ligand_domain::time::Timestamp;
 use serde_json::json;
 
 use super::store;
@@ -27,28 +28,26 @@ pub(super) async fn remove(
     purge: bool,
 ) -> Result<Response> {
     let mut work = Work::begin(app).await?;
+    let family = family(&mut work, id).await?;
     let children = store::children(&mut work.tx, id)
         .await
         .map_err(Error::internal("failed to check children"))?;
     if !children.is_empty() && !confirm {
         return Ok(ask(&children));
     }
-    let family = family(&mut work, id).await?;
     let now = work.now;
     for (at, member) in family.iter().enumerate() {
-        // Marked and locked in one order, parents first, so that two deletes never wait for each other.
-        store::mark_removed(&mut work.tx, *member, now).await?;
+        if !store::mark_removed(&mut work.tx, *member, now).await? {
+            continue;
+        }
         access::revoke_all(&mut work.tx, *member, now).await?;
         store::wake(&mut work.tx, *member, now).await?;
-        let payload =
-            if at == 0 { json!({"cascade_deleted": family.len() - 1}) } else { json!({}) };
-        work.note(
-            *member,
-            None,
-            Kind::Removed,
-            "deleted; its credentials are revoked",
-            json!({"by": id}),
-        );
+        let payload = match at {
+            0 => json!({"cascade_deleted": family.len() - 1}),
+            _ => json!({}),
+        };
+        let summary = "deleted; its credentials are revoked";
+        work.note(*member, None, Kind::Removed, summary, json!({"by": id}));
         work.emit("WORKSPACE_REMOVED", *member, payload);
     }
     work.commit().await?;
@@ -57,8 +56,9 @@ pub(super) async fn remove(
     let answer = |code, status: &str| {
         (code, Json(Deleted { status: status.to_owned(), cascade_deleted })).into_response()
     };
+    let until = app.clock.now().after(PATIENCE);
     for member in family.iter().rev() {
-        if !released(app, *member).await? {
+        if !released(app, *member, until).await? {
             return Ok(answer(StatusCode::ACCEPTED, "removing"));
         }
     }
@@ -83,17 +83,17 @@ fn ask(children: &[(WorkspaceId, String)]) -> Response {
     (StatusCode::CONFLICT, Json(body)).into_response()
 }
 
-/// The workspace and its descendants that are not removed yet, each after its parent. Empty when there is
-/// no such workspace or it is removed already.
+/// The workspace and its descendants, each after its parent, all of them locked: nobody gets a child while
+/// its family is taken down. Empty when there is no such workspace.
 async fn family(work: &mut Work<'_>, id: WorkspaceId) -> Result<Vec<WorkspaceId>> {
-    if store::get(&mut work.tx, id).await?.is_none() {
+    if store::lock(&mut work.tx, id).await?.is_none() {
         return Ok(Vec::new());
     }
     let mut family = vec![id];
     let mut at = 0;
     while at < family.len() {
         for (child, _) in store::children(&mut work.tx, family[at]).await? {
-            if !family.contains(&child) {
+            if !family.contains(&child) && store::lock(&mut work.tx, child).await?.is_some() {
                 family.push(child);
             }
         }
@@ -103,9 +103,8 @@ async fn family(work: &mut Work<'_>, id: WorkspaceId) -> Result<Vec<WorkspaceId>
 }
 
 /// Wait until nothing of it runs any more.
-async fn released(app: &App, id: WorkspaceId) -> Result<bool> {
+async fn released(app: &App, id: WorkspaceId, until: Timestamp) -> Result<bool> {
     let mut commits = app.hub.commits();
-    let until = app.clock.now().after(PATIENCE);
     loop {
         commits.mark_unchanged();
         let found = store::get(&mut app.db.read().await?, id).await?;

@@ -222,12 +222,12 @@ pub(super) async fn children(tx: &mut Tx, id: WorkspaceId) -> Done<Vec<(Workspac
     Ok(rows.into_iter().map(|(id, name)| (WorkspaceId::from_uuid(id), name)).collect())
 }
 
-/// Removed for good: intent and status, once and for ever.
-pub(super) async fn mark_removed(tx: &mut Tx, id: WorkspaceId, now: Timestamp) -> Done {
+/// Removed for good: intent and status, once and for ever. `false`: it was already.
+pub(super) async fn mark_removed(tx: &mut Tx, id: WorkspaceId, now: Timestamp) -> Done<bool> {
     on!(tx, c => sqlx::query("UPDATE workspaces SET intent = $1, status = $2, since = $3, evidence = 'deleted',
             url = '', next_attempt_at = NULL, updated_at = $3 WHERE id = $4 AND status <> $2")
         .bind(Intent::Removed.as_str()).bind(Status::Removed.as_str()).bind(now.micros()).bind(id.uuid())
-        .execute(c).await.map(|_| ()))
+        .execute(c).await.map(|done| done.rows_affected() == 1))
 }
 
 /// Nothing of a removed workspace runs any more.
