@@ -17,7 +17,6 @@ use self::file::FileError;
 pub use self::file::{BackendConfig, BackendKind, File, Recipe};
 use self::layers::Layers;
 use crate::db::DatabaseUrl;
-use crate::workspaces::Workspace;
 
 /// How long an instance may take to end politely, unless said otherwise.
 const STOP_GRACE_SECONDS: u64 = 5;
@@ -116,13 +115,16 @@ impl Config {
     ///
     /// # Errors
     /// A sentence that names what is missing.
-    pub fn command_of(&self, workspace: &Workspace) -> Result<Vec<String>, String> {
-        let own = match (&workspace.command, self.runtimes.get(&workspace.runtime)) {
-            (Some(command), _) => command.clone(),
-            (None, Some(recipe)) => recipe.command.clone(),
+    pub fn command_of(
+        &self,
+        own: Option<&[String]>,
+        runtime: &str,
+        backend: &str,
+    ) -> Result<Vec<String>, String> {
+        let own = match (own, self.runtimes.get(runtime)) {
+            (Some(command), _) => command,
+            (None, Some(recipe)) => &recipe.command,
             (None, None) => {
-                let backend = workspace.backend.as_deref().unwrap_or("none");
-                let runtime = &workspace.runtime;
                 return Err(format!(
                     "the runtime `{runtime}` has no recipe for the backend `{backend}`"
                 ));
@@ -131,7 +133,7 @@ impl Config {
         let mut command = self.agent.clone();
         if !own.is_empty() {
             command.push("--".to_owned());
-            command.extend(own);
+            command.extend_from_slice(own);
         }
         Ok(command)
     }

@@ -17,7 +17,7 @@ use crate::access;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::http::body::{Payload, parse};
-use crate::journal::{Kind, Work};
+use crate::journal::Work;
 use crate::workspaces::{self, Beat, Observed};
 
 /// The contract's word for a body that is not understood.
@@ -272,16 +272,4 @@ fn announce(
     if observed.woke {
         app.bells.ring();
     }
-}
-
-/// What the journal says of a first admission.
-pub(super) fn first_note(work: &mut Work<'_>, admitted: &Admitted, by: &str) {
-    let how = if admitted.minted.is_some() {
-        "a credential was minted for it"
-    } else {
-        "by its own credential"
-    };
-    let summary = format!("the agent was admitted for the first time ({by}), {how}");
-    let evidence = json!({"superseded": admitted.before.current.number()});
-    work.note(admitted.before.id, Some(admitted.generation), Kind::Registered, summary, evidence);
 }

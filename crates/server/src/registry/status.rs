@@ -5,7 +5,6 @@ use ligand_domain::workspace::{Reason, Standing, Status, Vitals, on_heartbeat};
 use serde_json::{Value, json};
 
 use super::Admitted;
-use super::http::first_note;
 use crate::app::App;
 use crate::journal::{Kind, Work};
 use crate::workspaces::{self, Beat, Observed, Register};
@@ -126,4 +125,16 @@ fn describe(
             ("WORKSPACE_ONLINE", format!("generation {generation} sent a heartbeat"), payload)
         }
     }
+}
+
+/// What the journal says of a first admission.
+fn first_note(work: &mut Work<'_>, admitted: &Admitted, by: &str) {
+    let how = if admitted.minted.is_some() {
+        "a credential was minted for it"
+    } else {
+        "by its own credential"
+    };
+    let summary = format!("the agent was admitted for the first time ({by}), {how}");
+    let evidence = json!({"superseded": admitted.before.current.number()});
+    work.note(admitted.before.id, Some(admitted.generation), Kind::Registered, summary, evidence);
 }

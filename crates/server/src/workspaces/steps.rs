@@ -170,7 +170,9 @@ impl<'a> Steps<'a> {
         instance: &Instance,
         credential: Token,
     ) -> anyhow::Result<Result<Started, String>> {
-        let command = match self.app.config.command_of(workspace) {
+        let placed = workspace.backend.as_deref().unwrap_or("none");
+        let own = workspace.command.as_deref();
+        let command = match self.app.config.command_of(own, &workspace.runtime, placed) {
             Ok(command) => command,
             Err(why) => return Ok(Err(why)),
         };
