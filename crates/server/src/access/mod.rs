@@ -3,6 +3,8 @@
 
 mod store;
 
+use std::time::Duration;
+
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
@@ -15,6 +17,7 @@ use crate::app::App;
 use crate::db::{Db, Tx};
 use crate::error::{Error, Result};
 use crate::http::path;
+use crate::journal::Work;
 
 pub(crate) use store::{end_one, for_admission, mark_used, supersede_others};
 
@@ -43,35 +46,61 @@ pub struct Held {
     pub first_used_at: Option<Timestamp>,
 }
 
-/// A credential to be committed.
-pub struct New<'a> {
-    /// Whose it will be.
-    pub workspace: WorkspaceId,
-    /// What for.
-    pub kind: Kind,
-    /// Its generation.
-    pub generation: Option<Generation>,
-    /// Pending for an instance, active for a caller.
-    pub state: State,
-    /// The secret; only its hash and prefix are stored.
-    pub token: &'a Token,
-    /// SHA-256 of the key with which it was asked for.
-    pub idempotency_hash: Option<TokenHash>,
-    /// Never used by then, it lapses.
-    pub lapses_at: Option<Timestamp>,
+/// A credential that came in an answer and was never used is given up after this long, so that a lost reply
+/// never locks anybody out.
+const UNUSED: Duration = Duration::from_secs(600);
+
+/// What a credential is minted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum For {
+    /// An instance, which finds it when it starts. It lapses only with that start.
+    Start(Generation),
+    /// An agent that registered, in the answer. `key` is the hash of its `Idempotency-Key`.
+    Answer {
+        /// The generation that was admitted.
+        generation: Generation,
+        /// By what a repeated call is recognised.
+        key: Option<TokenHash>,
+    },
+    /// A caller of the platform on the workspace's behalf.
+    Caller,
 }
 
-/// Commit a new credential with the transaction.
+/// Mint a credential and commit its hash with the transaction. The secret exists only in what this gives.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn issue(
-    tx: &mut Tx,
-    id: CredentialId,
-    new: New<'_>,
-    now: Timestamp,
-) -> std::result::Result<(), sqlx::Error> {
-    store::insert(tx, id, new, now).await
+pub async fn mint(
+    app: &App,
+    work: &mut Work<'_>,
+    workspace: WorkspaceId,
+    purpose: For,
+) -> std::result::Result<Token, sqlx::Error> {
+    let (now, token) = (work.now, app.ids.token());
+    let (kind, generation, state) = match purpose {
+        For::Start(generation) | For::Answer { generation, .. } => {
+            (Kind::Instance, Some(generation), State::Pending)
+        }
+        For::Caller => (Kind::Api, None, State::Active),
+    };
+    let (key, lapses_at) = match purpose {
+        For::Answer { key, .. } => (key, Some(now.after(UNUSED))),
+        For::Start(_) | For::Caller => (None, None),
+    };
+    let held = Held {
+        id: app.ids.credential(),
+        workspace,
+        kind,
+        generation,
+        state,
+        hash: token.hash().bytes().to_vec(),
+        idempotency_hash: key.map(|key| key.bytes().to_vec()),
+        created_at: now,
+        lapses_at,
+        first_used_at: None,
+    };
+    store::insert(&mut work.tx, &held, token.prefix()).await?;
+    Ok(token)
 }
 
 /// How many live credentials a workspace has, of any kind.

@@ -5,7 +5,7 @@ use ligand_domain::id::{CredentialId, Generation, WorkspaceId};
 use ligand_domain::time::Timestamp;
 use uuid::Uuid;
 
-use super::{Held, New};
+use super::Held;
 use crate::db::{Tx, on};
 
 /// `last_used_at` is exact to this: not every request pays for a write.
@@ -45,21 +45,14 @@ impl TryFrom<Row> for Held {
     }
 }
 
-pub(super) async fn insert(
-    tx: &mut Tx,
-    id: CredentialId,
-    new: New<'_>,
-    now: Timestamp,
-) -> Result<(), sqlx::Error> {
-    let hash = new.token.hash();
+pub(super) async fn insert(tx: &mut Tx, new: &Held, prefix: &str) -> Result<(), sqlx::Error> {
     on!(tx, c => sqlx::query("INSERT INTO credentials
             (id, workspace_id, kind, generation, state, hash, prefix, idempotency_hash, lapses_at, created_at)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)")
-        .bind(id.uuid()).bind(new.workspace.uuid()).bind(new.kind.as_str())
+        .bind(new.id.uuid()).bind(new.workspace.uuid()).bind(new.kind.as_str())
         .bind(new.generation.map(Generation::number)).bind(new.state.as_str())
-        .bind(hash.bytes().as_slice()).bind(new.token.prefix())
-        .bind(new.idempotency_hash.map(|key| key.bytes().to_vec()))
-        .bind(new.lapses_at.map(Timestamp::micros)).bind(now.micros())
+        .bind(&new.hash).bind(prefix).bind(&new.idempotency_hash)
+        .bind(new.lapses_at.map(Timestamp::micros)).bind(new.created_at.micros())
         .execute(c).await.map(|_| ()))
 }
 

@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::error::{Error, Result};
 use crate::http::body::{Payload, parse};
 use crate::journal::Work;
-use crate::workspaces::{self, Beat, Observed};
+use crate::workspaces::{self, Beat, Instance, Observed};
 
 /// The contract's word for a body that is not understood.
 const BAD_BODY: &str = "invalid request body";
@@ -185,8 +185,12 @@ async fn effective_url(
         return Ok(None);
     }
     let of = (admitted.before.id, admitted.generation);
-    let reported = workspaces::instance_of(&mut work.tx, of.0, of.1).await?;
-    match reported.filter(|instance| instance.url_reported) {
+    let instance = workspaces::instance_of(&mut work.tx, of.0, of.1).await?;
+    // An agent may be quicker than its backend's word of the start, which brings the address that counts.
+    // Until then this one is judged at every dispatch.
+    let unconfirmed =
+        |instance: &Instance| instance.backend.is_some() && instance.started_at.is_none();
+    match instance.filter(|instance| instance.url_reported || unconfirmed(instance)) {
         Some(_) => Ok(Some(url.to_owned())),
         None => match check_url(app, url).await {
             Ok(()) => Ok(Some(url.to_owned())),

@@ -7,8 +7,6 @@
 pub mod http;
 mod status;
 
-use std::time::Duration;
-
 use ligand_api::error::ErrorBody;
 use ligand_domain::admission::{
     self, Action, Bootstrap, Call, Decision, Facts, Newest, Presented, Refusal,
@@ -21,15 +19,11 @@ use ligand_domain::instance::Phase;
 use ligand_domain::time::Timestamp;
 use serde_json::json;
 
-use crate::access::{self, Held};
+use crate::access::{self, For, Held};
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::journal::{self, Kind, Work};
 use crate::workspaces::{self, Workspace};
-
-/// A credential of a bootstrap that was never used is given up after this long, so that a lost reply never
-/// locks anybody out.
-const UNUSED_BOOTSTRAP: Duration = Duration::from_secs(600);
 
 /// What a call brings along to be let in by.
 pub(crate) struct Knock<'a> {
@@ -287,18 +281,8 @@ impl Admission<'_, '_, '_> {
     }
 
     async fn mint(&mut self, workspace: WorkspaceId, generation: Generation) -> Result<Token> {
-        let token = self.app.ids.token();
-        let new = access::New {
-            workspace,
-            kind: CredentialKind::Instance,
-            generation: Some(generation),
-            state: State::Pending,
-            token: &token,
-            idempotency_hash: self.key,
-            lapses_at: Some(self.work.now.after(UNUSED_BOOTSTRAP)),
-        };
-        access::issue(&mut self.work.tx, self.app.ids.credential(), new, self.work.now).await?;
-        Ok(token)
+        let purpose = For::Answer { generation, key: self.key };
+        Ok(access::mint(self.app, self.work, workspace, purpose).await?)
     }
 
     async fn mark_used(
@@ -359,17 +343,8 @@ pub(crate) async fn enrol_external(
     work: &mut Work<'_>,
     id: WorkspaceId,
 ) -> Result<Token> {
-    let (generation, token) = (Generation::NONE.next(), app.ids.token());
-    let new = access::New {
-        workspace: id,
-        kind: CredentialKind::Instance,
-        generation: Some(generation),
-        state: State::Pending,
-        token: &token,
-        idempotency_hash: None,
-        lapses_at: None,
-    };
-    access::issue(&mut work.tx, app.ids.credential(), new, work.now).await?;
+    let generation = Generation::NONE.next();
+    let token = access::mint(app, work, id, For::Start(generation)).await?;
     workspaces::set_generations(&mut work.tx, id, generation, generation).await?;
     let of = (id, generation);
     workspaces::insert_instance(

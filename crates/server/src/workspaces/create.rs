@@ -2,14 +2,14 @@
 
 use ligand_api::workspace::{Connection, Create, Created};
 use ligand_domain::backoff::Failures;
-use ligand_domain::credential::{Kind as CredentialKind, State, Token};
+use ligand_domain::credential::Token;
 use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Status};
 use serde_json::json;
 
 use super::{Reported, Workspace, store};
-use crate::access;
+use crate::access::{self, For};
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::journal::{Kind, Work};
@@ -99,7 +99,11 @@ pub(super) async fn create(app: &App, request: Create, origin: &str) -> Result<C
     let token = if wanted.external {
         external(app, &mut work, workspace).await?
     } else {
-        Some(api_token(app, &mut work, workspace.id).await?)
+        Some(
+            access::mint(app, &mut work, workspace.id, For::Caller)
+                .await
+                .map_err(Error::internal(FAILED))?,
+        )
     };
     work.commit().await.map_err(Error::internal(FAILED))?;
     app.bells.ring();
@@ -275,24 +279,6 @@ fn blank(id: WorkspaceId, now: Timestamp) -> Workspace {
         agent: Reported::default(),
         created_at: now,
     }
-}
-
-async fn api_token(app: &App, work: &mut Work<'_>, workspace: WorkspaceId) -> Result<Token> {
-    let token = app.ids.token();
-    let (kind, state) = (CredentialKind::Api, State::Active);
-    let new = access::New {
-        workspace,
-        kind,
-        generation: None,
-        state,
-        token: &token,
-        idempotency_hash: None,
-        lapses_at: None,
-    };
-    access::issue(&mut work.tx, app.ids.credential(), new, work.now)
-        .await
-        .map_err(Error::internal(FAILED))?;
-    Ok(token)
 }
 
 /// An external workspace: its operator gets the credential of its first generation.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use ligand_domain::converge::{Cause, Step};
-use ligand_domain::credential::{Kind as CredentialKind, State, Token};
+use ligand_domain::credential::Token;
 use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::instance::{Exit, Phase};
 use ligand_domain::time::Timestamp;
@@ -14,7 +14,7 @@ use ligand_domain::workspace::{Intent, Status};
 use serde_json::json;
 
 use super::{Instance, Workspace, store};
-use crate::access;
+use crate::access::{self, For};
 use crate::app::App;
 use crate::backend::{Backend, Key, Spec, Started};
 use crate::journal::{Kind, Work};
@@ -90,7 +90,7 @@ impl<'a> Steps<'a> {
             now,
         )
         .await?;
-        let token = self.mint(&mut work, generation).await?;
+        let token = access::mint(self.app, &mut work, self.id, For::Start(generation)).await?;
         store::mark_loaded(&mut work.tx, self.id).await?;
         let evidence = format!("generation {generation} is being started: {}", cause.as_str());
         store::set_status(&mut work.tx, self.id, Status::Provisioning, &evidence, now).await?;
@@ -103,21 +103,6 @@ impl<'a> Steps<'a> {
         work.commit().await?;
         self.fresh = Some((generation, token));
         Ok(())
-    }
-
-    async fn mint(&self, work: &mut Work<'_>, generation: Generation) -> anyhow::Result<Token> {
-        let token = self.app.ids.token();
-        let new = access::New {
-            workspace: self.id,
-            kind: CredentialKind::Instance,
-            generation: Some(generation),
-            state: State::Pending,
-            token: &token,
-            idempotency_hash: None,
-            lapses_at: None,
-        };
-        access::issue(&mut work.tx, self.app.ids.credential(), new, work.now).await?;
-        Ok(token)
     }
 
     fn backend(&self, workspace: &Workspace) -> anyhow::Result<&Arc<dyn Backend>> {
@@ -154,7 +139,7 @@ impl<'a> Steps<'a> {
     async fn resume(&self, generation: Generation) -> anyhow::Result<Token> {
         let mut work = Work::begin(self.app).await?;
         store::lock(&mut work.tx, self.id).await?;
-        let token = self.mint(&mut work, generation).await?;
+        let token = access::mint(self.app, &mut work, self.id, For::Start(generation)).await?;
         let summary = format!("the start of generation {generation} was resumed");
         work.note(self.id, Some(generation), Kind::Resumed, summary, json!({}));
         work.commit().await?;

@@ -64,11 +64,14 @@ both! {
         let (id, agent) = online(&app, "a").await;
         let path = format!("/workspaces/{id}/events/stream");
         let watching = read(&app, &path, &[], 2);
+        // They are heard from the moment the stream is open, so beat until it is.
         let beating = async {
-            tokio::task::yield_now().await;
-            agent.beat_with(&app, json!({"current_task": "t"})).await.ok();
+            for n in 0.. {
+                agent.beat_with(&app, json!({"current_task": format!("task {n}")})).await.ok();
+                tokio::task::yield_now().await;
+            }
         };
-        let (seen, ()) = tokio::join!(watching, beating);
+        let seen = tokio::select! { seen = watching => seen, () = beating => unreachable!() };
         let types: Vec<&Value> = seen.iter().map(|event| &event["type"]).collect();
         assert_eq!(types, ["TASK_UPDATED", "WORKSPACE_HEARTBEAT"]);
         assert!(!app.events(&id).await.contains(&"WORKSPACE_HEARTBEAT".to_owned()));

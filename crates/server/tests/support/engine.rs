@@ -7,6 +7,9 @@ use sqlx::{Connection as _, PgConnection};
 
 use super::TestApp;
 
+/// A test that hangs is a test that fails.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);
+
 /// Where the tests' PostgreSQL is. Without one, tests run on SQLite alone, unless everything is asked for.
 #[expect(
     clippy::disallowed_methods,
@@ -46,7 +49,9 @@ pub(crate) async fn a_postgres(name: &str) -> Option<(Db, Schema)> {
 }
 
 pub(crate) fn run(body: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(body);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let body = async { tokio::time::timeout(PATIENCE, body).await };
+    runtime.block_on(body).expect("a test ends within its time");
 }
 
 /// A schema of PostgreSQL serves as a database: it is made in milliseconds.
