@@ -346,11 +346,7 @@ impl Server {
     /// Stop: no new calls, what is going on ends or is given up after 30 s. Instances keep running; the
     /// next server finds them.
     pub async fn stop(self) {
-        self.app.stop.cancel();
-        self.app.tasks.close();
-        if tokio::time::timeout(DRAIN, self.app.tasks.wait()).await.is_err() {
-            tracing::warn!("stopped with work still going on");
-        }
+        self.drain().await;
         self.app.db.close().await;
     }
 
@@ -358,6 +354,22 @@ impl Server {
     /// the same: the next server starts them again.
     pub async fn stop_with_instances(self) {
         self.app.stop.cancel();
+        // Turns end with their agents; a start that was under way has happened once everything is drained.
+        self.end_instances().await;
+        self.drain().await;
+        self.end_instances().await;
+        self.app.db.close().await;
+    }
+
+    async fn drain(&self) {
+        self.app.stop.cancel();
+        self.app.tasks.close();
+        if tokio::time::timeout(DRAIN, self.app.tasks.wait()).await.is_err() {
+            tracing::warn!("stopped with work still going on");
+        }
+    }
+
+    async fn end_instances(&self) {
         for (name, backend) in self.app.backends.all() {
             let owned = backend.list_owned().await.unwrap_or_default();
             let grace = self.app.config.stop_grace;
@@ -372,6 +384,5 @@ impl Server {
                 }
             }
         }
-        self.stop().await;
     }
 }

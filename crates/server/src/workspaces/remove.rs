@@ -19,7 +19,7 @@ use crate::journal::{self, Kind, Work};
 /// How long a delete is waited for before it is answered as going on.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often it is looked at meanwhile, besides on every commit.
-const LOOK: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(50);
 
 pub(super) async fn remove(
     app: &App,
