@@ -16,6 +16,6 @@ up *arguments:
 snap *arguments:
     INSTA_UPDATE=always scripts/with-services cargo test --workspace --locked {{arguments}}
 
-# the figures to reach, measured on this machine
+# how fast it starts and what it weighs, measured on this machine
 gates *arguments:
-    cargo run --release --locked -p ligand -- scaletest {{arguments}}
+    cargo bench --locked -p ligand --bench start -- {{arguments}}

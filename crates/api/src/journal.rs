@@ -81,6 +81,8 @@ pub struct Event {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Recorded {
+    /// The cursor to follow on from.
+    pub seq: i64,
     /// Its id.
     pub id: Uuid,
     /// Its name in the contract.

@@ -1,4 +1,5 @@
-//! What every room shares: built once, cloned everywhere. Engines only, no nouns.
+//! What every room shares: built once, cloned everywhere. Engines and their settings; of the nouns only the
+//! hub that tells watchers of commits.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -245,7 +245,6 @@ pub fn resolve(
         listen,
         data_dir,
         database_url,
-        backend,
         admin_token: said.admin_token(),
         saas: saas(mode.as_deref(), org_id.as_deref()),
         org_id,
@@ -262,8 +261,9 @@ pub fn resolve(
             STOP_GRACE_SECONDS,
         )),
         agent: said.of_file("agent", file.agent, Vec::new()),
-        backends: said.backends(file.backends),
+        backends: said.backends(file.backends, backend.as_deref()),
         runtimes: said.runtimes(file.runtimes),
+        backend,
     };
     said.finish(config)
 }
@@ -331,6 +331,20 @@ mod tests {
     fn an_unknown_key_in_the_file_is_an_error_that_names_it() {
         let text = check(&Flags::default(), &[], "lisen = \"x\"").unwrap_err().to_string();
         assert!(text.contains("ligand.toml") && text.contains("lisen"), "{text}");
+    }
+
+    #[test]
+    fn only_backends_that_somebody_chose_are_there() {
+        let names = |env: &[(&str, &str)], file: &str| -> Vec<String> {
+            let config = check(&Flags::default(), env, file).unwrap().config;
+            config.backends.into_keys().collect()
+        };
+        assert_eq!(names(&[], ""), ["process"]);
+        assert_eq!(names(&[("LIGAND_BACKEND", "fake")], ""), ["fake"]);
+        assert_eq!(names(&[("LIGAND_BACKEND", "none")], ""), [""; 0]);
+        let file = "[backends.second]\nkind = \"process\"";
+        assert_eq!(names(&[], file), ["process", "second"]);
+        assert_eq!(names(&[("LIGAND_BACKEND", "second")], file), ["second"]);
     }
 
     #[test]

@@ -154,9 +154,9 @@ pub async fn validate(app: &App, text: &str) -> Result<Option<Held>> {
         return Ok(None);
     }
     let hash = TokenHash::of(text);
-    let found = store::find_live(&mut app.db.read().await?, &hash).await?;
+    let now = app.clock.now();
+    let found = store::find_live(&mut app.db.read().await?, &hash, now).await?;
     if let Some(held) = &found {
-        let now = app.clock.now();
         let mut tx = app.db.begin().await?;
         if store::touch(&mut tx, held.id, now).await? {
             tx.commit().await?;

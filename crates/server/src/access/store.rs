@@ -57,13 +57,18 @@ pub(super) async fn insert(tx: &mut Tx, new: &Held, prefix: &str) -> Result<(), 
 }
 
 /// A live credential of a workspace that is not removed.
-pub(super) async fn find_live(tx: &mut Tx, hash: &TokenHash) -> Result<Option<Held>, sqlx::Error> {
+pub(super) async fn find_live(
+    tx: &mut Tx,
+    hash: &TokenHash,
+    now: Timestamp,
+) -> Result<Option<Held>, sqlx::Error> {
     let row: Option<Row> = on!(tx, c => sqlx::query_as(
             "SELECT c.id, c.workspace_id, c.kind, c.generation, c.state, c.hash, c.idempotency_hash,
                 c.created_at, c.lapses_at, c.first_used_at
              FROM credentials c JOIN workspaces w ON w.id = c.workspace_id
-             WHERE c.hash = $1 AND c.ended_at IS NULL AND w.status <> 'removed'")
-        .bind(hash.bytes().as_slice()).fetch_optional(c).await)?;
+             WHERE c.hash = $1 AND c.ended_at IS NULL AND w.status <> 'removed'
+               AND (c.state <> 'pending' OR c.lapses_at IS NULL OR c.lapses_at > $2)")
+        .bind(hash.bytes().as_slice()).bind(now.micros()).fetch_optional(c).await)?;
     row.map(Held::try_from).transpose()
 }
 

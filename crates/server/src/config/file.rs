@@ -96,11 +96,15 @@ impl File {
     }
 }
 
-pub(super) fn with_builtin_backends(
+/// A built-in backend is there when it is the one that workspaces get unless they say otherwise.
+pub(super) fn with_builtin_backend(
     mut named: BTreeMap<String, BackendConfig>,
+    chosen: Option<&str>,
 ) -> BTreeMap<String, BackendConfig> {
     for (name, kind) in BUILTIN.into_iter().zip([BackendKind::Process, BackendKind::Fake]) {
-        named.entry(name.to_owned()).or_insert(BackendConfig { kind, root: None });
+        if chosen == Some(name) {
+            named.entry(name.to_owned()).or_insert(BackendConfig { kind, root: None });
+        }
     }
     named
 }

@@ -114,9 +114,10 @@ impl<'a> Layers<'a> {
     pub(super) fn backends(
         &mut self,
         named: BTreeMap<String, BackendConfig>,
+        chosen: Option<&str>,
     ) -> BTreeMap<String, BackendConfig> {
         let named = (!named.is_empty()).then_some(named);
-        self.names("backends", named, file::with_builtin_backends)
+        self.names("backends", named, |named| file::with_builtin_backend(named, chosen))
     }
 
     pub(super) fn runtimes(&mut self, named: BTreeMap<String, Recipe>) -> BTreeMap<String, Recipe> {

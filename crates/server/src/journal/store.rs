@@ -136,6 +136,7 @@ pub(super) async fn newest_events(
              WHERE ($1 IS NULL OR workspace_id = $1) ORDER BY seq DESC LIMIT $2")
         .bind(of.map(WorkspaceId::uuid)).bind(limit).fetch_all(c).await)?;
     let recorded = |row: EventRow| Recorded {
+        seq: row.seq,
         id: row.id,
         event_type: row.event_type,
         workspace_id: row.workspace_id,

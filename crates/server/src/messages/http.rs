@@ -1,5 +1,6 @@
 //! One turn: `POST /workspaces/{id}/a2a`, the direct path.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -9,12 +10,14 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use ligand_api::error::ErrorBody;
+use ligand_api::journal::Event;
 use ligand_domain::access::may_talk;
 use ligand_domain::address;
 use ligand_domain::id::WorkspaceId;
 use ligand_domain::instance::Seen;
 use ligand_domain::workspace::Status;
 use serde_json::Value;
+use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::payload::normalise;
 use crate::access::Sender;
@@ -183,10 +186,29 @@ impl Turn {
         }
     }
 
-    fn idle(&self) -> Duration {
-        let own =
-            self.target.agent.idle_timeout_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-        own.map_or(IDLE, Duration::from_secs)
+    /// Ends when nothing has been heard of the target for too long. Its heartbeats count: an agent that
+    /// beats is at it.
+    async fn silence(&self, mut heard: broadcast::Receiver<Event>) -> String {
+        let own = self.target.agent.idle_timeout_seconds;
+        let own = own.and_then(|seconds| u64::try_from(seconds).ok());
+        let idle = own.map_or(IDLE, Duration::from_secs);
+        let target = Some(self.target.id.uuid());
+        loop {
+            let news = async {
+                loop {
+                    match heard.recv().await {
+                        Ok(event) if event.workspace_id == target => return,
+                        // What was missed may have been about it: no reason to give up.
+                        Err(RecvError::Lagged(_)) => return,
+                        Ok(_) => {}
+                        Err(RecvError::Closed) => std::future::pending().await,
+                    }
+                }
+            };
+            if tokio::time::timeout(idle, news).await.is_err() {
+                return format!("no sign of progress for {} s", idle.as_secs());
+            }
+        }
     }
 
     async fn exchange(&self) -> Result<std::result::Result<Response, Lost>> {
@@ -196,16 +218,13 @@ impl Turn {
                 request = request.header(name, value);
             }
         }
-        let idle = self.idle();
-        let sent = match tokio::time::timeout(idle, request.send()).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(cause)) => return Ok(Err(lost(&cause))),
-            Err(_) => {
-                return Ok(Err(Lost::Busy(format!(
-                    "no sign of progress for {} s",
-                    idle.as_secs()
-                ))));
-            }
+        let mut silence = pin!(self.silence(self.app.hub.live()));
+        let sent = tokio::select! {
+            sent = request.send() => match sent {
+                Ok(response) => response,
+                Err(cause) => return Ok(Err(lost(&cause))),
+            },
+            why = &mut silence => return Ok(Err(Lost::Busy(why))),
         };
         let status = sent.status();
         let kind = sent.headers().get(header::CONTENT_TYPE).cloned();
@@ -216,16 +235,11 @@ impl Turn {
             let body = Body::from_stream(sent.bytes_stream());
             return Ok(Ok((status, [(header::CONTENT_TYPE, kind)], body).into_response()));
         }
-        let answer = match tokio::time::timeout(idle, whole(sent)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(why)) => return Err(unread(status, why)),
-            Err(_) => {
-                return Err(unread(
-                    status,
-                    format!("no sign of progress for {} s", idle.as_secs()),
-                ));
-            }
+        let answer = tokio::select! {
+            answer = whole(sent) => answer,
+            why = &mut silence => Err(why),
         };
+        let answer = answer.map_err(|why| unread(status, why))?;
         if status.is_success() {
             return Ok(Ok(
                 (status, [(header::CONTENT_TYPE, "application/json")], answer).into_response()

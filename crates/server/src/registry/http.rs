@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use ligand_api::error::ErrorBody;
 use ligand_api::registry::{Beaten, Done, Heartbeat, Register, Registered, UpdateCard};
 use ligand_domain::address;
@@ -27,7 +27,7 @@ const MAX_SPEND: i64 = 1_000_000_000_000;
 
 /// Take up the identity of a workspace.
 #[utoipa::path(post, path = "/registry/register", tag = "registry", request_body = Register, responses(
-    (status = 200, body = Registered), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 503, body = ErrorBody)))]
+    (status = 200, body = Registered), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub(crate) async fn register(
     State(app): State<App>,
     headers: HeaderMap,
@@ -43,6 +43,11 @@ pub(crate) async fn register(
     let mut work = Work::begin(&app).await?;
     let admitted = admit(&app, &mut work, &knock).await;
     let (mut work, admitted) = keep_refusal(work, admitted).await?;
+    if request.kind.as_deref() == Some("platform") {
+        let body = ErrorBody::new("this workspace is not a platform agent");
+        let body = body.detail("kind: only \"workspace\" can be registered here");
+        return Err(Error::Refused(StatusCode::FORBIDDEN, Box::new(body)));
+    }
     let mode = mode(&request, &admitted);
     let url = effective_url(&app, &mut work, &request, &admitted, mode).await?;
     let declared = request.ligand.as_ref().map(|d| &d.features);

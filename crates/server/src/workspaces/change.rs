@@ -110,7 +110,7 @@ pub(super) async fn restart(app: &App, id: WorkspaceId) -> Result<Restarted> {
     let found = store::lock(&mut work.tx, id).await.map_err(Error::internal("lookup failed"))?;
     let found = found.filter(|w| w.intent != Intent::Removed);
     let workspace = found.ok_or_else(|| Error::not_found("workspace not found"))?;
-    if workspace.runtime == "external" {
+    if !workspace.managed() && workspace.runtime == "external" {
         return Ok(Restarted {
             status: "noop".to_owned(),
             runtime: Some(workspace.runtime),

@@ -91,6 +91,9 @@ pub(super) async fn create(app: &App, request: Create, origin: &str) -> Result<C
     work.note(workspace.id, None, Kind::Created, summary, facts);
     if workspace.status == Status::Failed {
         let why = "no backend is configured on this server";
+        let payload =
+            json!({"name": workspace.name, "tier": workspace.tier, "runtime": workspace.runtime});
+        work.emit("WORKSPACE_PROVISIONING", workspace.id, payload);
         let (failures, now) = (workspace.failures, work.now);
         store::set_failure(&mut work.tx, workspace.id, failures, why, None).await?;
         store::set_status(&mut work.tx, workspace.id, Status::Failed, why, now).await?;

@@ -102,19 +102,28 @@ pub(crate) struct RestartOptions {
     rebuild_config: Option<bool>,
 }
 
+/// The same wish in the query.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct RestartQuery {
+    /// Forget the session.
+    reset: Option<String>,
+}
+
 /// Restart a workspace. Requests coalesce; the last cycle sees everything written before it began.
-#[utoipa::path(post, path = "/workspaces/{id}/restart", tag = "workspaces", params(("id" = String, Path, description = "workspace id")), request_body = RestartOptions, responses(
+#[utoipa::path(post, path = "/workspaces/{id}/restart", tag = "workspaces", params(("id" = String, Path, description = "workspace id"), RestartQuery), request_body = RestartOptions, responses(
     (status = 200, body = Restarted), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub(crate) async fn restart(
     caller: OfWorkspace,
     State(app): State<App>,
+    Query(query): Query<RestartQuery>,
     Payload(body): Payload,
 ) -> Result<Json<Restarted>> {
     let options: RestartOptions = parse_or_default(&body, "invalid JSON body")?;
     let asked = [
         ("template", options.template.is_some_and(|name| !name.is_empty())),
         ("apply_template", options.apply_template == Some(true)),
-        ("reset", options.reset == Some(true)),
+        ("reset", options.reset == Some(true) || query.reset.as_deref() == Some("true")),
         ("rebuild_config", options.rebuild_config == Some(true)),
     ];
     if let Some((field, _)) = asked.iter().find(|(_, given)| *given) {

@@ -20,7 +20,7 @@ use crate::app::App;
 use crate::reconcile::{Pass, Reconciler};
 
 /// A claim lasts this long unless it is kept; after a crash somebody else takes over then.
-const CLAIM: Duration = Duration::from_secs(30);
+pub(super) const CLAIM: Duration = Duration::from_secs(30);
 /// How soon a row whose step failed is tried again.
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
 /// Steps of one workspace in one pass. More would be a sign of going in circles.
@@ -75,23 +75,23 @@ async fn pass(app: &App) -> anyhow::Result<Pass> {
         Ok(again) => again,
         Err(cause) => {
             let error = format!("{cause:#}");
-            note_failure(app, id, &error).await;
+            note_failure(app, id, claim, &error).await;
             pass.failed = Some(format!("workspace {id}: {error}"));
             Some(app.clock.now().after(AFTER_FAILURE))
         }
     };
     let outcome = if pass.failed.is_some() { "failed" } else { "ok" };
-    app.metrics.steps.with_label_values(&["workspaces", outcome]).inc_by(pass.steps.max(1));
+    app.metrics.steps.with_label_values(&["workspaces", outcome]).inc_by(pass.steps);
     let mut tx = app.db.begin().await?;
     store::release(&mut tx, id, claim, again.unwrap_or(Timestamp::NEVER)).await?;
     tx.commit().await?;
     Ok(pass)
 }
 
-async fn note_failure(app: &App, id: WorkspaceId, error: &str) {
+async fn note_failure(app: &App, id: WorkspaceId, claim: uuid::Uuid, error: &str) {
     let noted = async {
         let mut tx = app.db.begin().await?;
-        store::set_error(&mut tx, id, error).await?;
+        store::set_error(&mut tx, id, claim, error).await?;
         tx.commit().await
     };
     if let Err(cause) = noted.await {
@@ -106,7 +106,7 @@ async fn converge(
     claim: uuid::Uuid,
     pass: &mut Pass,
 ) -> anyhow::Result<Option<Timestamp>> {
-    let mut steps = Steps::new(app, id);
+    let mut steps = Steps::new(app, id, claim);
     for _ in 0..MOST_STEPS {
         let mut tx = app.db.begin().await?;
         let held = store::keep(&mut tx, id, claim, app.clock.now().after(CLAIM)).await?;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use ligand_domain::converge::{Cause, Step};
 use ligand_domain::credential::Token;
 use ligand_domain::id::{Generation, WorkspaceId};
@@ -12,7 +12,9 @@ use ligand_domain::instance::{Exit, Phase};
 use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Status};
 use serde_json::json;
+use uuid::Uuid;
 
+use super::reconcile::CLAIM;
 use super::{Instance, Workspace, store};
 use crate::access::{self, For};
 use crate::app::App;
@@ -28,14 +30,25 @@ pub(super) fn key(instance: &Instance) -> Key {
 pub(super) struct Steps<'a> {
     app: &'a App,
     id: WorkspaceId,
+    /// By which this pass has the workspace.
+    claim: Uuid,
     /// The secret of the generation that was planned in this pass. After a crash it is gone, and another
     /// one is minted beside it.
     fresh: Option<(Generation, Token)>,
 }
 
 impl<'a> Steps<'a> {
-    pub(super) fn new(app: &'a App, id: WorkspaceId) -> Self {
-        Self { app, id, fresh: None }
+    pub(super) fn new(app: &'a App, id: WorkspaceId, claim: Uuid) -> Self {
+        Self { app, id, claim, fresh: None }
+    }
+
+    /// Begin to write down what a step came to, if this pass still has the workspace. One that waited for its
+    /// backend for too long lost it to another, and what it is about to say may not be true any more.
+    async fn begin(&self) -> anyhow::Result<Work<'a>> {
+        let mut work = Work::begin(self.app).await?;
+        let held = store::keep(&mut work.tx, self.id, self.claim, work.now.after(CLAIM)).await?;
+        ensure!(held, "another pass took over");
+        Ok(work)
     }
 
     pub(super) async fn take(
@@ -68,7 +81,7 @@ impl<'a> Steps<'a> {
     /// Raise the generation and commit its credential, in one transaction that is a compare-and-set on
     /// there being no start in flight.
     async fn plan(&mut self, cause: &Cause) -> anyhow::Result<()> {
-        let mut work = Work::begin(self.app).await?;
+        let mut work = self.begin().await?;
         let Some(workspace) = store::lock(&mut work.tx, self.id).await? else { return Ok(()) };
         let in_flight = match workspace.newest > workspace.current {
             true => store::instance_of(&mut work.tx, self.id, workspace.newest).await?,
@@ -130,14 +143,14 @@ impl<'a> Steps<'a> {
             },
         };
         match started {
-            Ok(started) => self.note_started(instance, &started).await,
+            Ok(started) => self.note_started(&*backend, instance, &started).await,
             // Hurrying into the same wall helps nobody.
             Err(why) => self.end_start(instance, &why, true).await,
         }
     }
 
     async fn resume(&self, generation: Generation) -> anyhow::Result<Token> {
-        let mut work = Work::begin(self.app).await?;
+        let mut work = self.begin().await?;
         store::lock(&mut work.tx, self.id).await?;
         let token = access::mint(self.app, &mut work, self.id, For::Start(generation)).await?;
         let summary = format!("the start of generation {generation} was resumed");
@@ -204,10 +217,23 @@ impl<'a> Steps<'a> {
         env
     }
 
-    async fn note_started(&self, instance: &Instance, started: &Started) -> anyhow::Result<()> {
+    /// The backend has it. That is true whoever has the workspace by now, unless its start was given up
+    /// meanwhile: then nobody else knows that it runs.
+    async fn note_started(
+        &self,
+        backend: &dyn Backend,
+        instance: &Instance,
+        started: &Started,
+    ) -> anyhow::Result<()> {
         let mut work = Work::begin(self.app).await?;
-        store::lock(&mut work.tx, self.id).await?;
+        let purged = store::lock(&mut work.tx, self.id).await?.is_none();
         let of = (self.id, instance.generation);
+        let row = store::instance_of(&mut work.tx, of.0, of.1).await?;
+        if purged || row.is_some_and(|row| row.ended_at.is_some()) {
+            drop(work);
+            let ended = backend.destroy(key(instance)).await;
+            return ended.context("end a start that was given up meanwhile");
+        }
         let now = work.now;
         store::started(&mut work.tx, of, &started.handle, started.address.as_deref(), now).await?;
         let summary = format!("generation {} was started: {}", instance.generation, started.handle);
@@ -231,7 +257,7 @@ impl<'a> Steps<'a> {
 
     /// A start is over: its credential lapses in the transaction that says so, and it is never admitted.
     async fn end_start(&self, instance: &Instance, why: &str, refused: bool) -> anyhow::Result<()> {
-        let mut work = Work::begin(self.app).await?;
+        let mut work = self.begin().await?;
         let Some(workspace) = store::lock(&mut work.tx, self.id).await? else { return Ok(()) };
         let (generation, now) = (instance.generation, work.now);
         // Admitted in the meantime: then there is nothing to give up.
@@ -271,7 +297,7 @@ impl<'a> Steps<'a> {
             .destroy(key(instance))
             .await
             .context("destroy what is left of the instance")?;
-        let mut work = Work::begin(self.app).await?;
+        let mut work = self.begin().await?;
         let Some(workspace) = store::lock(&mut work.tx, self.id).await? else { return Ok(()) };
         let (generation, now) = (instance.generation, work.now);
         let why = format!("generation {generation} {exit}");
@@ -290,7 +316,7 @@ impl<'a> Steps<'a> {
 
     async fn silent(&self, workspace: &Workspace, instance: &Instance) -> anyhow::Result<()> {
         let seen = super::reconcile::say(self.app, instance).await;
-        let mut work = Work::begin(self.app).await?;
+        let mut work = self.begin().await?;
         let Some(locked) = store::lock(&mut work.tx, self.id).await? else { return Ok(()) };
         let latest = store::instance_of(&mut work.tx, self.id, instance.generation).await?;
         // Heard in the meantime: what decides and what acts are one transaction.
@@ -326,7 +352,7 @@ impl<'a> Steps<'a> {
                 .context("stop an instance")?;
             backend.destroy(key(instance)).await.context("destroy an instance")?;
         }
-        let mut work = Work::begin(self.app).await?;
+        let mut work = self.begin().await?;
         let now = work.now;
         store::lock(&mut work.tx, self.id).await?;
         store::end(&mut work.tx, (self.id, instance.generation), "retired", now).await?;
@@ -347,7 +373,7 @@ impl<'a> Steps<'a> {
         if workspace.released_at.is_some() {
             return Ok(());
         }
-        let mut work = Work::begin(self.app).await?;
+        let mut work = self.begin().await?;
         let now: Timestamp = work.now;
         store::mark_released(&mut work.tx, self.id, now).await?;
         let nothing = json!({});

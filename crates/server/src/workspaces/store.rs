@@ -123,10 +123,11 @@ pub(super) async fn set_failure(
         .bind(next.map(Timestamp::micros)).bind(id.uuid()).execute(c).await.map(|_| ()))
 }
 
-/// Note why the last attempt of the platform failed, when it will simply be made again.
-pub(super) async fn set_error(tx: &mut Tx, id: WorkspaceId, error: &str) -> Done {
-    on!(tx, c => sqlx::query("UPDATE workspaces SET last_error = $1 WHERE id = $2")
-        .bind(error).bind(id.uuid()).execute(c).await.map(|_| ()))
+/// Note why the last attempt of the platform failed, when it will simply be made again by whoever has the
+/// claim.
+pub(super) async fn set_error(tx: &mut Tx, id: WorkspaceId, by: Uuid, error: &str) -> Done {
+    on!(tx, c => sqlx::query("UPDATE workspaces SET last_error = $1 WHERE id = $2 AND claimed_by = $3")
+        .bind(error).bind(id.uuid()).bind(by).execute(c).await.map(|_| ()))
 }
 
 /// What a register reports.

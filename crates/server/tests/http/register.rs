@@ -119,10 +119,14 @@ both! {
     async fn an_unused_bootstrap_lapses(app: TestApp) {
         let id = unclaimed(&app).await;
         let agent = Agent::with(&id, None);
-        agent.register(&app).await.ok();
+        let first = agent.register(&app).await.ok();
         app.later(590).await;
         agent.register(&app).await.refuses(401, "missing workspace auth token");
+        let why = format!("/workspaces/{id}/why");
+        let look = async || app.call("GET", &why, first["auth_token"].as_str(), None).await.status.as_u16();
+        assert_eq!(look().await, 200);
         app.later(11).await;
+        assert_eq!(look().await, 401, "it is lapsed everywhere");
         let second = agent.register(&app).await.ok();
         assert_eq!((&second["generation"], second["auth_token"].is_string()), (&json!(2), true));
     }
@@ -147,6 +151,8 @@ both! {
         mode.refuses(400, "delivery_mode must be 'push' or 'poll'");
         let kind = agent.register_with(&app, json!({"kind": "robot"}), &[]).await;
         kind.refuses(400, "kind must be 'workspace' or 'platform'");
+        let platform = agent.register_with(&app, json!({"kind": "platform"}), &[]).await;
+        platform.refuses(403, "this workspace is not a platform agent");
         let poll = agent.register_with(&app, json!({"delivery_mode": "poll", "url": null}), &[]).await.ok();
         assert_eq!(poll["delivery_mode"], "poll");
     }
