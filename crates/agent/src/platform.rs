@@ -1,12 +1,11 @@
 //! The two calls to the platform, and what their answers mean.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use ligand_api::error::ErrorBody;
 use ligand_api::registry::{Beaten, Heartbeat, Register, Registered};
 use reqwest::header::{HeaderValue, RETRY_AFTER};
-use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url, redirect};
+use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 
 use crate::identity::Token;
@@ -113,16 +112,9 @@ impl Platform {
     }
 }
 
-/// A client that trusts the roots compiled in, whatever the machine has, with TLS by ring.
+/// A client without time limits of its own.
 pub(crate) fn builder() -> Result<ClientBuilder, NoClient> {
-    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| NoClient(e.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Client::builder().tls_backend_preconfigured(tls).redirect(redirect::Policy::none()))
+    ligand_api::http::builder().map_err(|e| NoClient(e.to_string()))
 }
 
 fn client(base: &Url) -> Result<Client, NoClient> {

@@ -14,12 +14,7 @@ use crate::agent::{Dir, Start, until};
 use crate::fake::{DEADLINE, Platform, beaten, welcome};
 
 pub(crate) fn client() -> reqwest::Client {
-    // The process's TLS provider is nobody's business here: every URL is plain.
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
-    let builder = reqwest::Client::builder().no_proxy().timeout(DEADLINE);
+    let builder = ligand_api::http::builder().expect("TLS").no_proxy().timeout(DEADLINE);
     builder.build().expect("a client")
 }
 

@@ -70,13 +70,18 @@ pub struct Client {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Client {
-    /// A client of `server` (`http://host:port`). The TLS provider must have been installed.
+    /// A client of `server` (`http://host:port`).
     ///
     /// # Errors
     /// When the TLS set-up of the machine cannot be used.
     pub fn new(server: &str, token: Option<String>) -> Result<Self> {
         let server = server.trim_end_matches('/').to_owned();
-        let http = reqwest::Client::builder()
+        let builder = crate::http::builder().map_err(|cause| unreadable(&server, &cause))?;
+        // A proxy of the environment is for the world outside; a server on this machine is not behind it.
+        let here =
+            ["://localhost", "://127.0.0.1", "://[::1]"].iter().any(|host| server.contains(host));
+        let builder = if here { builder.no_proxy() } else { builder };
+        let http = builder
             .connect_timeout(CONNECT)
             .build()
             .map_err(|source| Error::Unreachable { server: server.clone(), source })?;
@@ -252,8 +257,12 @@ impl Client {
     }
 
     fn unreadable(&self, cause: &dyn std::fmt::Display) -> Error {
-        Error::Unreadable { server: self.server.clone(), cause: cause.to_string() }
+        unreadable(&self.server, cause)
     }
+}
+
+fn unreadable(server: &str, cause: &dyn std::fmt::Display) -> Error {
+    Error::Unreadable { server: server.to_owned(), cause: cause.to_string() }
 }
 
 /// The lines of an event stream.

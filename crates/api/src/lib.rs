@@ -12,12 +12,14 @@
 //! | [`journal`] | `why`, and events |
 //! | [`operator`] | health, reconciler reports |
 //! | [`error`] | the one error body |
-//! | [`client`] | the typed client (feature `client`) |
+//! | [`http`], [`client`] | the HTTP client that all parts share; the typed client (features of the same names) |
 #![warn(missing_docs)]
 
 #[cfg(feature = "client")]
 pub mod client;
 pub mod error;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod journal;
 pub mod operator;
 pub mod registry;

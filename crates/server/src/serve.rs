@@ -126,8 +126,6 @@ pub struct Server {
 /// # Errors
 /// [`StartError`]; then nothing is left running or half-written.
 pub async fn start(mut config: Config) -> Result<Server, StartError> {
-    // Installing it twice (tests, `up`) is not an error.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     data_dir(&config.data_dir)?;
     let lock = match &config.database_url {
         DatabaseUrl::Sqlite(path) => Some(lock(path)?),
@@ -160,13 +158,11 @@ pub async fn start(mut config: Config) -> Result<Server, StartError> {
 }
 
 fn assemble(config: Config, db: Db, ids: Ids, backends: Backends) -> Result<App, StartError> {
-    let http = reqwest::Client::builder()
-        .connect_timeout(CONNECT)
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .build();
-    let http = http
-        .map_err(|source| StartError::Machine { what: "the HTTP client", source: source.into() })?;
+    let no_client = |source| StartError::Machine { what: "the HTTP client", source };
+    let http = ligand_api::http::builder().map_err(|cause| no_client(cause.into()))?;
+    // Agents are called where they say they are, never through a proxy of this machine's environment.
+    let http = http.connect_timeout(CONNECT).no_proxy().build();
+    let http = http.map_err(|cause| no_client(cause.into()))?;
     let clock = Clock::System;
     let (started, replica) =
         (clock.now(), uuid::Builder::from_random_bytes(ids.bytes()).into_uuid());

@@ -115,6 +115,7 @@ async fn converge(
         };
         let instances = store::alive(&mut tx, id).await?;
         tx.commit().await?;
+        steps.confirm(&workspace, &instances).await?;
         let facts = observe(app, &instances).await;
         match next(&view(&workspace), &facts, app.clock.now()) {
             Step::Rest(again) => {

@@ -217,6 +217,26 @@ impl<'a> Steps<'a> {
         env
     }
 
+    /// Confirm what was admitted before its backend had answered, by a server that died before it could write
+    /// the answer down: the address that the backend reports is the one that counts.
+    pub(super) async fn confirm(
+        &self,
+        workspace: &Workspace,
+        instances: &[Instance],
+    ) -> anyhow::Result<()> {
+        for instance in instances {
+            let admitted = instance.phase == Phase::Serving && instance.backend.is_some();
+            if !admitted || instance.started_at.is_some() {
+                continue;
+            }
+            let backend = Arc::clone(self.backend(workspace)?);
+            if let Some(started) = backend.find(key(instance)).await? {
+                self.note_started(&*backend, instance, &started).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// The backend has it. That is true whoever has the workspace by now, unless its start was given up
     /// meanwhile: then nobody else knows that it runs.
     async fn note_started(

@@ -87,7 +87,6 @@ impl Answer {
 
 impl TestApp {
     pub(crate) fn new(db: Db, adjust: impl FnOnce(&mut Config)) -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let resolved = resolve(&Flags::default(), &|_| None, None, File::default()).unwrap();
         let mut config = resolved.config;
         config.admin_token = Secret::new(ADMIN.to_owned());
@@ -125,7 +124,7 @@ impl TestApp {
             bells: Bells::default(),
             hub: Hub::default(),
             metrics: Metrics::default(),
-            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            http: ligand_api::http::builder().unwrap().no_proxy().build().unwrap(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             started: now,
