@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 use crate::error::{CommandError, CommandResult};
-use crate::{completions, config_show, doctor, error, events, openapi, serve, target, up, why, ws};
+use crate::{completions, config_show, doctor, error, events, openapi, serve, up, why, ws};
 
 /// Control plane for fleets of long-lived AI agents
 #[derive(Parser)]
@@ -55,7 +55,6 @@ pub(crate) fn run(verb: Verb) -> CommandResult<ExitCode> {
 
 /// Runs a client verb: one thread is plenty for one connection.
 fn client(verb: impl Future<Output = CommandResult>) -> CommandResult {
-    target::install_tls();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::error::CommandResult;
 use crate::output::Format;
-use crate::serve::{ServerArgs, misconfigured};
+use crate::serve::{ENVIRONMENT, ServerArgs, misconfigured};
 use crate::text;
 
 /// Look at the settings of a server
@@ -23,12 +23,14 @@ enum ConfigVerb {
 
 /// Show every setting, its value, and where that comes from
 #[derive(Args)]
+#[command(after_help = ENVIRONMENT)]
 struct ConfigShowArgs {
-    #[command(flatten)]
-    server: ServerArgs,
     /// How to print the answer
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     output: Format,
+    // Last: its heading is that of all that follows.
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 #[derive(Serialize)]

@@ -8,14 +8,13 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use ligand_server::config::{self, Config, ConfigError, Flags};
 use ligand_server::serve::{self, Server, StartError};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::env::{self, Env};
 use crate::error::{CommandError, CommandResult, Kind};
 use crate::local::{self, Local};
 use crate::output;
-use crate::target;
 
 /// Run a server
 #[derive(Args)]
@@ -29,12 +28,25 @@ enum Role {
     Platform(PlatformArgs),
 }
 
-/// Run the control plane of one organisation
+/// Run the control plane of one organisation, in the foreground
+///
+/// Ctrl-C or SIGTERM ends the server. What it runs keeps running, and the next start finds it.
 #[derive(Args)]
+#[command(after_help = ENVIRONMENT)]
 struct PlatformArgs {
     #[command(flatten)]
     server: ServerArgs,
 }
+
+/// Shown below the help of every verb that takes them.
+pub(crate) const ENVIRONMENT: &str = "\
+Environment without a flag:
+  ADMIN_TOKEN            token of the administrator (default: minted at the first start, and kept in
+                         <data-dir>/admin-token)
+  PLATFORM_URL           where instances reach this server (default: where it listens)
+  EXTERNAL_PLATFORM_URL  where agents elsewhere reach it
+  LIGAND_LOG             how much to log: error, warn, info, debug
+                         (default: warn with `up`, info with `serve`)";
 
 /// Settings of a server that have a flag. A flag wins over the environment, that over the settings file.
 #[derive(Args, Default)]
@@ -46,7 +58,7 @@ pub(crate) struct ServerArgs {
     /// sqlite:PATH or postgres://… [env: DATABASE_URL] [default: sqlite:<data-dir>/ligand.db]
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
-    /// Where files are kept [env: LIGAND_DATA_DIR] [default: ./.ligand]
+    /// Where database, admin token and instances are kept [env: LIGAND_DATA_DIR] [default: ./.ligand]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
     /// What runs workspaces that name no backend: process, fake, none, or a name from the settings file
@@ -56,10 +68,10 @@ pub(crate) struct ServerArgs {
     /// Settings file (TOML)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Let unknown ids create themselves by registering
+    /// Let agents with an id that nobody created register all the same: that creates it
     #[arg(long)]
     open_registration: bool,
-    /// How to write the log; LIGAND_LOG says how much (error, warn, info, debug)
+    /// How to write the log, which goes to standard error
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     log: LogFormat,
 }
@@ -94,7 +106,6 @@ impl ServerArgs {
             config.agent = beside()?;
         }
         self.start_log(quiet);
-        target::install_tls();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.context("start the runtime").map_err(CommandError::internal)?;
         runtime.block_on(Box::pin(body(config)))
@@ -116,8 +127,19 @@ impl ServerArgs {
 }
 
 pub(crate) fn misconfigured(error: ConfigError) -> CommandError {
-    CommandError::new(Kind::Usage, error.into())
-        .hint("`ligand config show` says where each setting comes from")
+    let said = match error {
+        // Each on a line of its own.
+        ConfigError::Values(problems) => {
+            let lines = problems.into_iter().rev().map(anyhow::Error::new);
+            let all = lines.reduce(|below, line| below.context(line.to_string()));
+            let all = all.unwrap_or_else(|| anyhow::anyhow!("no setting is wrong"));
+            all.context("these settings cannot be used")
+        }
+        file => file.into(),
+    };
+    CommandError::new(Kind::Usage, said).hint(
+        "a flag wins over the environment, that over the settings file; --help names them all",
+    )
 }
 
 fn refused(error: StartError) -> CommandError {
@@ -132,26 +154,30 @@ fn beside() -> CommandResult<Vec<String>> {
     Ok(vec![own.display().to_string(), "agent".to_owned()])
 }
 
-/// Start a server, and record where it is, that client verbs on this machine find it.
-pub(crate) async fn start(config: Config) -> CommandResult<Recorded> {
-    let server = serve::start(config).await.map_err(refused)?;
+/// Start a server, and record where it is, that client verbs on this machine find it. `None`: somebody ended
+/// us before it listened.
+pub(crate) async fn start(config: Config, stop: &mut Stop) -> CommandResult<Option<Recorded>> {
+    let server = tokio::select! {
+        server = serve::start(config) => server.map_err(refused)?,
+        () = stop.asked() => return Ok(None),
+    };
     let url = format!("http://{}", server.address());
     let token_path = server
         .admin_token_path()
         .map(|path| path.canonicalize().unwrap_or_else(|_| path.to_owned()));
     let path = Env::capture().state_dir.map(|dir| local::path(&dir));
+    let record = Local { server: url.clone(), token_path };
+    // Before anybody is told that it listens: who hears of it may look for it at once.
+    let recorded = path.as_deref().map(|path| local::write(path, &record));
     output::note(&format!("ligand {} is listening at {url}", env!("CARGO_PKG_VERSION")));
-    match &token_path {
+    match &record.token_path {
         Some(path) => output::note(&format!("the admin token is in {}", path.display())),
         None => output::note("the admin token is the one in ADMIN_TOKEN"),
     }
-    if let Some(path) = &path {
-        let record = Local { server: url.clone(), token_path };
-        if let Err(error) = local::write(path, &record) {
-            output::note(&format!("warning: client verbs will not find this server: {error:#}"));
-        }
+    if let Some(Err(error)) = recorded {
+        output::note(&format!("warning: client verbs will not find this server: {error:#}"));
     }
-    Ok(Recorded { server, url, path })
+    Ok(Some(Recorded { server, url, path }))
 }
 
 /// A server that client verbs find.
@@ -175,24 +201,38 @@ impl Recorded {
     }
 }
 
-/// Until somebody ends us.
-pub(crate) async fn asked_to_stop() -> CommandResult {
-    let listen = |kind| signal(kind).context("listen for signals").map_err(CommandError::internal);
-    let (mut terminate, mut interrupt) =
-        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// The wish that we end. It is heard from the moment this is made.
+pub(crate) struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    pub(crate) fn listen() -> CommandResult<Self> {
+        let listen =
+            |kind| signal(kind).context("listen for signals").map_err(CommandError::internal);
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
     }
-    Ok(())
+
+    /// Until somebody ends us.
+    pub(crate) async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// `ligand serve …`.
 pub(crate) fn serve(args: ServeArgs) -> CommandResult {
     let Role::Platform(args) = args.role;
     args.server.run("info", |config| async {
-        let recorded = start(config).await?;
-        asked_to_stop().await?;
+        let mut stop = Stop::listen()?;
+        let Some(recorded) = start(config, &mut stop).await? else { return Ok(()) };
+        stop.asked().await;
         output::note("stopping; what is running keeps running");
         recorded.stop(false).await;
         Ok(())

@@ -105,12 +105,6 @@ impl Target {
     }
 }
 
-/// Makes TLS usable. To be called once, before any client is made.
-pub(crate) fn install_tls() {
-    // Refused only when a provider is installed already, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-}
-
 fn pick(
     flag: Option<&str>,
     variable: Option<&str>,

@@ -6,8 +6,8 @@ use clap::Args;
 use ligand_api::client::Client;
 use ligand_api::workspace::{Create, Workspace};
 
-use crate::error::{CommandError, CommandResult};
-use crate::serve::{Recorded, ServerArgs, asked_to_stop, start};
+use crate::error::{self, CommandError, CommandResult};
+use crate::serve::{ENVIRONMENT, Recorded, ServerArgs, Stop, start};
 use crate::ws::send::said;
 use crate::{clock, output};
 
@@ -26,33 +26,37 @@ const LOOK: Duration = Duration::from_millis(100);
 /// ends the server and what it runs; the next start brings it back. After a crash what was running is still
 /// running, and the next start finds it.
 #[derive(Args)]
+#[command(after_help = ENVIRONMENT)]
 pub(crate) struct UpArgs {
-    #[command(flatten)]
-    server: ServerArgs,
     /// Print the first turn of the workspace `hello`, and stop
     #[arg(long)]
     once: bool,
+    // Last: its heading is that of all that follows.
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 /// `ligand up`.
 pub(crate) fn up(args: UpArgs) -> CommandResult {
     args.server.run("warn", |config| async move {
         let runs = config.backend.is_some();
-        let recorded = start(config).await?;
-        let outcome = stay(&recorded, args.once, runs).await;
+        let mut stop = Stop::listen()?;
+        let Some(recorded) = start(config, &mut stop).await? else { return Ok(()) };
+        let outcome = stay(&recorded, &mut stop, args.once, runs).await;
         output::note("stopping");
         recorded.stop(true).await;
         outcome
     })
 }
 
-async fn stay(recorded: &Recorded, once: bool, runs: bool) -> CommandResult {
+async fn stay(recorded: &Recorded, stop: &mut Stop, once: bool, runs: bool) -> CommandResult {
     if !runs {
         output::note("no backend: only external workspaces can come online here");
-        return asked_to_stop().await;
+        stop.asked().await;
+        return Ok(());
     }
     tokio::select! {
-        stopped = asked_to_stop() => return stopped,
+        () = stop.asked() => return Ok(()),
         turn = first_turn(recorded) => match turn {
             Ok(answer) => output::line(&format!("{DEMO} <- {FIRST_WORDS}\n{DEMO} -> {answer}"))?,
             Err(error) if once => return Err(error),
@@ -66,7 +70,8 @@ async fn stay(recorded: &Recorded, once: bool, runs: bool) -> CommandResult {
     output::note(
         "try, in another terminal:  ligand ws list  |  ligand ws send hello \"hi\"  |  ligand why hello",
     );
-    asked_to_stop().await
+    stop.asked().await;
+    Ok(())
 }
 
 async fn first_turn(recorded: &Recorded) -> CommandResult<String> {
@@ -77,10 +82,13 @@ async fn first_turn(recorded: &Recorded) -> CommandResult<String> {
     loop {
         let seen = client.workspace(&id).await?;
         if seen.status == "online" {
-            let answer = client.send(&id, FIRST_WORDS, PATIENCE).await?;
-            return Ok(said(&answer).unwrap_or_else(|| answer.to_string()));
-        }
-        if clock::now() >= until {
+            match client.send(&id, FIRST_WORDS, PATIENCE).await {
+                Ok(answer) => return Ok(said(&answer).unwrap_or_else(|| answer.to_string())),
+                // Its instance ended with the last server, which this one is about to notice.
+                Err(error) if error::passes(&error) && clock::now() < until => {}
+                Err(error) => return Err(error.into()),
+            }
+        } else if clock::now() >= until {
             let error = CommandError::timed_out(format!(
                 "the workspace {DEMO} is {}, not online",
                 seen.status

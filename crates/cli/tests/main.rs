@@ -1,14 +1,27 @@
-//! One test binary: the built program against a fake server. A new file is named here.
+//! One test binary. A new file is named here.
+//!
+//! Against a fake server (`fake`, `run`, `sample`): what each verb says. Against a stack of its own (`stack`,
+//! `http`): what the whole does, with real processes, sockets and signals.
 #![expect(clippy::unwrap_used, reason = "what cannot go on in a test has failed")]
 
+mod bad_requests;
+mod bad_start;
+mod crashes;
 mod create;
 mod doctor;
+mod engines;
 mod events;
 mod exits;
 mod fake;
 mod help;
+mod http;
+mod instances;
+mod lifecycle;
+mod python;
 mod run;
 mod sample;
+mod secrecy;
+mod stack;
 mod why;
 mod workspaces;
 

@@ -1,1 +1,3 @@
 //! One test binary: a new file is named here.
+
+mod seeds;

@@ -38,7 +38,7 @@ pub(super) async fn register(
         first_note(work, admitted, "register");
         workspaces::wake(&mut work.tx, id, now).await?;
     }
-    if admitted.inert || !standing(admitted).may_move(admitted.generation) {
+    if observed.inert || !standing(admitted).may_move(admitted.generation) {
         return Ok(observed);
     }
     let answers = observed.url.as_deref().or(url);
@@ -70,7 +70,7 @@ pub(super) async fn heartbeat(
         observed.woke = true;
     }
     // Only the current generation speaks for the workspace.
-    if admitted.inert || admitted.generation != admitted.current {
+    if observed.inert || admitted.generation != admitted.current {
         observed.inert = true;
         return Ok(observed);
     }

@@ -233,8 +233,10 @@ pub(crate) async fn observed(
 ) -> std::result::Result<Observed, sqlx::Error> {
     let instance = store::instance_of(tx, of.0, of.1).await?;
     let holder = instance.as_ref().map_or(Holder::Plain, |instance| instance.holder(app));
+    // What its backend reported as ended says nothing about the workspace any more, even if it still calls.
+    let ended = instance.as_ref().is_some_and(|instance| instance.ended_at.is_some());
     let url = instance.filter(|instance| instance.url_reported).map(|instance| instance.url);
-    Ok(Observed { url, next_heartbeat: holder.beat(), inert, woke: false })
+    Ok(Observed { url, next_heartbeat: holder.beat(), inert: inert || ended, woke: false })
 }
 
 /// Whether there is such a workspace, in whatever status.

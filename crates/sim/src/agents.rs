@@ -1,0 +1,290 @@
+//! Who calls the platform: agents, zombies, thieves and strangers.
+
+use ligand_server::backend::Key;
+use serde_json::{Value, json};
+
+use crate::calls::{Answer, Call};
+use crate::invariants;
+use crate::model::{Sort, Workspace};
+use crate::trace::{Violation, law};
+use crate::world::World;
+
+/// An agent's call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// Takes up an identity.
+    Register,
+    /// Keeps it.
+    Heartbeat,
+    /// Changes the card.
+    Card,
+}
+
+/// Who really calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// This agent.
+    Agent(usize),
+    /// Somebody with a credential of an older generation.
+    Thief,
+    /// Somebody with nothing, or with what was never valid there.
+    Stranger,
+}
+
+/// A call on its way.
+#[derive(Debug, Clone)]
+pub struct Letter {
+    /// To which workspace's identity.
+    pub workspace: usize,
+    /// From whom.
+    pub who: Who,
+    /// Which call.
+    pub what: What,
+    /// The bearer.
+    pub bearer: Option<String>,
+    /// The `Idempotency-Key`.
+    pub key: Option<String>,
+    body: Value,
+}
+
+/// One agent.
+pub struct Agent {
+    /// Of this workspace.
+    pub workspace: usize,
+    /// In this instance; `None` where no backend runs it.
+    pub instance: Option<Key>,
+    /// Its instance ended, and nobody told it.
+    pub zombie: bool,
+    /// It stands still: it never calls.
+    pub hung: bool,
+    /// It is no more.
+    pub gone: bool,
+    held: Option<String>,
+    key: String,
+    registered: bool,
+    paced: bool,
+    /// Registers without its bearer: it was refused with it.
+    bare: bool,
+}
+
+impl Agent {
+    /// An agent that begins, with the credential that was delivered to it.
+    #[must_use]
+    pub fn new(
+        workspace: usize,
+        instance: Option<Key>,
+        held: Option<String>,
+        key: String,
+        paced: bool,
+    ) -> Self {
+        let (zombie, hung, gone, registered, bare) = (false, false, false, false, false);
+        Self { workspace, instance, zombie, hung, gone, held, key, registered, paced, bare }
+    }
+
+    fn hear(&mut self, letter: &Letter, answer: &Answer, fresh_key: String) {
+        let body = answer.json();
+        if answer.status == 200 {
+            self.registered |= letter.what == What::Register;
+            self.bare = false;
+            // The key is kept until a call with the credential that it brought has succeeded.
+            if letter.bearer.is_some() && letter.bearer == self.held {
+                self.key = fresh_key;
+            }
+            if let Some(token) = body["auth_token"].as_str() {
+                self.held = Some(token.to_owned());
+            }
+            return;
+        }
+        match body["action"].as_str() {
+            Some("exit") => self.gone = self.instance.is_some(),
+            Some("wait" | "reread-credential") => {}
+            _ => {
+                self.registered = false;
+                self.bare = letter.what == What::Register && !self.bare;
+            }
+        }
+    }
+}
+
+impl World {
+    /// An agent writes a call.
+    pub fn write(&mut self, at: usize, what: What, well: bool) -> Letter {
+        let agent = &self.agents[at];
+        let id = self.workspaces[agent.workspace].id.to_string();
+        let features: &[&str] = if agent.paced { &["paced"] } else { &[] };
+        let url = format!("http://agent-{at}.example:8000");
+        let bad = if well { 0 } else { self.dice.below(6) };
+        let (error_rate, state) = match bad {
+            4 => (0.9, ""),
+            5 => (0.2, "wedged"),
+            _ => (0.0, ""),
+        };
+        let body = match what {
+            What::Register => json!({"id": id, "url": url, "agent_card": {"name": "simulated"},
+                "ligand": {"version": "0", "features": features}}),
+            What::Heartbeat => {
+                json!({"workspace_id": id, "error_rate": error_rate, "runtime_state": state})
+            }
+            What::Card => json!({"workspace_id": id, "agent_card": {"name": "changed"}}),
+        };
+        let agent = &self.agents[at];
+        let registers = what == What::Register;
+        let bearer = agent.held.clone().filter(|_| !(registers && agent.bare));
+        let key = registers.then(|| agent.key.clone());
+        Letter { workspace: agent.workspace, who: Who::Agent(at), what, bearer, key, body }
+    }
+
+    /// What an agent would do now.
+    pub fn duty(&mut self, at: usize, well: bool) -> What {
+        let agent = &self.agents[at];
+        match (agent.registered, well) {
+            (true, true) => What::Heartbeat,
+            (false, true) => What::Register,
+            (true, false) => {
+                self.dice.weigh(&[(8, What::Heartbeat), (1, What::Register), (1, What::Card)])
+            }
+            (false, false) => {
+                self.dice.weigh(&[(8, What::Register), (1, What::Heartbeat), (1, What::Card)])
+            }
+        }
+    }
+
+    /// Somebody without a right to it writes a call; `None` when there is nothing to try.
+    pub fn forge(&mut self, who: Who) -> Option<Letter> {
+        let workspace = self.dice.below(self.workspaces.len());
+        let known = &self.workspaces[workspace];
+        if known.sort == Sort::Open && who == Who::Stranger {
+            return None;
+        }
+        let current = known.seen.current;
+        let bearer = match (who, self.dice.below(3)) {
+            (Who::Stranger, 0) => None,
+            (Who::Stranger, 1) => Some(self.dice.text()),
+            _ => {
+                let stolen: Vec<&String> = self
+                    .minted
+                    .iter()
+                    .filter(|(_, (of, generation))| match who {
+                        Who::Thief => *of == workspace && *generation < current,
+                        Who::Stranger | Who::Agent(_) => *of != workspace,
+                    })
+                    .map(|(token, _)| token)
+                    .collect();
+                Some((*stolen.get(self.dice.below(stolen.len()))?).clone())
+            }
+        };
+        let what = self.dice.pick(&[What::Register, What::Heartbeat, What::Card]);
+        let id = known.id.to_string();
+        let body = match what {
+            What::Register => {
+                json!({"id": id, "url": "http://thief.example:8000", "agent_card": {"name": "thief"}})
+            }
+            What::Heartbeat => json!({"workspace_id": id}),
+            What::Card => json!({"workspace_id": id, "agent_card": {"name": "thief"}}),
+        };
+        Some(Letter { workspace, who, what, bearer, key: None, body })
+    }
+
+    /// A call arrives. Its answer may be lost.
+    ///
+    /// # Errors
+    /// The law that was broken.
+    pub async fn deliver(&mut self, letter: Letter, lost: bool) -> Result<(), Violation> {
+        let path = match letter.what {
+            What::Register => "/registry/register",
+            What::Heartbeat => "/registry/heartbeat",
+            What::Card => "/registry/update-card",
+        };
+        let at = letter.workspace;
+        let before = self.workspaces[at].seen.clone();
+        let call = Call::agent(path, letter.bearer.as_deref(), letter.key.as_deref());
+        let replica = self.dice.below(self.replicas.len());
+        let answer = self.replicas[replica].ask(call.body(letter.body.clone())).await;
+        self.calls += 1;
+        let held = letter.bearer.as_ref().and_then(|bearer| self.minted.get(bearer));
+        let generation = held.filter(|(of, _)| *of == at).map(|(_, generation)| *generation);
+        let (name, status) = (&self.workspaces[at].name, answer.status);
+        let fate = if lost { ", and its answer is lost" } else { "" };
+        let by = generation.map_or("nothing valid".to_owned(), |it| format!("generation {it}"));
+        let said = answer.json()["action"].as_str().map(|it| format!(" {it}")).unwrap_or_default();
+        self.say(format!(
+            "{name}: {:?} {:?} by {by} at replica {replica}: {status}{said}{fate}",
+            letter.who, letter.what
+        ));
+        self.note_minted(at, &answer);
+        self.look(at).await?;
+        self.note_answered(&letter, &answer, lost)?;
+        invariants::call(&self.workspaces[at], &before, &letter, generation, &answer)?;
+        if let (Who::Agent(agent), false) = (letter.who, lost) {
+            let fresh = self.dice.text();
+            self.agents[agent].hear(&letter, &answer, fresh);
+            self.exits(agent);
+        }
+        Ok(())
+    }
+
+    /// Whoever did not get an answer, and asks again in the same words, gets one.
+    fn note_answered(
+        &mut self,
+        letter: &Letter,
+        answer: &Answer,
+        lost: bool,
+    ) -> Result<(), Violation> {
+        let Some(key) = &letter.key else { return Ok(()) };
+        let Workspace { name, removed, .. } = &self.workspaces[letter.workspace];
+        let repeats = letter.bearer.is_none() && self.unanswered.contains(key) && !removed;
+        law(!repeats || answer.status == 200, "a lost answer locks nobody out", || {
+            format!("{name}: {} {}", answer.status, answer.text)
+        })?;
+        if lost && answer.text.contains("auth_token") {
+            self.unanswered.insert(key.clone());
+        } else if !lost {
+            self.unanswered.remove(key);
+        }
+        Ok(())
+    }
+
+    fn note_minted(&mut self, workspace: usize, answer: &Answer) {
+        let body = answer.json();
+        if let (Some(token), Some(generation)) =
+            (body["auth_token"].as_str(), body["generation"].as_i64())
+        {
+            self.minted.insert(token.to_owned(), (workspace, generation));
+        }
+    }
+
+    /// An agent that was told to exit does, and its instance with it.
+    fn exits(&mut self, at: usize) {
+        let agent = &self.agents[at];
+        if let (true, Some(key)) = (agent.gone, agent.instance) {
+            self.fake.kill(key, 15);
+        }
+    }
+
+    /// Instances that began have an agent, and those that ended have none, unless it lives on unseen.
+    pub fn sync_agents(&mut self) {
+        let running = self.running();
+        for at in 0..self.agents.len() {
+            let Some(key) = self.agents[at].instance else { continue };
+            let ended = !self.agents[at].gone && !running.contains(&key);
+            if ended && !self.agents[at].zombie {
+                let zombie = self.dice.chance(25);
+                (self.agents[at].zombie, self.agents[at].gone) = (zombie, !zombie);
+            }
+        }
+        for instance in self.fake.instances() {
+            let key = instance.key;
+            let known = self.agents.iter().any(|agent| agent.instance == Some(key));
+            let place = self.workspaces.iter().position(|it| it.id == key.workspace);
+            let Some(at) = place.filter(|_| !known && instance.exit.is_none()) else { continue };
+            self.minted.insert(instance.credential.clone(), (at, key.generation.number()));
+            let (idempotency, paced) = (self.dice.text(), self.dice.chance(60));
+            let held = Some(instance.credential);
+            self.agents.push(Agent::new(at, Some(key), held, idempotency, paced));
+            if self.workspaces[at].doomed > 0 {
+                self.workspaces[at].doomed -= 1;
+                self.fake.kill(key, 11);
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! One server, and how it is asked.
+
+use std::sync::LazyLock;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, header};
+use http_body_util::BodyExt as _;
+use ligand_domain::time::Timestamp;
+use ligand_server::app::{App, Clock, Ids, Parts};
+use ligand_server::backend::Backends;
+use ligand_server::config::{Config, File, Flags, resolve};
+use ligand_server::db::Db;
+use ligand_server::http::metrics::Metrics;
+use ligand_server::journal::Hub;
+use ligand_server::reconcile::Bells;
+use ligand_server::routes;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+
+/// The administrator's token in every simulated world.
+pub const ADMIN: &str = "simulated-administrator";
+
+/// What outlives a server: a crash takes nothing of it away.
+#[derive(Clone)]
+pub struct Ground {
+    /// The database.
+    pub db: Db,
+    /// The clock.
+    pub clock: Clock,
+    /// What runs instances.
+    pub backends: Backends,
+    /// The settings.
+    pub config: Config,
+    /// Never used to call anybody; a server has one.
+    pub http: reqwest::Client,
+}
+
+/// Settings of a simulated server.
+#[must_use]
+pub fn config() -> Config {
+    let flags = Flags { backend: Some("fake".to_owned()), ..Flags::default() };
+    let env = |name: &str| (name == "ADMIN_TOKEN").then(|| ADMIN.to_owned());
+    resolve(&flags, &env, None, File::default()).expect("these settings make sense").config
+}
+
+/// A client that a server can be given. One for all worlds: making one costs more than a world.
+#[must_use]
+pub fn client() -> reqwest::Client {
+    static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
+        let built = ligand_api::http::builder().expect("TLS can be set up").no_proxy().build();
+        built.expect("a client without settings can be built")
+    });
+    CLIENT.clone()
+}
+
+/// A server, as a process would be.
+pub struct Server {
+    /// Its parts.
+    pub app: App,
+    router: Router,
+}
+
+impl Server {
+    /// Start one: new memory, its own randomness, the same ground.
+    #[must_use]
+    pub fn start(ground: &Ground, seed: u64) -> Self {
+        let ids = Ids::seeded(seed);
+        let replica = uuid::Builder::from_random_bytes(ids.bytes()).into_uuid();
+        let Ground { db, clock, backends, config, http } = ground.clone();
+        let started = clock.now();
+        let app = App::new(Parts {
+            db,
+            clock,
+            ids,
+            backends,
+            config,
+            bells: Bells::default(),
+            hub: Hub::default(),
+            metrics: Metrics::default(),
+            http,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            started,
+            replica,
+        });
+        Self { router: routes::router(app.clone()), app }
+    }
+
+    /// The last number that it gave to a decision or an event.
+    #[must_use]
+    pub fn recorded(&self) -> i64 {
+        *self.app.hub.commits().borrow()
+    }
+
+    /// Ask it.
+    pub async fn ask(&self, call: Call<'_>) -> Answer {
+        let request = Request::builder().method(call.method).uri(call.path);
+        let request = match call.bearer {
+            Some(bearer) => request.header(header::AUTHORIZATION, format!("Bearer {bearer}")),
+            None => request,
+        };
+        let request = match call.key {
+            Some(key) => request.header("idempotency-key", key),
+            None => request,
+        };
+        let body = call.body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
+        let request = request.header(header::CONTENT_TYPE, "application/json").body(body);
+        let request = request.expect("calls of the simulator are well-formed");
+        let answer = match self.router.clone().oneshot(request).await {
+            Ok(answer) => answer,
+            Err(never) => match never {},
+        };
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await;
+        let text = body.map(|body| body.to_bytes()).unwrap_or_default();
+        Answer { status, text: String::from_utf8_lossy(&text).into_owned() }
+    }
+}
+
+/// A server that is asked about the world and takes no part in it: it waits for nothing, and time that it
+/// spends is its own.
+pub struct Observer {
+    server: Server,
+    clock: Clock,
+}
+
+impl Observer {
+    /// Start one on the same ground.
+    #[must_use]
+    pub fn start(ground: &Ground, seed: u64) -> Self {
+        let clock = Clock::manual(ground.clock.now());
+        let server = Server::start(&Ground { clock: clock.clone(), ..ground.clone() }, seed);
+        // A server that is stopping ends streams and does not wait for reconcilers.
+        server.app.stop.cancel();
+        Self { server, clock }
+    }
+
+    /// The last number that it gave to a decision or an event.
+    #[must_use]
+    pub fn recorded(&self) -> i64 {
+        self.server.recorded()
+    }
+
+    /// Ask it, at this time.
+    pub async fn ask(&self, now: Timestamp, call: Call<'_>) -> Answer {
+        if let Clock::Manual(own) = &self.clock {
+            *own.lock().expect("nobody panics while holding the time") = now;
+        }
+        self.server.ask(call).await
+    }
+}
+
+/// A call over HTTP.
+pub struct Call<'a> {
+    method: &'static str,
+    path: &'a str,
+    bearer: Option<&'a str>,
+    key: Option<&'a str>,
+    body: Option<Value>,
+}
+
+impl<'a> Call<'a> {
+    /// By the administrator.
+    #[must_use]
+    pub fn admin(method: &'static str, path: &'a str) -> Self {
+        Self { method, path, bearer: Some(ADMIN), key: None, body: None }
+    }
+
+    /// By an agent, or somebody who says so.
+    #[must_use]
+    pub fn agent(path: &'a str, bearer: Option<&'a str>, key: Option<&'a str>) -> Self {
+        Self { method: "POST", path, bearer, key, body: None }
+    }
+
+    /// With this body.
+    #[must_use]
+    pub fn body(self, body: Value) -> Self {
+        Self { body: Some(body), ..self }
+    }
+}
+
+/// Its answer.
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The body.
+    pub text: String,
+}
+
+impl Answer {
+    /// The body as JSON; `null` when it is something else.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_default()
+    }
+}

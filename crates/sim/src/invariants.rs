@@ -1,0 +1,152 @@
+//! The laws, checked against what the API and the backend say.
+
+use std::collections::BTreeSet;
+
+use ligand_server::backend::Key;
+
+use crate::agents::{Letter, Who};
+use crate::calls::Answer;
+use crate::model::{Sort, View, Workspace};
+use crate::trace::{Violation, law};
+
+/// What one look at a workspace must show, after the one before.
+///
+/// # Errors
+/// The law that was broken.
+pub fn look(workspace: &Workspace, now: &View) -> Result<(), Violation> {
+    let (name, before) = (&workspace.name, &workspace.seen);
+    law(now.current >= before.current, "law 1: the current generation never goes back", || {
+        format!("{name}: {} → {}", before.current, now.current)
+    })?;
+    law(now.newest >= before.newest, "law 1: the newest generation never goes back", || {
+        format!("{name}: {} → {}", before.newest, now.newest)
+    })?;
+    let removed = |view: &View| view.intent == "removed" && view.status == "removed";
+    law(!workspace.removed || removed(now), "removed is terminal", || {
+        format!("{name}: {}", now.brief())
+    })?;
+    let alive = || now.rows.iter().filter(|row| !row.ended);
+    let on_the_way = alive().filter(|row| row.generation > now.current).count();
+    law(on_the_way <= 1, "law 8: one start in flight", || format!("{name}: {}", now.brief()))?;
+    let ahead = alive().find(|row| row.generation > now.current && row.phase == "serving");
+    law(ahead.is_none(), "law 1: only the current generation serves", || {
+        format!("{name}: {}", now.brief())
+    })?;
+    // The contract calls an external workspace online when its URL is known, before anybody registers.
+    let told = workspace.sort == Sort::Open && now.current == 0;
+    let evidence = alive().any(|row| row.generation == now.current && row.registered);
+    law(!now.serves() || evidence || told, "law 7: online rests on an instance", || {
+        format!("{name}: {}", now.brief())
+    })?;
+    let ascending = now.journal.windows(2).all(|pair| pair[0].0 < pair[1].0);
+    let readable = now.journal.iter().all(|(_, summary)| !summary.trim().is_empty());
+    law(ascending && readable && !now.next.is_empty(), "the journal is readable", || {
+        format!("{name}: {:?}", now.journal)
+    })
+}
+
+/// What one call may have done.
+///
+/// # Errors
+/// The law that was broken.
+pub fn call(
+    workspace: &Workspace,
+    before: &View,
+    letter: &Letter,
+    generation: Option<i64>,
+    answer: &Answer,
+) -> Result<(), Violation> {
+    let (name, after, status) = (&workspace.name, &workspace.seen, answer.status);
+    let text = &answer.text;
+    let say = |what: &str| format!("{name}: {what}: {status} {text}; now {}", after.brief());
+    law(matches!(status, 200 | 401), "every call is answered", || say("unexpected answer"))?;
+    let refused = status == 401 && before.standing() == after.standing();
+    law(status != 200 || !workspace.removed, "removed is terminal", || say("admitted"))?;
+    if letter.who == Who::Stranger {
+        let silent = !text.contains("auth_token") && !text.contains("\"code\"");
+        return law(refused && silent, "law 3: no stranger", || say("a stranger called"));
+    }
+    if generation.is_some_and(|generation| generation < before.current) {
+        return law(refused, "law 1: who was superseded changes nothing", || say("it called"));
+    }
+    if letter.who == Who::Thief {
+        return law(refused, "law 1: a stolen credential changes nothing", || say("it called"));
+    }
+    let sealed = workspace.sort == Sort::Managed;
+    law(!sealed || !text.contains("auth_token"), "law 3: no stranger", || say("was given one"))?;
+    let moved = (&before.status, &before.url) != (&after.status, &after.url);
+    let newest = generation.is_none_or(|it| it == after.newest && it == after.current);
+    let may = status == 200 && newest && !workspace.restart_due && after.intent == "running";
+    law(!moved || may, "law 1: only the right instance moves the status", || {
+        say(&format!("generation {generation:?} moved it from {}", before.brief()))
+    })
+}
+
+/// What runs at the backend.
+///
+/// # Errors
+/// The law that was broken.
+pub fn one_instance(workspaces: &[Workspace], running: &[Key]) -> Result<(), Violation> {
+    for workspace in workspaces {
+        let of: Vec<String> = running
+            .iter()
+            .filter(|key| key.workspace == workspace.id)
+            .map(|key| key.generation.to_string())
+            .collect();
+        law(of.len() <= 1, "law 1: two instances never run at once", || {
+            format!("{}: generations {}", workspace.name, of.join(" and "))
+        })?;
+    }
+    Ok(())
+}
+
+/// What served before a pass runs after it.
+///
+/// # Errors
+/// The law that was broken.
+pub fn none_ended(
+    workspaces: &[Workspace],
+    well: &[Key],
+    running: &[Key],
+) -> Result<(), Violation> {
+    let ended = well.iter().find(|key| !running.contains(key));
+    law(ended.is_none(), "law 5: what serves is not ended", || {
+        let of = workspaces.iter().find(|it| ended.is_some_and(|key| key.workspace == it.id));
+        of.map_or_else(String::new, |it| format!("{}: {}", it.name, it.seen.brief()))
+    })
+}
+
+/// What the backend has, while no pass is under way: the instances of rows that have not ended.
+///
+/// # Errors
+/// The law that was broken.
+pub fn no_leak(workspaces: &[Workspace], owned: &[Key]) -> Result<(), Violation> {
+    for key in owned {
+        let workspace = workspaces.iter().find(|it| it.id == key.workspace && !it.purged);
+        let generation = key.generation.number();
+        let named = workspace.is_some_and(|it| {
+            it.seen.rows.iter().any(|row| row.generation == generation && !row.ended)
+        });
+        law(named, "law 9: nothing leaks", || {
+            let name = workspace.map_or("a purged workspace", |it| it.name.as_str());
+            format!("{name}: the backend still has generation {generation}, which no row names")
+        })?;
+    }
+    Ok(())
+}
+
+/// Every number was given to one decision or one event.
+///
+/// # Errors
+/// The law that was broken.
+pub fn no_gap(workspaces: &[Workspace], events: &BTreeSet<i64>) -> Result<(), Violation> {
+    if workspaces.iter().any(|it| it.purged || it.seen.journal.len() >= 200) {
+        return Ok(());
+    }
+    let mut all = events.clone();
+    for seq in workspaces.iter().flat_map(|it| it.seen.journal.iter().map(|(seq, _)| *seq)) {
+        law(all.insert(seq), "numbers are given out once", || format!("{seq} twice"))?;
+    }
+    let whole = all.iter().zip(1..).all(|(seq, expected)| *seq == expected);
+    law(whole, "numbers have no gaps", || format!("{all:?}"))
+}

@@ -1,0 +1,100 @@
+//! The end of a run: faults stop, and what must come true does.
+
+use std::time::Duration;
+
+use crate::agents::What;
+use crate::faults::Driven;
+use crate::invariants;
+use crate::model::Workspace;
+use crate::trace::{Violation, law};
+use crate::world::World;
+
+/// Rounds of quiet weather at most. The longest way back is a start that nobody takes up (600 s), then a
+/// delay (300 s), then a lease and its patience (240 s).
+const ROUNDS: u32 = 60;
+/// Virtual time between two rounds; short enough for every lease.
+const ROUND: Duration = Duration::from_secs(25);
+/// Passes of one replica in one round at most.
+const PASSES: u32 = 60;
+
+impl World {
+    /// Faults stop. Every workspace that is meant to run comes online, and nothing is left over.
+    ///
+    /// # Errors
+    /// The law that was broken.
+    pub async fn quiet(&mut self) -> Result<(), Violation> {
+        self.say("quiet weather".to_owned());
+        self.gates.clear();
+        self.late.clear();
+        for agent in &mut self.agents {
+            agent.gone |= agent.zombie;
+        }
+        for workspace in &mut self.workspaces {
+            workspace.doomed = 0;
+        }
+        while let Some(parked) = self.parked.pop() {
+            let outcome = parked.drive(&self.gates).await;
+            law(matches!(outcome, Driven::Over(Ok(_))), "a pass ends", String::new)?;
+        }
+        for _ in 0..ROUNDS {
+            self.round().await?;
+            if self.wanting().is_none() {
+                return self.rest().await;
+            }
+            self.ground.clock.advance(ROUND);
+        }
+        let wanting = self.wanting().map(|it| format!("{}: {}", it.name, it.seen.brief()));
+        Err(Violation::new("law 2: no wedge", wanting.unwrap_or_default()))
+    }
+
+    async fn round(&mut self) -> Result<(), Violation> {
+        self.step += 1;
+        for replica in 0..self.replicas.len() {
+            let mut passes = 0;
+            while self.pass(replica).await? {
+                self.sync_agents();
+                passes += 1;
+                law(passes < PASSES, "the reconciler rests", || "it goes in circles".to_owned())?;
+            }
+        }
+        self.sync_agents();
+        for at in 0..self.agents.len() {
+            let agent = &mut self.agents[at];
+            // There are no zombies in quiet weather.
+            agent.gone |= agent.zombie;
+            if !agent.gone && !agent.hung && !self.workspaces[self.agents[at].workspace].removed {
+                let what = self.duty(at, true);
+                let letter = self.write(at, what, true);
+                self.deliver(letter, false).await?;
+                // Register, then a heartbeat at once: what it was given has been used then.
+                if what == What::Register {
+                    let letter = self.write(at, What::Heartbeat, true);
+                    self.deliver(letter, false).await?;
+                }
+            }
+        }
+        self.hear_all().await;
+        self.look_everywhere().await
+    }
+
+    /// A workspace that is not as it should be yet.
+    fn wanting(&self) -> Option<&Workspace> {
+        let rests = |it: &Workspace| {
+            let in_flight =
+                it.seen.rows.iter().any(|row| !row.ended && row.generation > it.seen.current);
+            let due = it.restart_due || in_flight;
+            match it.removed {
+                true => it.purged || it.seen.next == "nothing: it is deleted",
+                false => it.seen.status == "online" && !due && it.seen.current > 0,
+            }
+        };
+        self.workspaces.iter().find(|it| !rests(it))
+    }
+
+    async fn rest(&mut self) -> Result<(), Violation> {
+        self.look_everywhere().await?;
+        self.read_events().await?;
+        self.no_leak()?;
+        invariants::no_gap(&self.workspaces, &self.events)
+    }
+}

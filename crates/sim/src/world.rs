@@ -1,0 +1,477 @@
+//! The steps, and which comes next.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ligand_domain::time::Timestamp;
+use ligand_server::app::Clock;
+use ligand_server::backend::fake::{Fake, Fault};
+use ligand_server::backend::{Backend, Backends, Key, Push, Pushes};
+use ligand_server::db::{DatabaseUrl, Db};
+use ligand_server::workspaces;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::Report;
+use crate::agents::{Agent, Letter, What, Who};
+use crate::calls::{Ground, Observer, Server, client, config};
+use crate::dice::Dice;
+use crate::faults::{Driven, Gates, Running, Trouble};
+use crate::invariants;
+use crate::model::{Sort, Workspace};
+use crate::trace::{Failure, Trace, Violation};
+
+/// When every world begins.
+const BEGINNING: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
+/// Servers on one database.
+const REPLICAS: usize = 2;
+/// Workspaces at most.
+const MOST: usize = 7;
+/// Passes that stand still at once, at most.
+const MOST_PARKED: usize = 3;
+/// Longer than a claim on a workspace lasts.
+const OVERTAKEN: Duration = Duration::from_secs(31);
+/// Deaths of a crash loop: so many that the next start is put off.
+const DEATHS: u32 = 12;
+/// Gates that a pass comes by, about.
+const PASSED: usize = 8;
+/// Events are read every so many steps.
+const EVENTS_EVERY: u32 = 8;
+/// Jumps of time, in milliseconds: a moment, a retry, a beat, a claim, a patience, a lease, a deadline.
+const JUMPS: [(u32, u64); 7] =
+    [(4, 500), (6, 2_100), (6, 8_000), (4, 31_000), (2, 61_000), (1, 181_000), (1, 601_000)];
+
+/// What a step can be.
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    Pass,
+    Resume,
+    Crash,
+    Agent,
+    Late,
+    Stranger,
+    Thief,
+    Time,
+    Kill,
+    Lose,
+    Lie,
+    Doom,
+    Hang,
+    Restart,
+    Delete,
+    Create,
+}
+
+const ACTS: [(u32, Act); 16] = [
+    (30, Act::Pass),
+    (6, Act::Resume),
+    (2, Act::Crash),
+    (30, Act::Agent),
+    (4, Act::Late),
+    (3, Act::Stranger),
+    (3, Act::Thief),
+    (10, Act::Time),
+    (5, Act::Kill),
+    (3, Act::Lose),
+    (4, Act::Lie),
+    (2, Act::Doom),
+    (1, Act::Hang),
+    (4, Act::Restart),
+    (2, Act::Delete),
+    (2, Act::Create),
+];
+
+/// Everything there is.
+pub struct World {
+    seed: u64,
+    pub(crate) step: u32,
+    pub(crate) calls: u32,
+    pub(crate) dice: Dice,
+    pub(crate) ground: Ground,
+    pub(crate) fake: Fake,
+    pub(crate) gates: Gates,
+    pushes: UnboundedReceiver<Push>,
+    pub(crate) replicas: Vec<Server>,
+    booted: u64,
+    pub(crate) observer: Observer,
+    pub(crate) workspaces: Vec<Workspace>,
+    pub(crate) agents: Vec<Agent>,
+    pub(crate) late: Vec<Letter>,
+    pub(crate) parked: Vec<Running>,
+    /// Every credential that anybody was given: whose, and of which generation.
+    pub(crate) minted: BTreeMap<String, (usize, i64)>,
+    /// Keys of registers that were admitted, and whose answer nobody got.
+    pub(crate) unanswered: BTreeSet<String>,
+    /// Numbers of the events that were read.
+    pub(crate) events: BTreeSet<i64>,
+    /// The last number that was given to a decision or an event.
+    pub(crate) recorded: i64,
+    trace: Trace,
+}
+
+impl World {
+    /// An empty world.
+    pub async fn new(seed: u64) -> Self {
+        let db = Db::open(&DatabaseUrl::Memory).await.expect("a database in memory can be opened");
+        let (sender, pushes) = Pushes::channel();
+        let fake = Fake::new(sender);
+        let gates = Gates::new(fake.clone());
+        let backend: Arc<dyn Backend> = Arc::new(gates.clone());
+        let backends = Backends::new([("fake".to_owned(), backend)]);
+        let clock = Clock::manual(BEGINNING);
+        let ground = Ground { db, clock, backends, config: config(), http: client() };
+        let mut world = Self {
+            seed,
+            step: 0,
+            calls: 0,
+            dice: Dice::new(seed),
+            observer: Observer::start(&ground, !seed),
+            ground,
+            fake,
+            gates,
+            pushes,
+            replicas: Vec::new(),
+            booted: 0,
+            workspaces: Vec::new(),
+            agents: Vec::new(),
+            late: Vec::new(),
+            parked: Vec::new(),
+            minted: BTreeMap::new(),
+            unanswered: BTreeSet::new(),
+            events: BTreeSet::new(),
+            recorded: 0,
+            trace: Trace::default(),
+        };
+        for _ in 0..REPLICAS {
+            let server = world.boot();
+            world.replicas.push(server);
+        }
+        world
+    }
+
+    fn boot(&mut self) -> Server {
+        self.booted += 1;
+        Server::start(&self.ground, self.seed.wrapping_mul(1_000).wrapping_add(self.booted))
+    }
+
+    /// The first workspaces, one of each sort.
+    ///
+    /// # Errors
+    /// The law that was broken.
+    pub async fn settle_in(&mut self) -> Result<(), Violation> {
+        for sort in [Sort::Managed, Sort::Managed, Sort::Enrolled, Sort::Open] {
+            self.create(sort).await?;
+        }
+        Ok(())
+    }
+
+    /// One step, and the laws after it.
+    ///
+    /// # Errors
+    /// The law that was broken.
+    pub async fn step(&mut self) -> Result<(), Violation> {
+        self.step += 1;
+        let moment = 1 + self.dice.below(50) as u64;
+        self.ground.clock.advance(Duration::from_millis(moment));
+        Box::pin(self.act()).await?;
+        self.sync_agents();
+        if self.dice.chance(80) {
+            self.hear_all().await;
+        } else {
+            while self.pushes.try_recv().is_ok() {}
+        }
+        invariants::one_instance(&self.workspaces, &self.running())?;
+        if self.parked.is_empty() {
+            self.no_leak()?;
+        }
+        if self.step.is_multiple_of(EVENTS_EVERY) {
+            self.read_events().await?;
+        }
+        Ok(())
+    }
+
+    async fn act(&mut self) -> Result<(), Violation> {
+        match self.dice.weigh(&ACTS) {
+            Act::Pass => self.pass_in_trouble().await,
+            Act::Resume => self.resume().await,
+            Act::Agent => self.agent().await,
+            Act::Late => {
+                let at = self.dice.below(self.late.len());
+                if self.late.is_empty() {
+                    return Ok(());
+                }
+                let letter = self.late.swap_remove(at);
+                self.deliver(letter, true).await
+            }
+            Act::Stranger => self.intrude(Who::Stranger).await,
+            Act::Thief => self.intrude(Who::Thief).await,
+            Act::Restart => self.restart().await,
+            Act::Delete => self.delete().await,
+            Act::Create if self.workspaces.len() < MOST => self.create(Sort::Managed).await,
+            Act::Create => Ok(()),
+            Act::Crash => {
+                self.crash();
+                Ok(())
+            }
+            Act::Time => {
+                let jump = self.dice.weigh(&JUMPS);
+                self.ground.clock.advance(Duration::from_millis(jump));
+                self.say(format!("{jump} ms pass"));
+                Ok(())
+            }
+            Act::Doom if self.dice.chance(60) => self.crash_loop().await,
+            act @ (Act::Kill | Act::Lose | Act::Lie | Act::Doom | Act::Hang) => {
+                self.spoil(act);
+                Ok(())
+            }
+        }
+    }
+
+    /// Something happens to instances, where nobody sees it at once.
+    fn spoil(&mut self, act: Act) {
+        let running = self.running();
+        let instance = running.get(self.dice.below(running.len())).copied();
+        let at = self.dice.below(self.workspaces.len());
+        match (act, instance) {
+            (Act::Kill, Some(key)) => {
+                self.say(format!("{} is killed", self.title(key)));
+                self.fake.kill(key, 9);
+            }
+            (Act::Lose, Some(key)) => {
+                self.say(format!("{} is lost", self.title(key)));
+                self.fake.lose(key);
+            }
+            (Act::Hang, Some(key)) => {
+                self.say(format!("{} hangs", self.title(key)));
+                let hangs = self.agents.iter_mut().filter(|it| it.instance == Some(key));
+                hangs.for_each(|agent| agent.hung = true);
+            }
+            (Act::Lie, _) => {
+                let refuse = Fault::Refuse("no space".to_owned());
+                let fault = match self.dice.below(4) {
+                    0 => Fault::LoseReply,
+                    1 => refuse,
+                    _ => Fault::Silence,
+                };
+                self.say(format!("the backend plans to misbehave: {fault:?}"));
+                self.fake.plan(fault);
+                let address = self.dice.chance(50).then(|| "http://10.0.0.9:8000".to_owned());
+                self.fake.report_address(address);
+            }
+            (Act::Doom, _) => {
+                self.workspaces[at].doomed = 13;
+                self.say(format!(
+                    "{}: its next 13 instances die at once",
+                    self.workspaces[at].name
+                ));
+            }
+            _ => {}
+        }
+    }
+
+    fn title(&self, key: Key) -> String {
+        let of = self.workspaces.iter().find(|it| it.id == key.workspace);
+        format!("{} generation {}", of.map_or("?", |it| it.name.as_str()), key.generation)
+    }
+
+    /// What runs at the backend.
+    #[must_use]
+    pub fn running(&self) -> Vec<Key> {
+        let all = self.fake.instances();
+        all.iter().filter(|it| it.exit.is_none()).map(|it| it.key).collect()
+    }
+
+    async fn agent(&mut self) -> Result<(), Violation> {
+        let able: Vec<usize> = (0..self.agents.len())
+            .filter(|at| !self.agents[*at].gone && !self.agents[*at].hung)
+            .collect();
+        let Some(&at) = able.get(self.dice.below(able.len())) else { return Ok(()) };
+        let what = self.duty(at, false);
+        let letter = self.write(at, what, false);
+        match self.dice.below(8) {
+            0 => self.deliver(letter, true).await,
+            1 => {
+                self.say(format!("{:?} {what:?} is held up", letter.who));
+                self.late.push(letter);
+                Ok(())
+            }
+            _ => self.deliver(letter, false).await,
+        }
+    }
+
+    async fn intrude(&mut self, who: Who) -> Result<(), Violation> {
+        match self.forge(who) {
+            Some(letter) => self.deliver(letter, true).await,
+            None => Ok(()),
+        }
+    }
+
+    /// A pass, with trouble at one of its gates now and then.
+    async fn pass_in_trouble(&mut self) -> Result<(), Violation> {
+        let replica = self.dice.below(self.replicas.len());
+        let trouble = if self.parked.len() < MOST_PARKED && self.dice.chance(60) {
+            Trouble::Park
+        } else {
+            Trouble::Fail
+        };
+        if self.dice.chance(35) {
+            let left = u32::try_from(self.dice.below(PASSED)).unwrap_or_default();
+            self.gates.trouble(left, trouble);
+        }
+        let outcome = self.pass(replica).await;
+        self.gates.clear();
+        outcome.map(|_| ())
+    }
+
+    /// One pass. Gives whether there was something to look at.
+    ///
+    /// # Errors
+    /// The law that was broken.
+    pub async fn pass(&mut self, replica: usize) -> Result<bool, Violation> {
+        let begun = Running::begin(self.replicas[replica].app.clone(), replica);
+        let well = self.well();
+        let looked = self.go_on(begun).await?;
+        // What it decided, it decided just now.
+        invariants::none_ended(&self.workspaces, &well, &self.running())?;
+        Ok(looked)
+    }
+
+    /// Instances that run, serve, and have nobody who wants them gone.
+    fn well(&self) -> Vec<Key> {
+        let mut running = self.running();
+        running.retain(|key| {
+            let of = self.workspaces.iter().find(|it| it.id == key.workspace);
+            of.is_some_and(|it| it.is_served_by(key.generation.number()))
+        });
+        running
+    }
+
+    async fn go_on(&mut self, running: Running) -> Result<bool, Violation> {
+        let replica = running.replica;
+        let _ = self.gates.touched();
+        let outcome = running.drive(&self.gates).await;
+        let (line, looked) = match outcome {
+            Driven::Parked(running) => {
+                let line = format!("stands {}", running.at);
+                self.parked.push(running);
+                (line, true)
+            }
+            Driven::Over(Err(cause)) => {
+                return Err(Violation::new("a pass can always look", format!("{cause:#}")));
+            }
+            Driven::Over(Ok(pass)) => {
+                let failed = pass.failed.map(|why| format!(": {why}")).unwrap_or_default();
+                let looked = pass.looked_at > 0;
+                (format!("looked at {}, {} steps{failed}", pass.looked_at, pass.steps), looked)
+            }
+        };
+        if looked {
+            let touched = self.gates.touched();
+            let all = 0..self.workspaces.len();
+            let of = |at: &usize| touched.is_empty() || touched.contains(&self.workspaces[*at].id);
+            let of: Vec<usize> = all.filter(of).collect();
+            let names: Vec<&str> = of.iter().map(|at| &*self.workspaces[*at].name).collect();
+            let names = if touched.is_empty() { "one".to_owned() } else { names.join(", ") };
+            self.say(format!("pass of replica {replica} at {names}: {line}"));
+            for at in of {
+                self.look(at).await?;
+            }
+        }
+        Ok(looked)
+    }
+
+    async fn resume(&mut self) -> Result<(), Violation> {
+        if self.parked.is_empty() {
+            return Ok(());
+        }
+        let at = self.dice.below(self.parked.len());
+        let parked = self.parked.swap_remove(at);
+        if self.dice.chance(40) {
+            self.overtake().await?;
+        }
+        self.say(format!("pass of replica {} goes on {}", parked.replica, parked.at));
+        self.go_on(parked).await.map(|_| ())
+    }
+
+    /// The instances of one workspace register and die, until its replacement is put off.
+    async fn crash_loop(&mut self) -> Result<(), Violation> {
+        let managed = |at: &usize| {
+            let it = &self.workspaces[*at];
+            it.sort == Sort::Managed && !it.removed
+        };
+        let able: Vec<usize> = (0..self.workspaces.len()).filter(managed).collect();
+        let Some(&at) = able.get(self.dice.below(able.len())) else { return Ok(()) };
+        self.say(format!("{}: its instances register and die", self.workspaces[at].name));
+        for _ in 0..DEATHS {
+            let replica = self.dice.below(self.replicas.len());
+            while self.pass(replica).await? {}
+            self.sync_agents();
+            let lives = |it: &Agent| it.workspace == at && !it.gone && !it.zombie && !it.hung;
+            let agent = self.agents.iter().position(|it| lives(it) && it.instance.is_some());
+            let Some(agent) = agent else { break };
+            let letter = self.write(agent, What::Register, true);
+            self.deliver(letter, false).await?;
+            if let Some(key) = self.agents[agent].instance {
+                self.fake.kill(key, 11);
+            }
+            self.sync_agents();
+            self.hear_all().await;
+        }
+        Ok(())
+    }
+
+    /// What stands still loses its workspace to others, which get on with it.
+    async fn overtake(&mut self) -> Result<(), Violation> {
+        self.say(format!("{OVERTAKEN:?} pass"));
+        self.ground.clock.advance(OVERTAKEN);
+        for _ in 0..self.workspaces.len() {
+            let replica = self.dice.below(self.replicas.len());
+            if !self.pass(replica).await? {
+                break;
+            }
+            self.sync_agents();
+        }
+        Ok(())
+    }
+
+    /// A server is killed and started again. What it was doing stops where it stood.
+    fn crash(&mut self) {
+        self.note_recorded();
+        let replica = self.dice.below(self.replicas.len());
+        self.say(format!("replica {replica} crashes and starts again"));
+        self.parked.retain(|parked| parked.replica != replica);
+        self.replicas[replica] = self.boot();
+    }
+
+    /// Servers hear what the backend pushed.
+    pub async fn hear_all(&mut self) {
+        while let Ok(push) = self.pushes.try_recv() {
+            let app = &self.replicas[0].app;
+            workspaces::heed(app, push).await.expect("the database answers");
+        }
+    }
+
+    /// Note what happens.
+    pub fn say(&mut self, line: String) {
+        let seconds = self.ground.clock.now().since(BEGINNING).as_secs_f64();
+        self.trace.say(format!("{:>4} {seconds:>9.3}s  {line}", self.step));
+    }
+
+    /// What the run did.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        Report {
+            steps: self.step,
+            calls: self.calls,
+            starts: self.fake.starts(),
+            seconds: self.ground.clock.now().since(BEGINNING).as_secs(),
+            trace: self.trace.lines().to_vec(),
+        }
+    }
+
+    /// The run as a failure.
+    #[must_use]
+    pub fn failure(&self, violation: Violation) -> Failure {
+        Failure { seed: self.seed, step: self.step, violation, trace: self.trace.lines().to_vec() }
+    }
+}
