@@ -55,7 +55,7 @@ fn main() -> Result<()> {
 fn measure(scratch: &Path) -> Result<Vec<Measure>> {
     let (empty, full) = (scratch.join("empty"), scratch.join("full"));
     let mut measured = vec![
-        Measure::times("/bin/true, until it ended", None, many(|| timed_true())?),
+        Measure::times("/bin/true, until it ended", None, many(timed_true)?),
         Measure::times("a program that only binds and answers", None, many(bare_start)?),
         Measure::times("first start, database made", None, many(|| first_start(scratch))?),
     ];

@@ -320,6 +320,10 @@ fn the_end_of_a_log_is_read_over_its_rotation() {
             let text = bench.backend.logs(key.workspace, lines).await.unwrap();
             assert_eq!(text, expected.as_bytes(), "{lines}");
         }
+        // What an instance puts there instead of a file leads nowhere.
+        std::fs::remove_file(logs.join("agent.log")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", logs.join("agent.log")).unwrap();
+        assert_eq!(bench.backend.logs(key.workspace, 100).await.unwrap(), "one\ntwo\n".as_bytes());
         bench.backend.destroy(key).await.unwrap();
     });
 }

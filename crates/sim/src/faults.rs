@@ -31,6 +31,7 @@ pub enum Trouble {
 
 /// A pass that stands at a gate.
 struct Standing {
+    key: Key,
     at: String,
     go_on: oneshot::Sender<()>,
 }
@@ -96,7 +97,7 @@ impl Gates {
             }
             let (go_on, waits) = oneshot::channel();
             let at = format!("{when} {call} of generation {}", key.generation);
-            plan.standing = Some(Standing { at, go_on });
+            plan.standing = Some(Standing { key, at, go_on });
             waits
         };
         // An error is a world that ends with a pass still standing.
@@ -169,6 +170,8 @@ pub struct Running {
     go_on: Option<oneshot::Sender<()>>,
     /// Where it stands.
     pub at: String,
+    /// About which instance.
+    pub key: Option<Key>,
     /// Whose it is.
     pub replica: usize,
 }
@@ -186,7 +189,7 @@ impl Running {
     #[must_use]
     pub fn begin(app: App, replica: usize) -> Self {
         let future = Box::pin(async move { WorkspaceReconciler.pass(&app).await });
-        Self { future, go_on: None, at: String::new(), replica }
+        Self { future, go_on: None, at: String::new(), key: None, replica }
     }
 
     /// Let it go on until it is over or stands at a gate.
@@ -205,7 +208,9 @@ impl Running {
         });
         match stopped.await {
             Ok(over) => Driven::Over(over),
-            Err(Standing { at, go_on }) => Driven::Parked(Self { at, go_on: Some(go_on), ..self }),
+            Err(Standing { key, at, go_on }) => {
+                Driven::Parked(Self { at, key: Some(key), go_on: Some(go_on), ..self })
+            }
         }
     }
 }

@@ -317,6 +317,10 @@ impl World {
         if self.dice.chance(35) {
             let left = u32::try_from(self.dice.below(PASSED)).unwrap_or_default();
             self.gates.trouble(left, trouble);
+            if self.dice.chance(20) {
+                self.say("the backend will refuse the next start".to_owned());
+                self.fake.plan(Fault::Refuse("no space".to_owned()));
+            }
         }
         let outcome = self.pass(replica).await;
         self.gates.clear();
@@ -387,7 +391,7 @@ impl World {
         let at = self.dice.below(self.parked.len());
         let parked = self.parked.swap_remove(at);
         if self.dice.chance(40) {
-            self.overtake().await?;
+            self.overtake(parked.key).await?;
         }
         self.say(format!("pass of replica {} goes on {}", parked.replica, parked.at));
         self.go_on(parked).await.map(|_| ())
@@ -420,10 +424,23 @@ impl World {
         Ok(())
     }
 
-    /// What stands still loses its workspace to others, which get on with it.
-    async fn overtake(&mut self) -> Result<(), Violation> {
+    /// What stands still loses its workspace to others, which get on with it; even to the end of the instance
+    /// that it was about.
+    async fn overtake(&mut self, key: Option<Key>) -> Result<(), Violation> {
         self.say(format!("{OVERTAKEN:?} pass"));
         self.ground.clock.advance(OVERTAKEN);
+        self.passes().await?;
+        if let (Some(key), true) = (key, self.dice.chance(50)) {
+            self.say(format!("{} is killed", self.title(key)));
+            self.fake.kill(key, 9);
+            self.sync_agents();
+            self.hear_all().await;
+            self.passes().await?;
+        }
+        Ok(())
+    }
+
+    async fn passes(&mut self) -> Result<(), Violation> {
         for _ in 0..self.workspaces.len() {
             let replica = self.dice.below(self.replicas.len());
             if !self.pass(replica).await? {

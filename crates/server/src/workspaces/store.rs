@@ -323,10 +323,11 @@ pub(crate) async fn release_all(tx: &mut Tx, now: Timestamp) -> Done {
         .bind(now.micros()).execute(c).await.map(|_| ()))
 }
 
-/// When the next workspace is due.
+/// When the next workspace can be taken: it is due, and nobody has it.
 pub(super) async fn next_due(tx: &mut Tx) -> Done<Option<Timestamp>> {
-    let due: Option<i64> =
-        on!(tx, c => sqlx::query_scalar("SELECT MIN(due_at) FROM workspaces").fetch_one(c).await)?;
+    let due: Option<i64> = on!(tx, c => sqlx::query_scalar(
+            "SELECT MIN(CASE WHEN claimed_until > due_at THEN claimed_until ELSE due_at END) FROM workspaces")
+        .fetch_one(c).await)?;
     Ok(due.map(Timestamp::from_micros))
 }
 

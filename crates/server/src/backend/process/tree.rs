@@ -18,6 +18,8 @@ use bytes::Bytes;
 use ligand_domain::credential::Token;
 use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::instance::Exit;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::identity::Identity;
@@ -27,6 +29,8 @@ use crate::backend::{BackendError, Key};
 const TAIL: u64 = 1 << 20;
 /// The bare output is set aside beyond this, at the next start.
 const BOOT_LOG: u64 = 1 << 20;
+/// Neither follow a link nor wait for the other end of a pipe.
+const NO_DETOUR: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits().cast_signed();
 /// Characters of an instance's last words that are kept.
 const LAST_WORDS: usize = 500;
 
@@ -103,15 +107,16 @@ impl Tree {
     pub(super) fn boot_log(&self) -> Result<(Stdio, Stdio), BackendError> {
         let path = self.logs().join("boot.log");
         let failed = |cause| BackendError::io(format!("cannot open {}", path.display()), cause);
-        let file =
-            OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(failed)?;
+        let mut options = OpenOptions::new();
+        options.create(true).append(true).mode(0o600).custom_flags(NO_DETOUR);
+        let file = options.open(&path).map_err(failed)?;
         let twin = file.try_clone().map_err(failed)?;
         Ok((Stdio::from(file), Stdio::from(twin)))
     }
 
     /// The error it ended with: its last line that says so, else its last line.
     pub(super) fn last_words(&self, from: u64) -> Option<String> {
-        let mut file = File::open(self.logs().join("boot.log")).ok()?;
+        let mut file = plain(&self.logs().join("boot.log")).ok()??;
         let length = file.metadata().ok()?.len();
         file.seek(SeekFrom::Start(from.max(length.saturating_sub(8192)))).ok()?;
         let mut bytes = Vec::new();
@@ -177,11 +182,7 @@ impl Tree {
         for name in ["agent.log.1", "agent.log"] {
             let path = self.logs().join(name);
             let failed = |cause| BackendError::io(format!("cannot read {}", path.display()), cause);
-            let mut file = match File::open(&path) {
-                Ok(file) => file,
-                Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(cause) => return Err(failed(cause)),
-            };
+            let Some(mut file) = plain(&path).map_err(failed)? else { continue };
             let length = file.metadata().map_err(failed)?.len();
             file.seek(SeekFrom::Start(length.saturating_sub(TAIL))).map_err(failed)?;
             file.take(TAIL).read_to_end(&mut text).map_err(failed)?;
@@ -190,6 +191,18 @@ impl Tree {
             text.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at);
         let from = ends.skip(1).nth(lines.saturating_sub(1)).map_or(0, |at| at + 1);
         Ok(Bytes::from(text).slice(from..))
+    }
+}
+
+/// Open what an instance wrote, if it is a plain file. Whatever else it put there (a link, a device, a pipe)
+/// leads out of its tree, or blocks whoever reads it.
+fn plain(path: &Path) -> std::io::Result<Option<File>> {
+    let opened = OpenOptions::new().read(true).custom_flags(NO_DETOUR).open(path);
+    match opened {
+        Ok(file) => Ok(file.metadata()?.is_file().then_some(file)),
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(cause) if cause.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => Ok(None),
+        Err(cause) => Err(cause),
     }
 }
 
