@@ -174,6 +174,12 @@ pub(crate) async fn start(config: Config, stop: &mut Stop) -> CommandResult<Opti
         Some(path) => output::note(&format!("the admin token is in {}", path.display())),
         None => output::note("the admin token is the one in ADMIN_TOKEN"),
     }
+    for (name, backend) in server.app().backends.all() {
+        match backend.fingerprint().await {
+            Ok(what) => output::note(&format!("backend {name}: {what}")),
+            Err(error) => output::note(&format!("warning: backend {name}: {}", error.chain())),
+        }
+    }
     if let Some(Err(error)) = recorded {
         output::note(&format!("warning: client verbs will not find this server: {error:#}"));
     }

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::http::path;
 use crate::journal::Work;
 
-pub(crate) use store::{end_one, for_admission, mark_used, supersede_others};
+pub(crate) use store::{end_one, ever_issued, for_admission, mark_used, supersede_others};
 
 /// A credential as the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -172,3 +172,10 @@ pub(super) async fn live_in(tx: &mut Tx, workspace: WorkspaceId) -> Result<i64, 
 pub(super) async fn live_anywhere(tx: &mut Tx) -> Result<i64, sqlx::Error> {
     on!(tx, c => sqlx::query_scalar("SELECT COUNT(*) FROM credentials WHERE ended_at IS NULL").fetch_one(c).await)
 }
+
+/// Whether a workspace of this id ever had a credential. Where there is no such workspace, that is the
+/// tombstone of a purged one.
+pub(crate) async fn ever_issued(tx: &mut Tx, workspace: WorkspaceId) -> Result<bool, sqlx::Error> {
+    on!(tx, c => sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM credentials WHERE workspace_id = $1)")
+        .bind(workspace.uuid()).fetch_one(c).await)
+}

@@ -191,18 +191,18 @@ pub async fn purge(tx: &mut Tx, workspace: WorkspaceId) -> Result<(), sqlx::Erro
     store::purge(tx, workspace).await
 }
 
-/// Whether the newest entry about this workspace says the same, so that a caller who knocks for ever does
-/// not fill the journal.
+/// Whether an entry of this kind says the same, and nothing of another kind happened since: so that callers
+/// who knock for ever do not fill the journal.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn said_last(
+pub async fn said_since(
     tx: &mut Tx,
     workspace: WorkspaceId,
     kind: Kind,
     summary: &str,
 ) -> Result<bool, sqlx::Error> {
-    store::newest_is(tx, workspace, kind, summary).await
+    store::said_since(tx, workspace, kind, summary).await
 }
 
 /// Tells watchers on this server that there is something to read.

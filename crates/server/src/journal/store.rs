@@ -82,16 +82,17 @@ pub(super) async fn entries(
     Ok(rows.into_iter().rev().map(entry).collect())
 }
 
-pub(super) async fn newest_is(
+/// Whether an entry says the same since the newest one of another kind.
+pub(super) async fn said_since(
     tx: &mut Tx,
     workspace: WorkspaceId,
     kind: Kind,
     summary: &str,
 ) -> Result<bool, sqlx::Error> {
-    let newest: Option<(String, String)> = on!(tx, c => sqlx::query_as(
-            "SELECT kind, summary FROM journal WHERE workspace_id = $1 ORDER BY seq DESC LIMIT 1")
-        .bind(workspace.uuid()).fetch_optional(c).await)?;
-    Ok(newest.is_some_and(|(k, s)| k == kind.as_str() && s == summary))
+    on!(tx, c => sqlx::query_scalar("SELECT EXISTS (
+                SELECT 1 FROM journal WHERE workspace_id = $1 AND kind = $2 AND summary = $3 AND seq > (
+                    SELECT COALESCE(MAX(seq), 0) FROM journal WHERE workspace_id = $1 AND kind <> $2))")
+        .bind(workspace.uuid()).bind(kind.as_str()).bind(summary).fetch_one(c).await)
 }
 
 #[derive(sqlx::FromRow)]

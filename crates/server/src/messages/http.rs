@@ -1,5 +1,6 @@
 //! One turn: `POST /workspaces/{id}/a2a`, the direct path.
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -61,11 +62,11 @@ pub(crate) async fn send(
         TooLong::Broken(cause) => Error::invalid("failed to read request body", cause),
     })?;
     let target = may_send(&app, sender, id).await?;
-    let url = address_of(&app, &target).await?;
+    let route = address_of(&app, &target).await?;
     let fresh = || uuid::Builder::from_random_bytes(app.ids.bytes()).into_uuid().to_string();
     let message = normalise(&body, fresh).map_err(|why| Error::invalid("invalid JSON", why))?;
     // Whoever waits for the answer may go away; the turn goes on all the same.
-    let turn = Turn { app: app.clone(), target, url, message, headers: head.headers, sender };
+    let turn = Turn { app: app.clone(), target, route, message, headers: head.headers, sender };
     let (answer, waiting) = tokio::sync::oneshot::channel();
     app.spawn(async move {
         let _ = answer.send(turn.run().await);
@@ -104,7 +105,7 @@ async fn may_send(app: &App, sender: Sender, id: WorkspaceId) -> Result<Workspac
 
 /// Where the agent answers. An address that its backend reported is trusted; any other is judged anew, by
 /// every address that its name resolves to.
-async fn address_of(app: &App, target: &Workspace) -> Result<reqwest::Url> {
+async fn address_of(app: &App, target: &Workspace) -> Result<Route> {
     if target.agent.url.is_empty() {
         let mut body = ErrorBody::new("workspace has no URL");
         body.status = Some(target.status.as_str().to_owned());
@@ -121,7 +122,7 @@ async fn address_of(app: &App, target: &Workspace) -> Result<reqwest::Url> {
     let of = (target.id, target.current);
     let instance = workspaces::instance_of(&mut app.db.read().await?, of.0, of.1).await?;
     if instance.is_some_and(|instance| instance.url_reported) {
-        return Ok(url);
+        return Ok(Route { url, http: app.http.clone() });
     }
     if !matches!(url.scheme(), "http" | "https") {
         return Err(unsafe_("scheme must be http or https".to_owned()));
@@ -131,17 +132,28 @@ async fn address_of(app: &App, target: &Workspace) -> Result<reqwest::Url> {
     let resolved = tokio::net::lookup_host((host.as_str(), port)).await;
     let resolved = resolved.map_err(|_| unsafe_("its name does not resolve".to_owned()))?;
     let setting = workspaces::address_setting(app);
-    for found in resolved {
+    let resolved: Vec<SocketAddr> = resolved.collect();
+    for found in &resolved {
         address::judge(found.ip(), setting).map_err(|why| unsafe_(why.to_string()))?;
     }
-    Ok(url)
+    // What was judged is what is called: the name may resolve to something else a moment later.
+    let no_client = |cause| Error::Internal("failed to create proxy request", cause);
+    let http = ligand_api::http::builder().map_err(|cause| no_client(cause.into()))?;
+    let http = http.no_proxy().resolve_to_addrs(&host, &resolved).build();
+    Ok(Route { url, http: http.map_err(|cause| no_client(cause.into()))? })
+}
+
+/// Where a turn goes, and how.
+struct Route {
+    url: reqwest::Url,
+    http: reqwest::Client,
 }
 
 /// One message on its way.
 struct Turn {
     app: App,
     target: Workspace,
-    url: reqwest::Url,
+    route: Route,
     message: Value,
     headers: HeaderMap,
     sender: Sender,
@@ -212,7 +224,7 @@ impl Turn {
     }
 
     async fn exchange(&self) -> Result<std::result::Result<Response, Lost>> {
-        let mut request = self.app.http.post(self.url.clone()).json(&self.message);
+        let mut request = self.route.http.post(self.route.url.clone()).json(&self.message);
         for name in FORWARDED {
             if let Some(value) = self.headers.get(name) {
                 request = request.header(name, value);

@@ -66,8 +66,9 @@ pub(crate) async fn admit(app: &App, work: &mut Work<'_>, knock: &Knock<'_>) -> 
     let held =
         access::for_admission(&mut work.tx, knock.workspace, hash.as_ref(), key.as_ref()).await?;
     let newest_is = newest(work, workspace.as_ref()).await?;
-    let facts =
-        facts(app, knock, workspace.as_ref(), &held, Keys { hash, key }, newest_is, work.now);
+    let purged = workspace.is_none() && access::ever_issued(&mut work.tx, knock.workspace).await?;
+    let keys = Keys { hash, key, purged };
+    let facts = facts(app, knock, workspace.as_ref(), &held, keys, newest_is, work.now);
     let mut admission = Admission { app, work, key, held: presented(&held, hash.as_ref()) };
     match admission::decide(&facts) {
         Decision::Refused(refusal) => Err(admission.refuse(workspace.as_ref(), refusal).await?),
@@ -84,6 +85,8 @@ pub(crate) async fn admit(app: &App, work: &mut Work<'_>, knock: &Knock<'_>) -> 
 struct Keys {
     hash: Option<TokenHash>,
     key: Option<TokenHash>,
+    /// There is no such workspace any more, but its tombstone.
+    purged: bool,
 }
 
 async fn newest(work: &mut Work<'_>, workspace: Option<&Workspace>) -> Result<Newest> {
@@ -144,7 +147,7 @@ fn facts(
             just_revoked: false,
             managed: w.managed(),
         }),
-        purged: workspace.is_none() && !held.is_empty(),
+        purged: keys.purged,
         presented: match (knock.bearer, presented(held, keys.hash.as_ref())) {
             (None, _) => Presented::Nothing,
             (Some(_), None) => Presented::Stranger,
@@ -300,7 +303,8 @@ impl Admission<'_, '_, '_> {
         Ok(())
     }
 
-    /// Say no, and note why. A caller who knocks for ever is noted once.
+    /// Say no, and note why: each reason once, until something else happens. A caller who knocks for ever
+    /// does not bury what matters.
     async fn refuse(&mut self, workspace: Option<&Workspace>, refusal: Refusal) -> Result<Error> {
         let line = refusal.line.as_str();
         self.app.metrics.refusals.with_label_values(&[line]).inc();
@@ -308,8 +312,9 @@ impl Admission<'_, '_, '_> {
             let prefix = self.held.map(|held| held.id.to_string());
             let told = refusal.told.map(|told| told.action.as_str());
             let summary = format!("a call was refused: {line}");
-            let said = journal::said_last(&mut self.work.tx, workspace.id, Kind::Refused, &summary)
-                .await?;
+            let said =
+                journal::said_since(&mut self.work.tx, workspace.id, Kind::Refused, &summary)
+                    .await?;
             if !said {
                 let evidence = json!({"credential": prefix, "told": told});
                 let generation = self.held.and_then(|held| held.generation);

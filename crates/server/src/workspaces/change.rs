@@ -35,7 +35,9 @@ pub(super) async fn patch(
         return Err(Error::Refused(StatusCode::FORBIDDEN, Box::new(body)));
     }
     let mut work = Work::begin(app).await?;
-    let found = store::lock(&mut work.tx, id).await?.filter(|w| w.intent != Intent::Removed);
+    let wanted = keys.get("parent_id").and_then(Value::as_str).and_then(|id| id.parse().ok());
+    lock_both(&mut work, id, wanted).await?;
+    let found = store::get(&mut work.tx, id).await?.filter(|w| w.intent != Intent::Removed);
     let mut workspace = found.ok_or_else(|| Error::not_found("workspace not found"))?;
     let mut changed = Vec::new();
     for (key, value) in keys {
@@ -43,13 +45,8 @@ pub(super) async fn patch(
             changed.push(key.as_str());
         }
     }
-    if let Some(parent) = workspace.parent {
-        let lineage = store::lineage(&mut work.tx, parent).await?;
-        let lineage = lineage
-            .ok_or_else(|| Error::invalid(BAD_BODY, "parent_id: there is no such workspace"))?;
-        if parent == id || lineage.ancestors.contains(&id) {
-            return Err(Error::invalid(BAD_BODY, "parent_id: a workspace cannot be below itself"));
-        }
+    if let Some(parent) = wanted {
+        may_be_below(&mut work, id, parent).await?;
     }
     store::save_settings(&mut work.tx, &workspace, work.now).await?;
     if !changed.is_empty() {
@@ -59,6 +56,34 @@ pub(super) async fn patch(
     work.commit().await?;
     let needs_restart = changed.contains(&"workspace_dir").then_some(true);
     Ok(Patched { status: "updated".to_owned(), needs_restart })
+}
+
+/// Lock a workspace and the parent it is to get, always in the same order, so that two moves never wait for
+/// each other.
+async fn lock_both(
+    work: &mut Work<'_>,
+    id: WorkspaceId,
+    parent: Option<WorkspaceId>,
+) -> Result<()> {
+    let mut ids: Vec<WorkspaceId> = parent.into_iter().chain([id]).collect();
+    ids.sort_unstable();
+    for id in ids {
+        store::lock(&mut work.tx, id).await?;
+    }
+    Ok(())
+}
+
+async fn may_be_below(work: &mut Work<'_>, id: WorkspaceId, parent: WorkspaceId) -> Result<()> {
+    let found = store::get(&mut work.tx, parent).await?;
+    if found.is_none_or(|parent| parent.intent == Intent::Removed) {
+        return Err(Error::invalid(BAD_BODY, "parent_id: there is no such workspace"));
+    }
+    let lineage = store::lineage(&mut work.tx, parent).await?;
+    let above = lineage.is_some_and(|lineage| lineage.ancestors.contains(&id));
+    if parent == id || above {
+        return Err(Error::invalid(BAD_BODY, "parent_id: a workspace cannot be below itself"));
+    }
+    Ok(())
 }
 
 fn apply(app: &App, workspace: &mut Workspace, key: &str, value: &Value) -> Result<bool> {

@@ -90,6 +90,9 @@ impl<'a> Steps<'a> {
         if workspace.intent != Intent::Running || in_flight.is_some_and(|i| i.ended_at.is_none()) {
             return Ok(());
         }
+        if !self.still_holds(&mut work, &workspace, cause).await? {
+            return Ok(());
+        }
         let (generation, now) = (workspace.newest.next(), work.now);
         store::set_generations(&mut work.tx, self.id, workspace.current, generation).await?;
         let instance = self.app.ids.instance();
@@ -118,6 +121,25 @@ impl<'a> Steps<'a> {
         Ok(())
     }
 
+    /// What decides and what acts see the same: between them a heartbeat may have come.
+    async fn still_holds(
+        &self,
+        work: &mut Work<'_>,
+        workspace: &Workspace,
+        cause: &Cause,
+    ) -> anyhow::Result<bool> {
+        match cause {
+            Cause::First | Cause::Replace => Ok(true),
+            Cause::Restart => Ok(workspace.restart_due()),
+            Cause::Unreachable => {
+                let of = (self.id, workspace.current);
+                let current = store::instance_of(&mut work.tx, of.0, of.1).await?;
+                let lapsed = current.is_none_or(|i| i.lease_until(self.app) <= work.now);
+                Ok(lapsed && !workspace.status.serves())
+            }
+        }
+    }
+
     fn backend(&self, workspace: &Workspace) -> anyhow::Result<&Arc<dyn Backend>> {
         let name = workspace.backend.as_deref().unwrap_or_default();
         self.app
@@ -132,8 +154,8 @@ impl<'a> Steps<'a> {
         let fresh = self.fresh.take().filter(|(planned, _)| *planned == generation);
         let started = match fresh {
             Some((_, token)) => self.ensure(&*backend, workspace, instance, token).await?,
-            // An earlier pass ended between planning and hearing of the start. If the backend has the
-            // instance, its credential stands; if not, another value is minted beside the first.
+            // An earlier pass ended between planning and hearing of the start. What the backend already runs
+            // was given a credential that counts; otherwise one more is minted, and the first stays valid.
             None => match backend.find(key(instance)).await? {
                 Some(started) => Ok(started),
                 None => {
@@ -322,6 +344,8 @@ impl<'a> Steps<'a> {
         let (generation, now) = (instance.generation, work.now);
         let why = format!("generation {generation} {exit}");
         store::end(&mut work.tx, (self.id, generation), &exit.to_string(), now).await?;
+        // Its port is free for anybody from now on.
+        store::clear_url(&mut work.tx, self.id).await?;
         let steady = workspace.status.serves().then_some(workspace.since);
         let failures = workspace.failures.one_more(now, steady);
         let next = failures.next_attempt(now, self.app.ids.jitter());

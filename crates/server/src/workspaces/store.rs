@@ -123,6 +123,12 @@ pub(super) async fn set_failure(
         .bind(next.map(Timestamp::micros)).bind(id.uuid()).execute(c).await.map(|_| ()))
 }
 
+/// Nobody answers for it.
+pub(super) async fn clear_url(tx: &mut Tx, id: WorkspaceId) -> Done {
+    on!(tx, c => sqlx::query("UPDATE workspaces SET url = '' WHERE id = $1")
+        .bind(id.uuid()).execute(c).await.map(|_| ()))
+}
+
 /// Note why the last attempt of the platform failed, when it will simply be made again by whoever has the
 /// claim.
 pub(super) async fn set_error(tx: &mut Tx, id: WorkspaceId, by: Uuid, error: &str) -> Done {

@@ -140,11 +140,13 @@ both! {
         }
         app.settle().await;
         assert_eq!(app.fake.starts(), 11);
+        Agent::of(&app, &id).register(&app).await.ok();
         app.fake.kill(newest(&app, &id), 11);
         app.settle().await;
         assert_eq!(app.fake.starts(), 11, "the eleventh replacement waits");
+        assert_eq!(app.workspace(&id).await["url"], "", "nobody answers where it did");
         let workspace = app.workspace(&id).await;
-        assert_eq!(workspace["status"], "failed");
+        assert_eq!(workspace["status"], "offline");
         assert!(workspace["last_error"].as_str().unwrap().contains("killed by signal 11"), "{workspace}");
         // A person's restart does not wait.
         app.post(&format!("/workspaces/{id}/restart"), json!({})).await.ok();

@@ -95,6 +95,13 @@ both! {
         stranger.is(401, &json!({"error": "missing workspace auth token"}));
         let unknown = Agent::with("00000000-0000-4000-8000-000000000000", None).register(&app).await;
         unknown.is(401, &stranger.body);
+        // Whoever knocks for ever is noted once for each reason.
+        for _ in 0..3 {
+            Agent::with(&id, Some("a-stranger")).beat(&app).await;
+            Agent::with(&id, None).beat(&app).await;
+        }
+        let refused = app.journal(&id).await.into_iter().filter(|kind| kind == "refused").count();
+        assert_eq!(refused, 2);
         // Its own agent is not held up by that.
         Agent::of(&app, &id).register(&app).await.ok();
     }

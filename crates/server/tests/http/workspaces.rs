@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::support::agent::{Agent, online};
-use crate::support::{ADMIN, both};
+use crate::support::engine::on_each;
+use crate::support::{ADMIN, TestApp, both};
 
 const UNKNOWN: &str = "00000000-0000-4000-8000-000000000000";
 
@@ -136,6 +137,12 @@ both! {
         patch(json!({"name": "x".repeat(256)})).await.refuses(400, "name must be at most 255 characters");
         patch(json!({"tier": "two"})).await.refuses(400, "invalid request body");
         patch(json!({"parent_id": id})).await.refuses(400, "invalid request body");
+        let child = app.post("/workspaces", json!({"name": "child", "parent_id": id})).await.ok();
+        patch(json!({"parent_id": child["id"]})).await.refuses(400, "invalid request body");
+        let deleted = app.create("deleted").await;
+        app.delete(&format!("/workspaces/{deleted}")).await.ok();
+        patch(json!({"parent_id": deleted})).await.refuses(400, "invalid request body");
+        patch(json!({"parent_id": null})).await.ok();
         let gone = app.call("PATCH", &format!("/workspaces/{UNKNOWN}"), Some(ADMIN), Some(json!({}))).await;
         gone.refuses(404, "workspace not found");
     }
@@ -194,12 +201,12 @@ both! {
         Agent::with(&id, Some("never-issued")).register(&app).await.is(401, &json!({"error": "invalid workspace auth token"}));
     }
 
-    async fn e2e_08_a_heartbeat_never_undoes_a_delete(app: TestApp) {
+    async fn rg_05_e2e_08_a_heartbeat_never_undoes_a_delete(app: TestApp) {
         let (id, agent) = online(&app, "a").await;
         app.call("DELETE", &format!("/workspaces/{id}"), Some(ADMIN), None).await;
         for _ in 0..3 {
-            agent.beat(&app).await;
-            agent.register(&app).await;
+            agent.beat(&app).await.refuses(401, "invalid workspace auth token");
+            agent.register(&app).await.refuses(401, "invalid workspace auth token");
             app.settle().await;
             assert_eq!(app.workspace(&id).await["status"], "removed");
         }
@@ -213,4 +220,21 @@ both! {
         let seqs: Vec<i64> = why["journal"].as_array().unwrap().iter().map(|e| e["seq"].as_i64().unwrap()).collect();
         assert!(seqs.is_sorted_by(|a, b| a < b), "{seqs:?}");
     }
+}
+
+#[test]
+fn a_purged_id_is_nobodys_even_where_registration_is_open() {
+    on_each("purged", |db| async move {
+        let app = TestApp::new(db, |config| config.open_registration = true);
+        let (id, agent) = online(&app, "a").await;
+        app.delete(&format!("/workspaces/{id}?purge=true")).await.ok();
+        for stranger in [None, Some("never-issued")] {
+            assert_eq!(Agent::with(&id, stranger).register(&app).await.status, 401);
+        }
+        assert_eq!(agent.register(&app).await.body["action"], "exit");
+        // An id that nobody ever had is another matter.
+        let fresh = Agent::with(UNKNOWN, None).register(&app).await.ok();
+        assert!(fresh["auth_token"].is_string());
+        assert_eq!(app.workspace(UNKNOWN).await["name"], UNKNOWN);
+    });
 }

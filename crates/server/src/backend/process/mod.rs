@@ -189,6 +189,9 @@ impl Process {
     fn adopt(&self, key: Key, record: &Record) {
         match identity::pidfd(&record.identity) {
             Some(fd) => self.watch(key, Watched::Other(fd), record),
+            None if record.identity.alive() => {
+                tracing::warn!(workspace.id = %key.workspace, "an instance cannot be watched; its lease will tell");
+            }
             None => self.0.pushes.ended(key),
         }
     }
