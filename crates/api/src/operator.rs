@@ -30,6 +30,19 @@ pub struct Liveness {
     pub credentials_live: i64,
     /// By name.
     pub reconcilers: BTreeMap<String, Reconciler>,
+    /// By name.
+    #[serde(default)]
+    pub backends: BTreeMap<String, Backend>,
+}
+
+/// What one backend says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Backend {
+    /// Whether it can run instances now.
+    pub usable: bool,
+    /// What it is and what is to be known about it; or why it cannot.
+    pub says: String,
 }
 
 /// What one reconciler did.
@@ -50,4 +63,7 @@ pub struct Reconciler {
     pub last_pass_at: Option<String>,
     /// The latest failure.
     pub last_error: Option<String>,
+    /// When that was.
+    #[serde(default)]
+    pub last_error_at: Option<String>,
 }

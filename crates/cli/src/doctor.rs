@@ -74,7 +74,10 @@ async fn examine(client: &Client) -> Vec<Check> {
     checks.push(Check::ok("access", "the server accepts us"));
     let now = clock::now();
     match client.liveness().await {
-        Ok(liveness) => checks.extend(server::reconcilers(&liveness, now)),
+        Ok(liveness) => {
+            checks.extend(server::reconcilers(&liveness, now));
+            checks.extend(server::backends(&liveness));
+        }
         Err(error) => checks.push(check::refused("reconcilers", &error.into())),
     }
     checks.extend(server::workspaces(&workspaces, now));

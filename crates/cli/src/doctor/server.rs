@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ligand_api::operator::{Health, Liveness, Reconciler};
+use ligand_api::operator::{Backend, Health, Liveness, Reconciler};
 use ligand_api::workspace::Workspace;
 use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::Status;
@@ -10,7 +10,7 @@ use ligand_domain::workspace::Status;
 use super::check::Check;
 use crate::text;
 
-/// A reconciler that has not passed for so long deserves a look.
+/// A reconciler that has not passed for so long, or failed within it, deserves a look.
 const QUIET: Duration = Duration::from_secs(5 * 60);
 /// Workspaces told one by one; the rest is a number.
 const TOLD: usize = 10;
@@ -58,8 +58,21 @@ pub(crate) fn reconcilers(liveness: &Liveness, now: Timestamp) -> Vec<Check> {
     checks
 }
 
+/// What runs instances: whether it can, and what there is to know about it.
+pub(crate) fn backends(liveness: &Liveness) -> Vec<Check> {
+    let check = |(name, backend): (&String, &Backend)| match backend.usable {
+        true => Check::ok(format!("backend {name}"), &backend.says),
+        false => Check::fail(format!("backend {name}"), &backend.says)
+            .hint("nothing can be started there until that is mended"),
+    };
+    liveness.backends.iter().map(check).collect()
+}
+
 fn trouble(reconciler: &Reconciler, now: Timestamp) -> Option<String> {
-    if let Some(error) = &reconciler.last_error {
+    // What failed a while ago and was tried again since is history.
+    let recent = |at: &str| Timestamp::parse(at).is_none_or(|at| now.since(at) <= QUIET);
+    let news = reconciler.last_error_at.as_deref().is_none_or(recent);
+    if let Some(error) = reconciler.last_error.as_ref().filter(|_| news) {
         return Some(error.clone());
     }
     let Some(passed) = &reconciler.last_pass_at else {

@@ -1,5 +1,6 @@
 //! Health, metrics, reconciler reports, the API's own description.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use ligand_api::error::ErrorBody;
-use ligand_api::operator::{Health, Liveness};
+use ligand_api::operator::{Backend, Health, Liveness};
 use ligand_domain::time::Timestamp;
 
 use crate::access::{self, Admin};
@@ -57,7 +58,20 @@ pub(crate) async fn liveness(_: Admin, State(app): State<App>) -> Result<Json<Li
         started_at: app.started.to_string(),
         credentials_live,
         reconcilers,
+        backends: backends(&app).await,
     }))
+}
+
+async fn backends(app: &App) -> BTreeMap<String, Backend> {
+    let mut all = BTreeMap::new();
+    for (name, backend) in app.backends.all() {
+        let said = match backend.fingerprint().await {
+            Ok(says) => Backend { usable: true, says },
+            Err(cause) => Backend { usable: false, says: cause.chain() },
+        };
+        all.insert(name.to_owned(), said);
+    }
+    all
 }
 
 /// The description of the API, as served at `/openapi.json`.

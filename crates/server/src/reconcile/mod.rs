@@ -90,6 +90,7 @@ impl Bells {
         if let Some(error) = error {
             report.failed += 1;
             report.last_error = Some(error);
+            report.last_error_at = Some(now.to_string());
         }
     }
 
