@@ -49,8 +49,6 @@ pub struct Parts {
     pub stop: CancellationToken,
     /// When this server started: nobody's silence before it counts.
     pub started: Timestamp,
-    /// This server, among replicas.
-    pub replica: uuid::Uuid,
 }
 
 impl App {

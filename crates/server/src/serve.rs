@@ -164,8 +164,7 @@ fn assemble(config: Config, db: Db, ids: Ids, backends: Backends) -> Result<App,
     let http = http.connect_timeout(CONNECT).no_proxy().build();
     let http = http.map_err(|cause| no_client(cause.into()))?;
     let clock = Clock::System;
-    let (started, replica) =
-        (clock.now(), uuid::Builder::from_random_bytes(ids.bytes()).into_uuid());
+    let started = clock.now();
     Ok(App::new(Parts {
         db,
         clock,
@@ -179,7 +178,6 @@ fn assemble(config: Config, db: Db, ids: Ids, backends: Backends) -> Result<App,
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
         started,
-        replica,
     }))
 }
 

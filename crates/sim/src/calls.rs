@@ -68,7 +68,6 @@ impl Server {
     #[must_use]
     pub fn start(ground: &Ground, seed: u64) -> Self {
         let ids = Ids::seeded(seed);
-        let replica = uuid::Builder::from_random_bytes(ids.bytes()).into_uuid();
         let Ground { db, clock, backends, config, http } = ground.clone();
         let started = clock.now();
         let app = App::new(Parts {
@@ -84,7 +83,6 @@ impl Server {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             started,
-            replica,
         });
         Self { router: routes::router(app.clone()), app }
     }

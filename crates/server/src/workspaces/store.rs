@@ -4,7 +4,6 @@ mod instances;
 mod rows;
 
 use ligand_domain::access::{Lineage, MAX_HOPS};
-use ligand_domain::admission::Bootstrap;
 use ligand_domain::backoff::Failures;
 use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::time::Timestamp;
@@ -335,13 +334,4 @@ pub(super) async fn next_due(tx: &mut Tx) -> Done<Option<Timestamp>> {
             "SELECT MIN(CASE WHEN claimed_until > due_at THEN claimed_until ELSE due_at END) FROM workspaces")
         .fetch_one(c).await)?;
     Ok(due.map(Timestamp::from_micros))
-}
-
-/// Kept here for `rows`.
-fn bootstrap(text: &str) -> Option<Bootstrap> {
-    match text {
-        "sealed" => Some(Bootstrap::Sealed),
-        "open" => Some(Bootstrap::Open),
-        _ => None,
-    }
 }

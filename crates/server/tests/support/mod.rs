@@ -128,7 +128,6 @@ impl TestApp {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             started: now,
-            replica: uuid::Uuid::from_u128(1),
         });
         let router = ligand_server::routes::router(app.clone());
         Self { app, fake, router, pushed }

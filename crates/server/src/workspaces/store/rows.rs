@@ -91,6 +91,10 @@ fn time(micros: Option<i64>) -> Option<Timestamp> {
     micros.map(Timestamp::from_micros)
 }
 
+fn bootstrap(text: &str) -> Option<Bootstrap> {
+    [Bootstrap::Sealed, Bootstrap::Open].into_iter().find(|it| bootstrap_text(*it) == text)
+}
+
 pub(super) fn bootstrap_text(bootstrap: Bootstrap) -> &'static str {
     match bootstrap {
         Bootstrap::Sealed => "sealed",
@@ -149,7 +153,7 @@ impl TryFrom<Row> for Workspace {
                 since: Timestamp::from_micros(row.failures_since),
             },
             released_at: time(row.released_at),
-            bootstrap: super::bootstrap(&row.bootstrap).ok_or_else(|| unknown("bootstrap"))?,
+            bootstrap: bootstrap(&row.bootstrap).ok_or_else(|| unknown("bootstrap"))?,
             bootstrap_until: time(row.bootstrap_until),
             agent,
             created_at: Timestamp::from_micros(row.created_at),
