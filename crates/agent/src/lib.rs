@@ -14,6 +14,7 @@
 //! | [`config`] | flags and environment, checked |
 //! | `session` | what to do after an answer of the platform; pure |
 //! | `enrol` | the loop around it |
+//! | [`guards`] | the rules that carry load, by name |
 //! | `platform` | the two calls, and what their answers mean |
 //! | `identity` | the credential files |
 //! | `supervise`, `reap` | the program; orphans of a container |
@@ -29,6 +30,7 @@ mod card;
 pub mod config;
 mod echo;
 mod enrol;
+pub mod guards;
 mod identity;
 pub mod logs;
 mod machine;

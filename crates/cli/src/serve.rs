@@ -71,6 +71,10 @@ pub(crate) struct ServerArgs {
     /// Let agents with an id that nobody created register all the same: that creates it
     #[arg(long)]
     open_registration: bool,
+    /// Which rules about credentials apply: strict, or compat, which opens the contract's open doors
+    /// [env: LIGAND_AUTH] [default: strict]
+    #[arg(long, value_name = "MODE")]
+    auth: Option<String>,
     /// How to write the log, which goes to standard error
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     log: LogFormat,
@@ -93,6 +97,7 @@ impl ServerArgs {
             backend: self.backend.clone(),
             config: self.config.clone(),
             open_registration: self.open_registration,
+            auth: self.auth.clone(),
         }
     }
 

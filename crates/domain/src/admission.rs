@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::credential::{Credential, Kind, Passport, PassportState, State};
+use crate::guards::Guards;
 use crate::id::{CredentialId, Generation};
 
 /// What a managed agent that will be replaced is told to wait before it asks again.
@@ -279,7 +280,8 @@ pub struct Told {
 
 /// Decide. Total: every combination of facts has an answer.
 #[must_use]
-pub fn decide(facts: &Facts) -> Decision {
+pub fn decide(facts: &Facts, guards: Guards) -> Decision {
+    let _ = guards;
     let Some(workspace) = &facts.workspace else { return unknown_id(facts) };
     if let Some(decision) = replay(facts, workspace) {
         return decision;

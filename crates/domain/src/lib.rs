@@ -14,6 +14,7 @@
 //! | [`instance`] | one incarnation of a workspace, and what its agent can do |
 //! | [`access`] | which workspaces may talk to each other |
 //! | [`address`] | which addresses an agent may advertise |
+//! | [`guards`] | the rules that carry load, by name |
 //! | [`id`], [`time`] | the vocabulary |
 //!
 //! What is *not* here: SQL, HTTP, processes, logging, and any `Utc::now`.
@@ -25,6 +26,7 @@ pub mod admission;
 pub mod backoff;
 pub mod converge;
 pub mod credential;
+pub mod guards;
 pub mod id;
 pub mod instance;
 pub mod lease;

@@ -1,12 +1,17 @@
 //! The admission table, line by line, and the laws that no combination of facts may break.
 
 use ligand_domain::admission::{
-    Action, Bootstrap, Call, Decision, Facts, Line, Newest, Presented, Refusal, Standing, decide,
+    Action, Bootstrap, Call, Decision, Facts, Line, Newest, Presented, Refusal, Standing,
 };
 use ligand_domain::credential::{Credential, Kind, Passport, PassportState, State};
+use ligand_domain::guards::Guards;
 use ligand_domain::id::{CredentialId, Generation};
 use ligand_domain::time::Timestamp;
 use proptest::prelude::*;
+
+fn decide(facts: &Facts) -> Decision {
+    ligand_domain::admission::decide(facts, Guards::ON)
+}
 
 fn g(n: i64) -> Generation {
     Generation::new(n)

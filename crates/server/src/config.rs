@@ -13,6 +13,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ligand_domain::guards::Guards;
+
 use self::file::FileError;
 pub use self::file::{BackendConfig, BackendKind, File, Recipe};
 use self::layers::Layers;
@@ -36,6 +38,39 @@ pub struct Flags {
     pub config: Option<PathBuf>,
     /// `--open-registration`
     pub open_registration: bool,
+    /// `--auth`
+    pub auth: Option<String>,
+}
+
+/// Which of the contract's rules about credentials apply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Auth {
+    /// Nobody passes without a credential, nor because the database failed.
+    #[default]
+    Strict,
+    /// The contract to the letter, its open doors included. For moving a fleet over, on loopback.
+    Compat,
+}
+
+impl std::str::FromStr for Auth {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "strict" => Ok(Self::Strict),
+            "compat" => Ok(Self::Compat),
+            _ => Err(()),
+        }
+    }
+}
+
+impl fmt::Display for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Strict => "strict",
+            Self::Compat => "compat",
+        })
+    }
 }
 
 /// A secret setting. Only [`Secret::reveal`] shows it.
@@ -75,6 +110,10 @@ pub struct Config {
     pub backend: Option<String>,
     /// The administrator's token. Empty until the server has read or minted it.
     pub admin_token: Secret,
+    /// Whether the contract's open doors are open.
+    pub auth: Auth,
+    /// Which rules hold: all of them, but for a mutant. No setting of an operator.
+    pub guards: Guards,
     /// The organisation.
     pub org_id: Option<String>,
     /// Where instances reach the server; `None`: at the address that it listens on.
@@ -246,6 +285,8 @@ pub fn resolve(
         data_dir,
         database_url,
         admin_token: said.admin_token(),
+        guards: Guards::ON,
+        auth: said.auth(flags.auth.as_ref(), file.auth.as_ref()),
         saas: saas(mode.as_deref(), org_id.as_deref()),
         org_id,
         platform_url: said.optional("platform_url", "PLATFORM_URL"),

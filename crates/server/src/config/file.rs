@@ -19,6 +19,7 @@ pub struct File {
     pub(super) backend: Option<String>,
     pub(super) default_runtime: Option<String>,
     pub(super) open_registration: Option<bool>,
+    pub(super) auth: Option<String>,
     pub(super) workspace_roots: Option<Vec<String>>,
     pub(super) stop_grace_seconds: Option<u64>,
     pub(super) agent: Option<Vec<String>>,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ligand_domain::lease;
 
 use super::file::{self, BackendConfig, Recipe};
-use super::{Config, ConfigError, Origin, Problem, Resolved, Secret, Shown};
+use super::{Auth, Config, ConfigError, Origin, Problem, Resolved, Secret, Shown};
 use crate::db::DatabaseUrl;
 
 /// A value, and who said it.
@@ -101,6 +101,12 @@ impl<'a> Layers<'a> {
             None => self.show("admin_token", "(minted at the first start)", Origin::Default),
         }
         Secret::new(said.unwrap_or_default())
+    }
+
+    pub(super) fn auth(&mut self, flag: Option<&String>, file: Option<&String>) -> Auth {
+        let variable = self.variable("LIGAND_AUTH");
+        let said = self.first(flag.map(|v| ("--auth", v)), variable, file, "strict");
+        self.parse("auth", said, "strict or compat").unwrap_or_default()
     }
 
     pub(super) fn open_registration(&mut self, flag: bool, file: Option<bool>) -> bool {

@@ -70,7 +70,7 @@ pub(crate) async fn admit(app: &App, work: &mut Work<'_>, knock: &Knock<'_>) -> 
     let keys = Keys { hash, key, purged };
     let facts = facts(app, knock, workspace.as_ref(), &held, keys, newest_is, work.now);
     let mut admission = Admission { app, work, key, held: presented(&held, hash.as_ref()) };
-    match admission::decide(&facts) {
+    match admission::decide(&facts, app.config.guards) {
         Decision::Refused(refusal) => Err(admission.refuse(workspace.as_ref(), refusal).await?),
         Decision::Creates => admission.create(knock.workspace).await,
         decision => {
