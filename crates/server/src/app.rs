@@ -1,5 +1,5 @@
 //! What every room shares: built once, cloned everywhere. Engines and their settings; of the nouns only the
-//! hub that tells watchers of commits.
+//! hub that tells watchers of commits, and the queue of heartbeats.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use crate::db::Db;
 use crate::http::metrics::Metrics;
 use crate::journal::Hub;
 use crate::reconcile::Bells;
+use crate::registry::beats::Beats;
 
 /// The server's shared parts.
 #[derive(Clone)]
@@ -37,6 +38,8 @@ pub struct Parts {
     pub config: Config,
     /// Wakes reconcilers. Hints only: nothing is wrong without them.
     pub bells: Bells,
+    /// Heartbeats on their way to the database.
+    pub beats: Beats,
     /// Tells watchers that events were committed.
     pub hub: Hub,
     /// Counters.

@@ -59,7 +59,7 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(operator::http::liveness))
         // Agents.
         .routes(routes!(registry::http::register))
-        .routes(routes!(registry::http::heartbeat))
+        .routes(routes!(registry::heartbeat::heartbeat))
         .routes(routes!(registry::http::update_card))
         // Workspaces.
         .routes(routes!(workspaces::http::create, workspaces::http::list))

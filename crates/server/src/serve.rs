@@ -22,6 +22,7 @@ use crate::db::{DatabaseUrl, Db, OpenError};
 use crate::http::metrics::Metrics;
 use crate::journal::Hub;
 use crate::reconcile::{Bells, Reconciler, drive};
+use crate::registry::beats::Beats;
 use crate::routes;
 use crate::workspaces::{self, WorkspaceReconciler};
 
@@ -172,6 +173,7 @@ fn assemble(config: Config, db: Db, ids: Ids, backends: Backends) -> Result<App,
         backends,
         config,
         bells: Bells::default(),
+        beats: Beats::default(),
         hub: Hub::default(),
         metrics: Metrics::default(),
         http,

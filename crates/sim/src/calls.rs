@@ -14,6 +14,7 @@ use ligand_server::db::Db;
 use ligand_server::http::metrics::Metrics;
 use ligand_server::journal::Hub;
 use ligand_server::reconcile::Bells;
+use ligand_server::registry::beats::Beats;
 use ligand_server::routes;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -77,6 +78,7 @@ impl Server {
             backends,
             config,
             bells: Bells::default(),
+            beats: Beats::default(),
             hub: Hub::default(),
             metrics: Metrics::default(),
             http,

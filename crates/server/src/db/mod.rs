@@ -10,6 +10,7 @@
 //! upserts with engine syntax, booleans and `CASE` as the standard has them. SQLite has one writer, so no
 //! call over a network may happen inside a transaction.
 
+pub mod group;
 mod schema;
 
 use std::path::PathBuf;
@@ -151,7 +152,11 @@ impl Db {
         let connect = |source| OpenError::Connect { url: url.to_string(), source };
         let db = match url {
             DatabaseUrl::Postgres(text) => {
-                let options = PgConnectOptions::from_str(text).map_err(connect)?;
+                // Batches look up a few hundred rows by key in tables of any size. With the cost of random reads
+                // that spinning disks had, the planner would rather read a whole table.
+                let options = PgConnectOptions::from_str(text)
+                    .map_err(connect)?
+                    .options([("random_page_cost", "1.1")]);
                 Self::postgres(options).await.map_err(connect)?
             }
             DatabaseUrl::Sqlite(path) => Self::sqlite(path).await.map_err(connect)?,

@@ -238,6 +238,12 @@ impl Hub {
         self.live.subscribe()
     }
 
+    /// Whether anybody watches events that are not kept.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.live.receiver_count() > 0
+    }
+
     /// Send an event that is not kept. Nobody listening is fine.
     pub fn broadcast(
         &self,

@@ -4,12 +4,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use ligand_api::error::ErrorBody;
-use ligand_api::registry::{Beaten, Done, Heartbeat, Register, Registered, UpdateCard};
+use ligand_api::registry::{Done, Register, Registered, UpdateCard};
 use ligand_domain::address;
 use ligand_domain::admission::Call;
 use ligand_domain::id::WorkspaceId;
 use ligand_domain::instance::Features;
-use ligand_domain::workspace::Vitals;
 use serde_json::{Value, json};
 
 use super::{Admitted, Knock, admit, status};
@@ -18,12 +17,10 @@ use crate::app::App;
 use crate::error::{Error, Result};
 use crate::http::body::{Payload, parse};
 use crate::journal::Work;
-use crate::workspaces::{self, Beat, Instance, Observed};
+use crate::workspaces::{self, Instance};
 
 /// The contract's word for a body that is not understood.
-const BAD_BODY: &str = "invalid request body";
-/// Most that a heartbeat may report as spent, in cents.
-const MAX_SPEND: i64 = 1_000_000_000_000;
+pub(super) const BAD_BODY: &str = "invalid request body";
 
 /// Take up the identity of a workspace.
 #[utoipa::path(post, path = "/registry/register", tag = "registry", request_body = Register, responses(
@@ -71,34 +68,6 @@ pub(crate) async fn register(
     }))
 }
 
-/// Say that the agent is alive, and how it is.
-#[utoipa::path(post, path = "/registry/heartbeat", tag = "registry", request_body = Heartbeat, responses(
-    (status = 200, body = Beaten), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 503, body = ErrorBody)))]
-pub(crate) async fn heartbeat(
-    State(app): State<App>,
-    headers: HeaderMap,
-    Payload(body): Payload,
-) -> Result<Json<Beaten>> {
-    let beat: Heartbeat = parse(&body, BAD_BODY)?;
-    let id = workspace_id("workspace_id", &beat.workspace_id)?;
-    let bearer = access::presented(&headers);
-    let knock = Knock { call: Call::Heartbeat, workspace: id, bearer, key: None };
-    let mut work = Work::begin(&app).await?;
-    let admitted = admit(&app, &mut work, &knock).await;
-    let (mut work, admitted) = keep_refusal(work, admitted).await?;
-    let observed =
-        status::heartbeat(&app, &mut work, &admitted, vitals(&beat, &admitted), &report(&beat))
-            .await
-            .map_err(Error::internal("failed to update"))?;
-    let now = work.now;
-    work.commit().await.map_err(Error::internal("failed to update"))?;
-    announce(&app, &beat, &admitted, &observed, now);
-    Ok(Json(Beaten {
-        status: "ok".to_owned(),
-        next_heartbeat_seconds: Some(observed.next_heartbeat.as_secs()),
-    }))
-}
-
 /// Change the agent's card.
 #[utoipa::path(post, path = "/registry/update-card", tag = "registry", request_body = UpdateCard, responses(
     (status = 200, body = Done), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 503, body = ErrorBody)))]
@@ -133,7 +102,10 @@ pub(crate) async fn update_card(
 }
 
 /// A refusal is recorded too: commit what it noted, then pass it on.
-async fn keep_refusal(work: Work<'_>, admitted: Result<Admitted>) -> Result<(Work<'_>, Admitted)> {
+pub(super) async fn keep_refusal(
+    work: Work<'_>,
+    admitted: Result<Admitted>,
+) -> Result<(Work<'_>, Admitted)> {
     match admitted {
         Ok(admitted) => Ok((work, admitted)),
         Err(refused @ Error::Refused(..)) => {
@@ -144,7 +116,7 @@ async fn keep_refusal(work: Work<'_>, admitted: Result<Admitted>) -> Result<(Wor
     }
 }
 
-fn workspace_id(field: &str, text: &str) -> Result<WorkspaceId> {
+pub(super) fn workspace_id(field: &str, text: &str) -> Result<WorkspaceId> {
     text.trim().parse().map_err(|_| Error::invalid(BAD_BODY, format!("{field}: expected a UUID")))
 }
 
@@ -219,66 +191,5 @@ async fn check_url(app: &App, text: &str) -> std::result::Result<(), String> {
     match host.trim_matches(['[', ']']).parse() {
         Ok(ip) => address::judge(ip, setting).map_err(|why| why.to_string()),
         Err(_) => Ok(()),
-    }
-}
-
-fn vitals(beat: &Heartbeat, admitted: &Admitted) -> Vitals {
-    let said = beat.runtime_metadata.as_ref().and_then(|m| m.capabilities.as_ref());
-    let native_status = match said {
-        Some(capabilities) => capabilities.get("status_mgmt").copied().unwrap_or(false),
-        None => {
-            let stored: Value =
-                serde_json::from_str(&admitted.before.agent.capabilities).unwrap_or_default();
-            stored["status_mgmt"].as_bool().unwrap_or(false)
-        }
-    };
-    Vitals {
-        error_rate: beat.error_rate,
-        wedged: beat.runtime_state == "wedged",
-        state_empty: beat.runtime_state.is_empty(),
-        native_status,
-    }
-}
-
-fn report(beat: &Heartbeat) -> Beat<'_> {
-    let metadata = beat.runtime_metadata.as_ref();
-    let capabilities =
-        metadata.map(|m| json!(m.capabilities.clone().unwrap_or_default()).to_string());
-    let spend = beat.monthly_spend.clamp(0, MAX_SPEND);
-    Beat {
-        error_rate: beat.error_rate,
-        sample_error: &beat.sample_error,
-        active_tasks: beat.active_tasks,
-        uptime_seconds: beat.uptime_seconds,
-        current_task: &beat.current_task,
-        monthly_spend: (spend > 0).then_some(spend),
-        capabilities,
-        idle_timeout_seconds: metadata
-            .and_then(|m| m.idle_timeout_seconds)
-            .filter(|seconds| *seconds > 0),
-        card: beat.agent_card.as_ref().filter(|card| !card.is_null()).map(Value::to_string),
-    }
-}
-
-/// Events of a heartbeat that are not kept.
-fn announce(
-    app: &App,
-    beat: &Heartbeat,
-    admitted: &Admitted,
-    observed: &Observed,
-    now: ligand_domain::time::Timestamp,
-) {
-    let id = admitted.before.id;
-    if observed.inert {
-        return;
-    }
-    if admitted.before.agent.current_task != beat.current_task {
-        let payload = json!({"current_task": beat.current_task, "active_tasks": beat.active_tasks});
-        app.hub.broadcast("TASK_UPDATED", id, now, payload);
-    }
-    let payload = json!({"active_tasks": beat.active_tasks, "uptime_seconds": beat.uptime_seconds});
-    app.hub.broadcast("WORKSPACE_HEARTBEAT", id, now, payload);
-    if observed.woke {
-        app.bells.ring();
     }
 }

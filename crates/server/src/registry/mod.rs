@@ -1,11 +1,15 @@
 //! Registers, heartbeats and card updates: who is let in, and what follows from it.
 //!
-//! A heartbeat is handled in `http.rs`, by `heartbeat`. Each call is one transaction: lock the workspace's
-//! row, load the facts, ask `ligand_domain::admission::decide`, carry the answer out here in [`admit`], and
-//! commit. A reply is sent only after the commit, so what it says is already true.
+//! Register and card updates are handled in `http.rs`, heartbeats in `heartbeat.rs`; those that change nothing
+//! are recorded many at a time by `beats.rs`, and need no decision. Each other call is one transaction: lock
+//! the row of its workspace, load the facts, ask `ligand_domain::admission::decide`, carry the answer out in
+//! [`admit`], and commit. A reply is sent only after the commit, so what it says is already true.
 
+pub mod beats;
+pub mod heartbeat;
 pub mod http;
 mod status;
+mod store;
 
 use ligand_api::error::ErrorBody;
 use ligand_domain::admission::{

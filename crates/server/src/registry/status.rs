@@ -58,7 +58,7 @@ pub(super) async fn heartbeat(
     work: &mut Work<'_>,
     admitted: &Admitted,
     vitals: Vitals,
-    beat: &Beat<'_>,
+    beat: &Beat,
 ) -> Result<Observed, sqlx::Error> {
     let (id, now) = (admitted.before.id, work.now);
     let of = (id, admitted.generation);
@@ -96,7 +96,7 @@ fn describe(
     admitted: &Admitted,
     reason: Reason,
     vitals: Vitals,
-    beat: &Beat<'_>,
+    beat: &Beat,
 ) -> (&'static str, String, Value) {
     let generation = admitted.generation;
     match reason {

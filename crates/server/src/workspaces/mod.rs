@@ -197,11 +197,7 @@ impl Instance {
     /// Whose pace its lease follows.
     #[must_use]
     pub fn holder(&self, app: &App) -> Holder {
-        match (&self.backend, self.features.paced) {
-            (_, true) => Holder::Paced,
-            (Some(_), false) => Holder::Plain,
-            (None, false) => Holder::External(app.config.external_stale_after),
-        }
+        holder(app, self.backend.is_some(), self.features)
     }
 
     /// When its lease lapses.
@@ -209,6 +205,16 @@ impl Instance {
     pub fn lease_until(&self, app: &App) -> Timestamp {
         let seen = self.last_seen_at.or(self.started_at).unwrap_or(self.created_at);
         lease::lapses_at(seen, app.started, self.holder(app))
+    }
+}
+
+/// Whose pace the lease of an instance follows.
+#[must_use]
+pub(crate) fn holder(app: &App, managed: bool, features: Features) -> Holder {
+    match (managed, features.paced) {
+        (_, true) => Holder::Paced,
+        (true, false) => Holder::Plain,
+        (false, false) => Holder::External(app.config.external_stale_after),
     }
 }
 

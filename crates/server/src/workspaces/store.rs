@@ -158,12 +158,13 @@ pub(crate) async fn observe_register(
 }
 
 /// What a heartbeat reports.
-pub(crate) struct Beat<'a> {
+#[derive(Clone)]
+pub(crate) struct Beat {
     pub(crate) error_rate: f64,
-    pub(crate) sample_error: &'a str,
+    pub(crate) sample_error: String,
     pub(crate) active_tasks: i64,
     pub(crate) uptime_seconds: i64,
-    pub(crate) current_task: &'a str,
+    pub(crate) current_task: String,
     /// `None` leaves the stored value alone.
     pub(crate) monthly_spend: Option<i64>,
     /// `None` leaves the stored value alone.
@@ -177,7 +178,7 @@ pub(crate) struct Beat<'a> {
 pub(crate) async fn observe_beat(
     tx: &mut Tx,
     id: WorkspaceId,
-    beat: &Beat<'_>,
+    beat: &Beat,
     now: Timestamp,
 ) -> Done {
     on!(tx, c => sqlx::query("UPDATE workspaces SET last_heartbeat_at = $1, updated_at = $1, last_error_rate = $2,
@@ -186,8 +187,8 @@ pub(crate) async fn observe_beat(
             idle_timeout_seconds = CASE WHEN $8 IS NULL THEN idle_timeout_seconds ELSE $9 END,
             agent_card = COALESCE(agent_card, $10)
             WHERE id = $11 AND status <> 'removed'")
-        .bind(now.micros()).bind(beat.error_rate).bind(beat.sample_error).bind(beat.active_tasks)
-        .bind(beat.uptime_seconds).bind(beat.current_task).bind(beat.monthly_spend)
+        .bind(now.micros()).bind(beat.error_rate).bind(&beat.sample_error).bind(beat.active_tasks)
+        .bind(beat.uptime_seconds).bind(&beat.current_task).bind(beat.monthly_spend)
         .bind(&beat.capabilities).bind(beat.idle_timeout_seconds).bind(&beat.card).bind(id.uuid())
         .execute(c).await.map(|_| ()))
 }

@@ -1,6 +1,7 @@
 //! Requests and answers, noun by noun.
 
 mod access;
+mod beats;
 mod credentials;
 mod events;
 mod heartbeat;

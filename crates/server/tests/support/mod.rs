@@ -22,6 +22,7 @@ use ligand_server::db::Db;
 use ligand_server::http::metrics::Metrics;
 use ligand_server::journal::Hub;
 use ligand_server::reconcile::{Bells, Pass, Reconciler as _};
+use ligand_server::registry::beats::Beats;
 use ligand_server::workspaces::{self, WorkspaceReconciler};
 use serde_json::Value;
 use tokio::sync::Mutex;
@@ -122,6 +123,7 @@ impl TestApp {
             backends: Backends::new([("fake".to_owned(), backend)]),
             config,
             bells: Bells::default(),
+            beats: Beats::default(),
             hub: Hub::default(),
             metrics: Metrics::default(),
             http: ligand_api::http::builder().unwrap().no_proxy().build().unwrap(),
