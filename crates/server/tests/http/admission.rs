@@ -171,6 +171,42 @@ both! {
         assert_eq!(told(&late).1, Some("wait"), "sealed: its backend replaces it");
     }
 
+    async fn a_start_in_flight_survives_a_revocation(app: TestApp) {
+        let (id, agent) = online(&app, "a").await;
+        app.post(&format!("/workspaces/{id}/restart"), json!({})).await.ok();
+        app.settle().await;
+        let next = Agent::of(&app, &id);
+        revoke(&app, &id).await.ok();
+        // Delivered and revoked before it was ever used: it is enrolled in the generation it was started for.
+        let enrolled = next.register(&app).await.ok();
+        assert_eq!((&enrolled["generation"], token(&enrolled).is_some()), (&json!(2), true));
+        assert_eq!(told(&agent.register(&app).await), (Some("superseded"), Some("exit")));
+        Agent::with(&id, token(&enrolled)).beat(&app).await.ok();
+        app.settle().await;
+        assert_eq!(app.fake.starts(), 2);
+    }
+
+    async fn a_key_counts_with_22_characters_and_only_its_hash_is_kept(app: TestApp) {
+        for (key, again) in [("a-key-of-21-character", false), ("a-key-of-22-characters", true)] {
+            let id = unclaimed(&app).await;
+            let headers = [("idempotency-key", key)];
+            let lost = Agent::with(&id, None).register_with(&app, json!({}), &headers).await.ok();
+            // What it holds is not valid, or it would not need another.
+            let stale = Agent::with(&id, Some("stale")).register_with(&app, json!({}), &headers).await;
+            assert_eq!(stale.status == 200, again, "{stale:?}");
+            // Who presents what it got needs none.
+            if !again {
+                let holder = Agent::with(&id, token(&lost));
+                let kept = holder.register_with(&app, json!({}), &headers).await.ok();
+                assert_eq!(token(&kept), None);
+            }
+            // After a revocation the key is worth nothing by itself: the door is.
+            revoke(&app, &id).await.ok();
+            let anew = Agent::with(&id, None).register_with(&app, json!({}), &headers).await.ok();
+            assert_eq!(anew["generation"], 2, "a bootstrap, not a repeated answer");
+        }
+    }
+
     async fn rv_01_02_a_revocation_ends_every_kind_and_nothing_to_end_is_success(app: TestApp) {
         let created = app.post("/workspaces", json!({"name": "a"})).await.ok();
         let (id, api) = (created["id"].as_str().unwrap().to_owned(), created["auth_token"].clone());

@@ -9,4 +9,5 @@ mod lifecycle;
 mod messages;
 mod register;
 mod rotation;
+mod strangers;
 mod workspaces;
