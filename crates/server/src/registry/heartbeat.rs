@@ -13,17 +13,19 @@ use ligand_domain::workspace::{DEGRADE_AT, Vitals};
 use serde_json::{Value, json};
 
 use super::beats::Outcome;
-use super::http::{BAD_BODY, keep_refusal, workspace_id};
-use super::{Admitted, Knock, admit, status};
+use super::http::{BAD_BODY, workspace_id};
+use super::{Admitted, Knock, enter, status};
 use crate::access;
 use crate::app::App;
+use crate::credentials;
 use crate::error::{Error, Result};
 use crate::http::body::{Payload, parse};
-use crate::journal::Work;
 use crate::workspaces::Beat;
 
 /// What a runtime says of itself when it hangs.
 const WEDGED: &str = "wedged";
+/// The contract's word for a heartbeat that could not be written down.
+const FAILED: &str = "failed to update";
 /// Most that a heartbeat may report as spent, in cents.
 const MAX_SPEND: i64 = 1_000_000_000_000;
 
@@ -35,19 +37,22 @@ pub(crate) async fn heartbeat(
     headers: HeaderMap,
     Payload(body): Payload,
 ) -> Result<Json<Beaten>> {
-    let said: Heartbeat = parse(&body, BAD_BODY)?;
+    let mut said: Heartbeat = parse(&body, BAD_BODY)?;
     let id = workspace_id("workspace_id", &said.workspace_id)?;
     let bearer = access::presented(&headers);
+    let failed_to_rotate = said.ligand.as_mut().and_then(|report| report.rotation_error.take());
     let (vitals, beat) = (vitals(&said), report(said));
-    if let Some(bearer) = bearer.filter(|_| calm(vitals)) {
+    let plain = calm(vitals) && failed_to_rotate.is_none();
+    if let Some(bearer) = bearer.filter(|_| plain) {
         let outcome = app.beats.beat(&app, id, TokenHash::of(bearer), &beat).await;
         if let Outcome::Recorded { next_heartbeat, task_changed } = outcome {
             app.metrics.heartbeats.with_label_values(&["together"]).inc();
             announce(&app, id, &beat, task_changed, app.clock.now());
-            return Ok(answer(next_heartbeat.as_secs()));
+            return Ok(answer(next_heartbeat.as_secs(), None));
         }
     }
-    decide(&app, id, bearer, vitals, &beat).await
+    let knock = Knock { call: Call::Heartbeat, workspace: id, bearer, key: None };
+    decide(&app, &knock, vitals, &beat, failed_to_rotate.as_deref()).await
 }
 
 /// Nothing in it can move the status of a workspace that is online.
@@ -58,22 +63,25 @@ fn calm(vitals: Vitals) -> bool {
 /// Decide on one heartbeat, and carry out what follows from it.
 async fn decide(
     app: &App,
-    id: WorkspaceId,
-    bearer: Option<&str>,
+    knock: &Knock<'_>,
     vitals: Vitals,
     beat: &Beat,
+    failed_to_rotate: Option<&str>,
 ) -> Result<Json<Beaten>> {
+    let id = knock.workspace;
     app.beats.forget(id);
-    let knock = Knock { call: Call::Heartbeat, workspace: id, bearer, key: None };
-    let mut work = Work::begin(app).await?;
-    let admitted = admit(app, &mut work, &knock).await;
-    let (mut work, admitted) = keep_refusal(work, admitted).await?;
+    let Some((mut work, admitted)) = enter(app, knock, FAILED).await? else {
+        return Ok(Json(Beaten { status: "ok".to_owned(), ..Beaten::default() }));
+    };
     let vitals = Vitals { native_status: native_status(beat, &admitted), ..vitals };
     let observed = status::heartbeat(app, &mut work, &admitted, vitals, beat)
         .await
-        .map_err(Error::internal("failed to update"))?;
+        .map_err(Error::internal(FAILED))?;
+    if let Some(why) = failed_to_rotate {
+        credentials::note_failure(&mut work, &admitted, why).await?;
+    }
     let now = work.now;
-    work.commit().await.map_err(Error::internal("failed to update"))?;
+    work.commit().await.map_err(Error::internal(FAILED))?;
     app.metrics.heartbeats.with_label_values(&["alone"]).inc();
     if !observed.inert {
         app.beats.written(id, beat, now);
@@ -83,12 +91,12 @@ async fn decide(
             app.bells.ring();
         }
     }
-    Ok(answer(observed.next_heartbeat.as_secs()))
+    Ok(answer(observed.next_heartbeat.as_secs(), admitted.rotate(&observed)))
 }
 
-fn answer(next_heartbeat_seconds: u64) -> Json<Beaten> {
+fn answer(next_heartbeat_seconds: u64, rotate: Option<i64>) -> Json<Beaten> {
     let next_heartbeat_seconds = Some(next_heartbeat_seconds);
-    Json(Beaten { status: "ok".to_owned(), next_heartbeat_seconds })
+    Json(Beaten { status: "ok".to_owned(), next_heartbeat_seconds, rotate })
 }
 
 fn vitals(said: &Heartbeat) -> Vitals {

@@ -1,6 +1,7 @@
 //! Requests and answers, noun by noun.
 
 mod access;
+mod admission;
 mod beats;
 mod credentials;
 mod events;
@@ -8,4 +9,6 @@ mod heartbeat;
 mod lifecycle;
 mod messages;
 mod register;
+mod rotation;
+mod strangers;
 mod workspaces;
