@@ -14,15 +14,16 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::http::metrics;
 use crate::operator::http::Document;
-use crate::{journal, messages, operator, registry, workspaces};
+use crate::{discovery, journal, messages, operator, registry, workspaces};
 
 /// Routes that answer a caller without a credential, and why that is right. Everything else is 401; a test
 /// compares this list with what the routes do.
-pub const OPEN: [(&str, &str, &str); 7] = [
+pub const OPEN: [(&str, &str, &str); 8] = [
     ("get", "/health", "load balancers"),
     ("get", "/metrics", "scrapers"),
     ("get", "/openapi.json", "the API is no secret"),
     ("post", "/registry/register", "admission decides"),
+    ("post", "/registry/check-access", "a yes or no about two ids, without what they stand for"),
     ("post", "/registry/heartbeat", "admission decides"),
     ("post", "/registry/update-card", "admission decides"),
     ("get", "/workspaces/{id}", "the contract's short form"),
@@ -61,6 +62,10 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(registry::http::register))
         .routes(routes!(registry::http::heartbeat))
         .routes(routes!(registry::http::update_card))
+        // Peers.
+        .routes(routes!(discovery::http::discover))
+        .routes(routes!(discovery::http::peers))
+        .routes(routes!(discovery::http::check_access))
         // Workspaces.
         .routes(routes!(workspaces::http::create, workspaces::http::list))
         .routes(routes!(workspaces::http::get, workspaces::http::patch, workspaces::http::delete))

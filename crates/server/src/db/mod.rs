@@ -10,6 +10,7 @@
 //! upserts with engine syntax, booleans and `CASE` as the standard has them. SQLite has one writer, so no
 //! call over a network may happen inside a transaction.
 
+mod hints;
 mod schema;
 
 use std::path::PathBuf;
@@ -19,6 +20,8 @@ use std::time::Duration;
 use sqlx::pool::PoolOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
+
+pub use self::hints::{Ear, Hint, Hints};
 
 /// Connections of one server to PostgreSQL.
 const POSTGRES_CONNECTIONS: u32 = 25;

@@ -1,6 +1,5 @@
 //! One turn: `POST /workspaces/{id}/a2a`, the direct path.
 
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -13,7 +12,6 @@ use futures_util::StreamExt as _;
 use ligand_api::error::ErrorBody;
 use ligand_api::journal::Event;
 use ligand_domain::access::may_talk;
-use ligand_domain::address;
 use ligand_domain::id::WorkspaceId;
 use ligand_domain::instance::Seen;
 use ligand_domain::workspace::Status;
@@ -25,6 +23,7 @@ use crate::access::Sender;
 use crate::app::App;
 use crate::backend::{Key, Push};
 use crate::error::{Error, Result};
+use crate::http::address::Address;
 use crate::http::body::{self, TooLong};
 use crate::http::path::WorkspacePath;
 use crate::workspaces::{self, Workspace};
@@ -124,22 +123,12 @@ async fn address_of(app: &App, target: &Workspace) -> Result<Route> {
     if instance.is_some_and(|instance| instance.url_reported) {
         return Ok(Route { url, http: app.http.clone() });
     }
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(unsafe_("scheme must be http or https".to_owned()));
-    }
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    let port = url.port_or_known_default().unwrap_or(80);
-    let resolved = tokio::net::lookup_host((host.as_str(), port)).await;
-    let resolved = resolved.map_err(|_| unsafe_("its name does not resolve".to_owned()))?;
-    let setting = workspaces::address_setting(app);
-    let resolved: Vec<SocketAddr> = resolved.collect();
-    for found in &resolved {
-        address::judge(found.ip(), setting).map_err(|why| unsafe_(why.to_string()))?;
-    }
+    let address = Address::parse(&target.agent.url).map_err(unsafe_)?;
+    let resolved = address.may_be_called(app).await.map_err(unsafe_)?;
     // What was judged is what is called: the name may resolve to something else a moment later.
     let no_client = |cause| Error::Internal("failed to create proxy request", cause);
     let http = ligand_api::http::builder().map_err(|cause| no_client(cause.into()))?;
-    let http = http.no_proxy().resolve_to_addrs(&host, &resolved).build();
+    let http = http.no_proxy().resolve_to_addrs(address.host(), &resolved).build();
     Ok(Route { url, http: http.map_err(|cause| no_client(cause.into()))? })
 }
 

@@ -4,6 +4,8 @@
 //! row, load the facts, ask `ligand_domain::admission::decide`, carry the answer out here in [`admit`], and
 //! commit. A reply is sent only after the commit, so what it says is already true.
 
+mod addresses;
+mod card;
 pub mod http;
 mod status;
 
@@ -78,6 +80,25 @@ pub(crate) async fn admit(app: &App, work: &mut Work<'_>, knock: &Knock<'_>) -> 
                 workspace.expect("every other decision is about a workspace that is there");
             admission.carry_out(before, decision).await
         }
+    }
+}
+
+/// Begin a transaction and [`admit`]. A refusal is recorded too: it is committed, and passed on.
+///
+/// # Errors
+/// As [`admit`].
+pub(crate) async fn let_in<'a>(
+    app: &'a App,
+    knock: &Knock<'_>,
+) -> Result<(Work<'a>, Admitted)> {
+    let mut work = Work::begin(app).await?;
+    match admit(app, &mut work, knock).await {
+        Ok(admitted) => Ok((work, admitted)),
+        Err(refused @ Error::Refused(..)) => {
+            work.commit().await?;
+            Err(refused)
+        }
+        Err(other) => Err(other),
     }
 }
 

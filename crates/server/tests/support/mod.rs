@@ -14,7 +14,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use ligand_domain::time::Timestamp;
-use ligand_server::app::{App, Clock, Ids, Parts};
+use ligand_server::app::{App, Clock, Ids, Names, Parts};
 use ligand_server::backend::fake::Fake;
 use ligand_server::backend::{Backend, Backends, Push, Pushes};
 use ligand_server::config::{Config, File, Flags, Secret, resolve};
@@ -119,6 +119,7 @@ impl TestApp {
             db,
             clock: Clock::manual(now),
             ids: Ids::seeded(SEED.fetch_add(1, Ordering::Relaxed)),
+            names: Names::table(),
             backends: Backends::new([("fake".to_owned(), backend)]),
             config,
             bells: Bells::default(),
