@@ -74,8 +74,8 @@ async fn outside(app: &App, target: &Workspace, caller: Option<&Workspace>) -> R
 
 /// Whether a workspace's agent has a network of its own. A process of this machine has not.
 fn in_container(app: &App, caller: &Workspace) -> bool {
-    let backend = caller.backend.as_ref().and_then(|name| app.config.backends.get(name));
-    backend.is_some_and(|backend| backend.kind != BackendKind::Process)
+    let backend = caller.backend.as_ref().map(|name| app.config.backends.get(name));
+    backend.is_some_and(|of| of.map(|of| of.kind) != Some(BackendKind::Process))
 }
 
 fn from_container(address: &Address, text: &str) -> String {

@@ -2,6 +2,7 @@
 
 mod access;
 mod credentials;
+mod discovery;
 mod events;
 mod heartbeat;
 mod lifecycle;
