@@ -272,7 +272,11 @@ mod tests {
             goes(Status::Degraded, Vitals { register_failed: true, ..well() }).is_empty(),
             "it has to register first"
         );
-        assert_eq!(goes(Status::Offline, failed), [Status::Online], "it is heard again all the same");
+        assert_eq!(
+            goes(Status::Offline, failed),
+            [Status::Online],
+            "it is heard again all the same"
+        );
         let at = Timestamp::from_micros(1_000_000);
         assert!(failed_lately(Some(at), at.after(Duration::from_secs(299))));
         assert!(!failed_lately(Some(at), at.after(Duration::from_secs(300))));

@@ -136,7 +136,14 @@ pub enum Names {
     /// The machine's resolver.
     System,
     /// These, and `localhost`.
-    Table(Arc<Mutex<BTreeMap<String, Vec<IpAddr>>>>),
+    Table(Arc<Mutex<Known>>),
+}
+
+/// What a table of names knows.
+#[derive(Debug, Default)]
+pub struct Known {
+    addresses: BTreeMap<String, Vec<IpAddr>>,
+    asked: Vec<String>,
 }
 
 impl Names {
@@ -150,7 +157,18 @@ impl Names {
     pub fn set(&self, name: &str, addresses: &[IpAddr]) {
         if let Self::Table(known) = self {
             let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-            known.insert(name.to_owned(), addresses.to_vec());
+            known.addresses.insert(name.to_owned(), addresses.to_vec());
+        }
+    }
+
+    /// The names that a table was asked for, oldest first. The machine's resolver keeps no such list.
+    #[must_use]
+    pub fn asked(&self) -> Vec<String> {
+        match self {
+            Self::System => Vec::new(),
+            Self::Table(known) => {
+                known.lock().unwrap_or_else(PoisonError::into_inner).asked.clone()
+            }
         }
     }
 
@@ -165,14 +183,16 @@ impl Names {
         let unknown = || std::io::Error::from(std::io::ErrorKind::NotFound);
         let found: Vec<IpAddr> = match self {
             Self::System => {
-                let asked = tokio::time::timeout(RESOLVED_WITHIN, tokio::net::lookup_host((host, 0)));
+                let asked =
+                    tokio::time::timeout(RESOLVED_WITHIN, tokio::net::lookup_host((host, 0)));
                 let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
                 asked.await.map_err(late)??.map(|found| found.ip()).collect()
             }
             Self::Table(known) => {
-                let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                known.asked.push(host.to_owned());
                 let local = || (host == "localhost").then(|| vec![Ipv4Addr::LOCALHOST.into()]);
-                known.get(host).cloned().or_else(local).ok_or_else(unknown)?
+                known.addresses.get(host).cloned().or_else(local).ok_or_else(unknown)?
             }
         };
         if found.is_empty() { Err(unknown()) } else { Ok(found) }

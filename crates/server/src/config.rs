@@ -418,9 +418,13 @@ mod tests {
     #[test]
     fn sf_01_development_is_said_in_any_case() {
         let development = |text| check(&Flags::default(), &[("MOLECULE_ENV", text)], "").unwrap();
-        for (text, expected) in
-            [("dev", true), ("Development", true), ("DEV", true), ("production", false), ("", false)]
-        {
+        for (text, expected) in [
+            ("dev", true),
+            ("Development", true),
+            ("DEV", true),
+            ("production", false),
+            ("", false),
+        ] {
             assert_eq!(development(text).config.development, expected, "{text}");
         }
     }

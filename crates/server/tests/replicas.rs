@@ -110,7 +110,8 @@ fn two_servers_never_take_the_same_row() {
         for n in 0..16 {
             a.create(&format!("w{n}")).await;
         }
-        let passes = (0..32).map(|n| WorkspaceReconciler.pass(if n % 2 == 0 { &a.app } else { &b.app }));
+        let passes =
+            (0..32).map(|n| WorkspaceReconciler.pass(if n % 2 == 0 { &a.app } else { &b.app }));
         let passes = futures_util::future::join_all(passes).await;
         let taken: u64 = passes.into_iter().map(|pass| pass.unwrap().looked_at).sum();
         a.settle().await;
@@ -123,12 +124,16 @@ fn what_one_revokes_the_other_refuses_at_the_next_call() {
     with_two("revoked", async |a, b| {
         let (id, agent) = online(a, "somebody").await;
         let path = format!("/registry/{id}/peers");
-        let look = async || b.call("GET", &path, agent.token.as_deref(), None).await.status.as_u16();
+        let look =
+            async || b.call("GET", &path, agent.token.as_deref(), None).await.status.as_u16();
         agent.beat(b).await.ok();
         assert_eq!(look().await, 200);
         a.delete(&format!("/workspaces/{id}")).await.ok();
         assert_eq!(look().await, 401);
         agent.beat(b).await.refuses(401, "invalid workspace auth token");
-        Agent::with(&id, None).register(b).await.is(401, &json!({"error": "missing workspace auth token"}));
+        Agent::with(&id, None)
+            .register(b)
+            .await
+            .is(401, &json!({"error": "missing workspace auth token"}));
     });
 }

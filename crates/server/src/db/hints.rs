@@ -105,9 +105,8 @@ impl Hints {
     /// When the database does not answer.
     pub async fn listen(&self) -> Result<Ear, sqlx::Error> {
         let mut listener = PgListener::connect_with(&self.pool).await?;
-        let schema: Option<String> = sqlx::query_scalar("SELECT current_schema()::text")
-            .fetch_one(&mut listener)
-            .await?;
+        let schema: Option<String> =
+            sqlx::query_scalar("SELECT current_schema()::text").fetch_one(&mut listener).await?;
         listener.listen(CHANNEL).await?;
         Ok(Ear { listener, server: self.server, schema: schema.unwrap_or_default() })
     }

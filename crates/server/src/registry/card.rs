@@ -40,14 +40,22 @@ mod tests {
         assert_eq!(complete(json!({"name": "an-id", "description": " ", "role": null})), full);
         let own = json!({"name": "Bob", "description": "does", "role": "own", "skills": []});
         assert_eq!(complete(own.clone()), own);
-        for odd in [json!(null), json!([1]), json!("card"), json!({"name": 7, "description": "d", "role": {}})] {
+        for odd in [
+            json!(null),
+            json!([1]),
+            json!("card"),
+            json!({"name": 7, "description": "d", "role": {}}),
+        ] {
             assert_eq!(complete(odd.clone()), odd);
         }
     }
 
     #[test]
     fn a_workspace_that_is_named_by_its_id_has_nothing_to_give() {
-        assert_eq!(complete_with(json!({"name": "an-id"}), "an-id", "an-id", ""), json!({"name": "an-id"}));
+        assert_eq!(
+            complete_with(json!({"name": "an-id"}), "an-id", "an-id", ""),
+            json!({"name": "an-id"})
+        );
         assert_eq!(complete_with(json!({}), "an-id", "an-id", ""), json!({}));
     }
 }

@@ -215,13 +215,7 @@ fn report(beat: &Heartbeat) -> Beat<'_> {
 }
 
 /// Events of a heartbeat that are not kept.
-fn announce(
-    app: &App,
-    beat: &Heartbeat,
-    admitted: &Admitted,
-    observed: &Observed,
-    now: Timestamp,
-) {
+fn announce(app: &App, beat: &Heartbeat, admitted: &Admitted, observed: &Observed, now: Timestamp) {
     let id = admitted.before.id;
     if observed.inert {
         return;

@@ -87,10 +87,7 @@ pub(crate) async fn admit(app: &App, work: &mut Work<'_>, knock: &Knock<'_>) -> 
 ///
 /// # Errors
 /// As [`admit`].
-pub(crate) async fn let_in<'a>(
-    app: &'a App,
-    knock: &Knock<'_>,
-) -> Result<(Work<'a>, Admitted)> {
+pub(crate) async fn let_in<'a>(app: &'a App, knock: &Knock<'_>) -> Result<(Work<'a>, Admitted)> {
     let mut work = Work::begin(app).await?;
     match admit(app, &mut work, knock).await {
         Ok(admitted) => Ok((work, admitted)),

@@ -122,8 +122,7 @@ async fn note_failure(
         Error::Unavailable(_) => "the database did not answer",
     };
     let summary = format!("a register was let in and failed: {why}");
-    let said =
-        journal::said_since(&mut work.tx, of.0, Kind::RegisterFailed, &summary).await?;
+    let said = journal::said_since(&mut work.tx, of.0, Kind::RegisterFailed, &summary).await?;
     if !said {
         work.note(of.0, Some(of.1), Kind::RegisterFailed, summary, json!({}));
     }

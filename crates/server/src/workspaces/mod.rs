@@ -30,8 +30,8 @@ use crate::error::{Error, Result};
 
 pub(crate) use self::store::{
     Beat, Register, abandon, bind_newest, get, heard_again, insert_instance, insert_registered,
-    instance_of, lineage, lock, observe_beat, observe_instance, observe_register, register_failed, register_succeeded,
-    release_all, save_card, set_generations, set_status, touch_outbound, wake,
+    instance_of, lineage, lock, observe_beat, observe_instance, observe_register, register_failed,
+    register_succeeded, release_all, save_card, set_generations, set_status, touch_outbound, wake,
 };
 
 /// A workspace as the database has it.

@@ -226,30 +226,42 @@ fn with(name: &str, adjust: fn(&mut ligand_server::config::Config), body: impl A
 
 #[test]
 fn ds_09_this_machine_has_another_name_in_a_container() {
-    with("ds_09", |config| config.development = true, async |app| {
-        let target = outside(&app, "http://localhost:8000/a").await;
-        let caller = outside(&app, "http://localhost:9").await;
-        let token = Agent::with(&caller, None).register(&app).await.ok()["auth_token"].clone();
-        let found = discover(&app, &caller, token.as_str().unwrap(), &target).await.ok();
-        assert_eq!(found["url"], "http://localhost:8000/a", "nobody put an external caller into a container");
-        let (id, agent) = online(&app, "inside").await;
-        let found = discover(&app, &id, agent.token.as_deref().unwrap(), &target).await.ok();
-        assert_eq!(found["url"], "http://host.docker.internal:8000/a");
-    });
+    with(
+        "ds_09",
+        |config| config.development = true,
+        async |app| {
+            let target = outside(&app, "http://localhost:8000/a").await;
+            let caller = outside(&app, "http://localhost:9").await;
+            let token = Agent::with(&caller, None).register(&app).await.ok()["auth_token"].clone();
+            let found = discover(&app, &caller, token.as_str().unwrap(), &target).await.ok();
+            assert_eq!(
+                found["url"], "http://localhost:8000/a",
+                "nobody put an external caller into a container"
+            );
+            let (id, agent) = online(&app, "inside").await;
+            let found = discover(&app, &id, agent.token.as_deref().unwrap(), &target).await.ok();
+            assert_eq!(found["url"], "http://host.docker.internal:8000/a");
+        },
+    );
 }
 
 #[test]
 fn compatibility_lets_a_workspace_discover_for_which_nothing_lives() {
-    with("discover_compat", |config| config.auth = Auth::Compat, async |app| {
-        let created = app.post("/workspaces", json!({"name": "a", "external": true})).await.ok();
-        let id = created["id"].as_str().unwrap();
-        let path = format!("/registry/{id}/peers");
-        app.call("GET", &path, None, None).await.refuses(401, "missing workspace auth token");
-        app.sql("UPDATE credentials SET state = 'revoked', ended_at = 1").await;
-        app.call("GET", &path, None, None).await.is(200, &json!([]));
-        let unknown = format!("/registry/{UNKNOWN}/peers");
-        app.call("GET", &unknown, None, None).await.refuses(404, "workspace not found");
-        app.sql("ALTER TABLE credentials RENAME TO gone").await;
-        app.call("GET", &path, None, None).await.is(200, &json!([]));
-    });
+    with(
+        "discover_compat",
+        |config| config.auth = Auth::Compat,
+        async |app| {
+            let created =
+                app.post("/workspaces", json!({"name": "a", "external": true})).await.ok();
+            let id = created["id"].as_str().unwrap();
+            let path = format!("/registry/{id}/peers");
+            app.call("GET", &path, None, None).await.refuses(401, "missing workspace auth token");
+            app.sql("UPDATE credentials SET state = 'revoked', ended_at = 1").await;
+            app.call("GET", &path, None, None).await.is(200, &json!([]));
+            let unknown = format!("/registry/{UNKNOWN}/peers");
+            app.call("GET", &unknown, None, None).await.refuses(404, "workspace not found");
+            app.sql("ALTER TABLE credentials RENAME TO gone").await;
+            app.call("GET", &path, None, None).await.is(200, &json!([]));
+        },
+    );
 }

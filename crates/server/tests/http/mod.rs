@@ -1,6 +1,7 @@
 //! Requests and answers, noun by noun.
 
 mod access;
+mod addresses;
 mod credentials;
 mod discovery;
 mod events;
