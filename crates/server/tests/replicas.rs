@@ -137,3 +137,30 @@ fn what_one_revokes_the_other_refuses_at_the_next_call() {
             .is(401, &json!({"error": "missing workspace auth token"}));
     });
 }
+
+#[test]
+fn a_turn_goes_on_while_its_agent_beats_at_another_server() {
+    with_two("silence", async |a, b| {
+        // It takes connections and never answers.
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        a.fake.report_address(Some(format!("http://{}", silent.local_addr().unwrap())));
+        let (id, agent) = online(a, "somebody").await;
+        let idle = json!({"runtime_metadata": {"idle_timeout_seconds": 1}});
+        agent.beat_with(a, idle.clone()).await.ok();
+        let path = format!("/workspaces/{id}/a2a");
+        let body =
+            json!({"method": "message/send", "params": {"message": {"role": "user", "parts": []}}});
+        let mut turn = std::pin::pin!(a.call("POST", &path, Some(ADMIN), Some(body)));
+        for _ in 0..6 {
+            a.app.clock.advance(Duration::from_millis(400));
+            agent.beat_with(b, idle.clone()).await.ok();
+            let ended = tokio::time::timeout(Duration::from_millis(400), &mut turn).await;
+            assert!(
+                ended.is_err(),
+                "more than two terms of silence here, and beats there: {ended:?}"
+            );
+        }
+        a.app.clock.advance(Duration::from_secs(2));
+        turn.await.refuses(503, "workspace agent busy \u{2014} retry after a short backoff");
+    });
+}

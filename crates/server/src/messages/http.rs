@@ -14,6 +14,7 @@ use ligand_api::journal::Event;
 use ligand_domain::access::may_talk;
 use ligand_domain::id::WorkspaceId;
 use ligand_domain::instance::Seen;
+use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::Status;
 use serde_json::Value;
 use tokio::sync::broadcast::{self, error::RecvError};
@@ -188,12 +189,13 @@ impl Turn {
     }
 
     /// Ends when nothing has been heard of the target for too long. Its heartbeats count: an agent that
-    /// beats is at it.
+    /// beats is at it, whichever server it beats at.
     async fn silence(&self, mut heard: broadcast::Receiver<Event>) -> String {
         let own = self.target.agent.idle_timeout_seconds;
         let own = own.and_then(|seconds| u64::try_from(seconds).ok());
         let idle = own.map_or(IDLE, Duration::from_secs);
         let target = Some(self.target.id.uuid());
+        let (mut patience, mut beat_at) = (idle, self.target.agent.last_heartbeat_at);
         loop {
             let news = async {
                 loop {
@@ -206,10 +208,24 @@ impl Turn {
                     }
                 }
             };
-            if tokio::time::timeout(idle, news).await.is_err() {
-                return format!("no sign of progress for {} s", idle.as_secs());
+            if tokio::time::timeout(patience, news).await.is_ok() {
+                patience = idle;
+                continue;
+            }
+            // Another server may have taken its heartbeats: only the row tells.
+            let last = self.last_beat().await;
+            let quiet = last.map(|at| self.app.clock.now().since(at));
+            match quiet.filter(|quiet| last > beat_at && *quiet < idle) {
+                Some(quiet) => (patience, beat_at) = (idle.saturating_sub(quiet), last),
+                None => return format!("no sign of progress for {} s", idle.as_secs()),
             }
         }
+    }
+
+    async fn last_beat(&self) -> Option<Timestamp> {
+        let mut tx = self.app.db.read().await.ok()?;
+        let found = workspaces::get(&mut tx, self.target.id).await.ok()?;
+        found?.agent.last_heartbeat_at
     }
 
     async fn exchange(&self) -> Result<std::result::Result<Response, Lost>> {
