@@ -161,6 +161,6 @@ fn a_turn_goes_on_while_its_agent_beats_at_another_server() {
             );
         }
         a.app.clock.advance(Duration::from_secs(2));
-        turn.await.refuses(503, "workspace agent busy \u{2014} retry after a short backoff");
+        turn.await.refuses(503, "workspace agent is busy");
     });
 }
