@@ -177,3 +177,58 @@ pub struct Done {
     /// `updated`, `removed`, …
     pub status: String,
 }
+
+/// Answer to `GET /registry/discover/{id}`: where a peer answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Discovered {
+    /// The peer.
+    pub id: uuid::Uuid,
+    /// Where it answers.
+    pub url: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// One entry of `GET /registry/{id}/peers`: a sibling, a child, or the parent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Peer {
+    /// The peer.
+    pub id: uuid::Uuid,
+    /// Its name.
+    pub name: String,
+    /// What it is for; null where nobody said so.
+    pub role: Option<String>,
+    /// Resource tier.
+    pub tier: i64,
+    /// Its status.
+    pub status: String,
+    /// Where it answers; empty while it does not.
+    pub url: String,
+    /// Its place in the hierarchy.
+    pub parent_id: Option<uuid::Uuid>,
+    /// Turns in progress.
+    pub active_tasks: i64,
+    /// Its agent's card.
+    #[cfg_attr(feature = "schema", schema(value_type = Option<Object>))]
+    pub agent_card: Option<Value>,
+}
+
+/// Body of `POST /registry/check-access`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct CheckAccess {
+    /// Who would call.
+    pub caller_id: String,
+    /// Whom.
+    pub target_id: String,
+}
+
+/// Answer to `POST /registry/check-access`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Access {
+    /// Whether the hierarchy lets the one talk to the other.
+    pub allowed: bool,
+}

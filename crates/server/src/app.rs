@@ -1,6 +1,8 @@
 //! What every room shares: built once, cloned everywhere. Engines and their settings; of the nouns only the
 //! hub that tells watchers of commits, and the queue of heartbeats.
 
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +34,8 @@ pub struct Parts {
     pub clock: Clock,
     /// The only source of randomness.
     pub ids: Ids,
+    /// The only one that asks what a name stands for.
+    pub names: Names,
     /// What runs instances.
     pub backends: Backends,
     /// The settings, resolved.
@@ -123,6 +127,78 @@ impl Clock {
                 tokio::task::yield_now().await;
             }
         }
+    }
+}
+
+/// How long the machine may take to resolve a name.
+const RESOLVED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Resolves names. Tests and simulation own theirs, so that they depend on no network.
+#[derive(Clone)]
+pub enum Names {
+    /// The machine's resolver.
+    System,
+    /// These, and `localhost`.
+    Table(Arc<Mutex<Known>>),
+}
+
+/// What a table of names knows.
+#[derive(Debug, Default)]
+pub struct Known {
+    addresses: BTreeMap<String, Vec<IpAddr>>,
+    asked: Vec<String>,
+}
+
+impl Names {
+    /// A table with nothing in it but `localhost`.
+    #[must_use]
+    pub fn table() -> Self {
+        Self::Table(Arc::default())
+    }
+
+    /// Let `name` stand for these addresses. Does nothing to the machine's resolver.
+    pub fn set(&self, name: &str, addresses: &[IpAddr]) {
+        if let Self::Table(known) = self {
+            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.addresses.insert(name.to_owned(), addresses.to_vec());
+        }
+    }
+
+    /// The names that a table was asked for, oldest first. The machine's resolver keeps no such list.
+    #[must_use]
+    pub fn asked(&self) -> Vec<String> {
+        match self {
+            Self::System => Vec::new(),
+            Self::Table(known) => {
+                known.lock().unwrap_or_else(PoisonError::into_inner).asked.clone()
+            }
+        }
+    }
+
+    /// Every address of a host, which may be one itself. Never call it inside a transaction.
+    ///
+    /// # Errors
+    /// When the name stands for nothing, or nobody says so in time.
+    pub async fn resolve(&self, host: &str) -> std::io::Result<Vec<IpAddr>> {
+        if let Ok(literal) = host.parse() {
+            return Ok(vec![literal]);
+        }
+        let unknown = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        let found: Vec<IpAddr> = match self {
+            Self::System => {
+                let asked =
+                    tokio::time::timeout(RESOLVED_WITHIN, tokio::net::lookup_host((host, 0)));
+                let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
+                asked.await.map_err(late)??.map(|found| found.ip()).collect()
+            }
+            Self::Table(known) => {
+                let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                known.asked.push(host.to_owned());
+                let local = || (host == "localhost").then(|| vec![Ipv4Addr::LOCALHOST.into()]);
+                known.addresses.get(host).cloned().or_else(local).ok_or_else(unknown)?
+            }
+        };
+        if found.is_empty() { Err(unknown()) } else { Ok(found) }
     }
 }
 

@@ -15,15 +15,16 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::http::metrics;
 use crate::operator::http::Document;
-use crate::{credentials, journal, messages, operator, registry, workspaces};
+use crate::{credentials, discovery, journal, messages, operator, registry, workspaces};
 
 /// Routes that answer a caller without a credential, and why that is right. Everything else is 401; a test
 /// compares this list with what the routes do.
-pub const OPEN: [(&str, &str, &str); 8] = [
+pub const OPEN: [(&str, &str, &str); 9] = [
     ("get", "/health", "load balancers"),
     ("get", "/metrics", "scrapers"),
     ("get", "/openapi.json", "the API is no secret"),
     ("post", "/registry/register", "admission decides"),
+    ("post", "/registry/check-access", "a yes or no about two ids, without what they stand for"),
     ("post", "/registry/heartbeat", "admission decides"),
     ("post", "/registry/update-card", "admission decides"),
     ("post", "/registry/rotate", "admission decides"),
@@ -68,6 +69,10 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(credentials::http::revoke))
         .routes(routes!(credentials::http::rotate))
         .routes(routes!(credentials::http::rotate_external))
+        // Peers.
+        .routes(routes!(discovery::http::discover))
+        .routes(routes!(discovery::http::peers))
+        .routes(routes!(discovery::http::check_access))
         // Workspaces.
         .routes(routes!(workspaces::http::create, workspaces::http::list))
         .routes(routes!(workspaces::http::get, workspaces::http::patch, workspaces::http::delete))

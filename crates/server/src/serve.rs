@@ -13,7 +13,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::app::{App, Clock, Ids, Parts};
+use crate::app::{App, Clock, Ids, Names, Parts};
 use crate::backend::fake::Fake;
 use crate::backend::process::Process;
 use crate::backend::{Backend, Backends, Push, Pushes};
@@ -24,6 +24,7 @@ use crate::http::metrics::Metrics;
 use crate::journal::Hub;
 use crate::reconcile::{Bells, Reconciler, drive};
 use crate::registry::beats::Beats;
+use crate::replicas;
 use crate::routes;
 use crate::workspaces::{self, WorkspaceReconciler};
 
@@ -149,6 +150,7 @@ pub async fn start(mut config: Config) -> Result<Server, StartError> {
     let rotation = RotationReconciler::default();
     Reconcilers { workspaces: WorkspaceReconciler, rotation }.drive(&app);
     hear(&app, pushed);
+    replicas::join(&app);
     let (router, stop) = (routes::router(app.clone()), app.stop.clone());
     app.spawn(async move {
         let serving = axum::serve(listener, router)
@@ -173,6 +175,7 @@ fn assemble(config: Config, db: Db, ids: Ids, backends: Backends) -> Result<App,
         db,
         clock,
         ids,
+        names: Names::System,
         backends,
         config,
         bells: Bells::default(),

@@ -97,7 +97,8 @@ both! {
             let open = ligand_server::routes::OPEN.iter().any(|(m, p, _)| *m == method && *p == path);
             let uri = path.replace("{id}", &id);
             for token in [None, Some("a-stranger")] {
-                let answer = app.call(&method.to_uppercase(), &uri, token, None).await;
+                let claims = [("x-workspace-id", id.as_str())];
+                let answer = app.send(&method.to_uppercase(), &uri, token, None, &claims).await;
                 assert_eq!(answer.status != 401, open, "{method} {path} {answer:?}");
                 assert!(open || answer.body["error"].is_string(), "{method} {path}");
             }

@@ -250,7 +250,8 @@ pub(crate) fn presented(headers: &HeaderMap) -> Option<&str> {
     bearer(headers.get(header::AUTHORIZATION)?.to_str().ok()?)
 }
 
-fn is_admin(app: &App, text: &str) -> bool {
+/// Whether a bearer is the administrator's.
+pub(crate) fn is_admin(app: &App, text: &str) -> bool {
     app.config.admin_token.reveal().as_bytes().ct_eq(text.as_bytes()).into()
 }
 

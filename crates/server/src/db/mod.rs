@@ -11,6 +11,7 @@
 //! call over a network may happen inside a transaction.
 
 pub mod group;
+mod hints;
 mod schema;
 
 use std::path::PathBuf;
@@ -20,6 +21,8 @@ use std::time::Duration;
 use sqlx::pool::PoolOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
+
+pub use self::hints::{Ear, Hint, Hints};
 
 /// Connections of one server to PostgreSQL.
 const POSTGRES_CONNECTIONS: u32 = 25;

@@ -43,6 +43,8 @@ pub enum Kind {
     Registered,
     /// A register or heartbeat was not admitted.
     Refused,
+    /// A register was admitted, and failed all the same.
+    RegisterFailed,
     /// A status moved by what an agent reports.
     Reported,
     /// The current instance ended.
@@ -76,6 +78,7 @@ impl Kind {
             Self::Started => "started",
             Self::Registered => "registered",
             Self::Refused => "refused",
+            Self::RegisterFailed => "register-failed",
             Self::Reported => "reported",
             Self::Lost => "lost",
             Self::Silent => "silent",
@@ -239,22 +242,33 @@ pub async fn purge(tx: &mut Tx, workspace: WorkspaceId) -> Result<(), sqlx::Erro
 /// Tells watchers on this server that there is something to read.
 pub struct Hub {
     committed: watch::Sender<i64>,
+    /// The same, of this server's commits alone.
+    own: watch::Sender<i64>,
     live: broadcast::Sender<Event>,
 }
 
 impl Default for Hub {
     fn default() -> Self {
-        Self { committed: watch::Sender::new(0), live: broadcast::Sender::new(LIVE_BUFFER) }
+        let live = broadcast::Sender::new(LIVE_BUFFER);
+        Self { committed: watch::Sender::new(0), own: watch::Sender::new(0), live }
     }
 }
 
 impl Hub {
     fn committed(&self, seq: i64) {
-        self.committed.send_if_modified(|last| {
-            let newer = seq > *last;
-            *last = seq.max(*last);
-            newer
-        });
+        advance(&self.own, seq);
+        advance(&self.committed, seq);
+    }
+
+    /// Another server committed up to `seq`. It told everybody: it is not passed on.
+    pub fn heard(&self, seq: i64) {
+        advance(&self.committed, seq);
+    }
+
+    /// Watch the commits of this server.
+    #[must_use]
+    pub fn own_commits(&self) -> watch::Receiver<i64> {
+        self.own.subscribe()
     }
 
     /// Watch for commits.
@@ -292,6 +306,14 @@ impl Hub {
         };
         let _ = self.live.send(event);
     }
+}
+
+fn advance(to: &watch::Sender<i64>, seq: i64) {
+    to.send_if_modified(|last| {
+        let newer = seq > *last;
+        *last = seq.max(*last);
+        newer
+    });
 }
 
 /// Parse a cursor: the `seq` of the last event that was read.

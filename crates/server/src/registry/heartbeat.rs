@@ -9,7 +9,7 @@ use ligand_domain::admission::Call;
 use ligand_domain::credential::TokenHash;
 use ligand_domain::id::WorkspaceId;
 use ligand_domain::time::Timestamp;
-use ligand_domain::workspace::{DEGRADE_AT, Vitals};
+use ligand_domain::workspace::{DEGRADE_AT, Vitals, failed_lately};
 use serde_json::{Value, json};
 
 use super::beats::Outcome;
@@ -73,7 +73,12 @@ async fn decide(
     let Some((mut work, admitted)) = enter(app, knock, FAILED).await? else {
         return Ok(Json(Beaten { status: "ok".to_owned(), ..Beaten::default() }));
     };
-    let vitals = Vitals { native_status: native_status(beat, &admitted), ..vitals };
+    let failed_at = admitted.before.agent.register_failed_at;
+    let vitals = Vitals {
+        native_status: native_status(beat, &admitted),
+        register_failed: beat.card.is_none() && failed_lately(failed_at, work.now),
+        ..vitals
+    };
     let observed = status::heartbeat(app, &mut work, &admitted, vitals, beat)
         .await
         .map_err(Error::internal(FAILED))?;
@@ -105,6 +110,7 @@ fn vitals(said: &Heartbeat) -> Vitals {
         wedged: said.runtime_state == WEDGED,
         state_empty: said.runtime_state.is_empty(),
         native_status: false,
+        register_failed: false,
     }
 }
 

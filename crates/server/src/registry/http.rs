@@ -5,23 +5,26 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use ligand_api::error::ErrorBody;
 use ligand_api::registry::{Done, Register, Registered, Rotate, Rotated, UpdateCard};
-use ligand_domain::address;
 use ligand_domain::admission::Call;
 use ligand_domain::id::WorkspaceId;
 use ligand_domain::instance::Features;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Admitted, Knock, enter, status};
+use super::addresses::{self, Said};
+use super::{Admitted, Knock, card, enter, status};
 use crate::access;
 use crate::app::App;
 use crate::credentials;
 use crate::error::{Error, Result};
 use crate::http::body::{Payload, parse};
 use crate::journal::Work;
-use crate::workspaces::{self, Instance};
+use crate::workspaces;
 
 /// The contract's word for a body that is not understood.
 pub(super) const BAD_BODY: &str = "invalid request body";
+/// The contract's words for what could not be written down.
+pub(super) const FAILED: &str = "registration failed";
+pub(super) const CARD_FAILED: &str = "failed to update card";
 
 /// Take up the identity of a workspace.
 #[utoipa::path(post, path = "/registry/register", tag = "registry", request_body = Register, responses(
@@ -38,35 +41,54 @@ pub(crate) async fn register(
     let key = headers.get("idempotency-key").and_then(|value| value.to_str().ok());
     let knock =
         Knock { call: Call::Register, workspace: id, bearer: access::presented(&headers), key };
-    let Some((mut work, admitted)) = enter(&app, &knock, "registration failed").await? else {
+    let said = Said::of(&app, &knock, &request).await?;
+    let Some((work, admitted)) = enter(&app, &knock, FAILED).await? else {
         return Ok(Json(Registered { status: "registered".to_owned(), ..Registered::default() }));
     };
+    let (of, inert) = ((id, admitted.generation), admitted.inert);
+    match take_up(&app, work, admitted, request, said).await {
+        Ok(answer) => {
+            app.bells.ring();
+            Ok(Json(answer))
+        }
+        Err(failed) => {
+            if !inert {
+                status::register_failed(&app, of, &failed).await;
+            }
+            Err(failed)
+        }
+    }
+}
+
+/// What follows from an admission. Where it fails nothing of it stays, the admission included.
+async fn take_up(
+    app: &App,
+    mut work: Work<'_>,
+    admitted: Admitted,
+    request: Register,
+    said: Said,
+) -> Result<Registered> {
     if request.kind.as_deref() == Some("platform") {
         let body = ErrorBody::new("this workspace is not a platform agent");
         let body = body.detail("kind: only \"workspace\" can be registered here");
         return Err(Error::Refused(StatusCode::FORBIDDEN, Box::new(body)));
     }
     let mode = mode(&request, &admitted);
-    let url = effective_url(&app, &mut work, &request, &admitted, mode).await?;
+    let url = said.settle(&mut work, &admitted, mode).await?;
     let declared = request.ligand.as_ref().map(|d| &d.features);
     let features = declared.map(|names| Features::from_names(names.iter().map(String::as_str)));
-    let observed = status::register(
-        &app,
-        &mut work,
-        &admitted,
-        status::Seen { url, card: &request.agent_card, mode, features },
-    )
-    .await
-    .map_err(Error::internal("registration failed"))?;
-    work.commit().await.map_err(Error::internal("registration failed"))?;
-    app.bells.ring();
-    Ok(Json(Registered {
+    let card = card::complete(request.agent_card, &admitted.before);
+    let seen = status::Seen { url, card: &card, mode, features };
+    let observed =
+        status::register(app, &mut work, &admitted, seen).await.map_err(Error::internal(FAILED))?;
+    work.commit().await.map_err(Error::internal(FAILED))?;
+    Ok(Registered {
         status: "registered".to_owned(),
         auth_token: admitted.minted.map(|token| token.reveal().to_owned()),
         delivery_mode: Some(mode.to_owned()),
         generation: Some(admitted.generation.number()),
         next_heartbeat_seconds: Some(observed.next_heartbeat.as_secs()),
-    }))
+    })
 }
 
 /// Change the agent's card.
@@ -81,24 +103,22 @@ pub(crate) async fn update_card(
     let id = workspace_id("workspace_id", &request.workspace_id)?;
     let bearer = access::presented(&headers);
     let knock = Knock { call: Call::UpdateCard, workspace: id, bearer, key: None };
-    let Some((mut work, admitted)) = enter(&app, &knock, "failed to update card").await? else {
+    let callable = addresses::of_card(&app, &knock, &request.agent_card).await?;
+    let Some((mut work, admitted)) = enter(&app, &knock, CARD_FAILED).await? else {
         return Ok(Json(Done { status: "updated".to_owned() }));
     };
-    if let Some(url) =
-        request.agent_card.get("url").and_then(Value::as_str).filter(|url| !url.is_empty())
-        && !admitted.before.managed()
+    if let Err(why) = callable
+        && !addresses::trusted(&mut work, &admitted).await?
     {
-        check_url(&app, url)
-            .await
-            .map_err(|why| Error::invalid("workspace URL not allowed", why))?;
+        return Err(Error::invalid("workspace URL not allowed", format!("agent_card.url: {why}")));
     }
     if !admitted.inert {
         let card = request.agent_card.to_string();
         let saved = workspaces::save_card(&mut work.tx, id, &card, work.now).await;
-        saved.map_err(Error::internal("failed to update card"))?;
+        saved.map_err(Error::internal(CARD_FAILED))?;
         work.emit("AGENT_CARD_UPDATED", id, json!({"agent_card": request.agent_card}));
     }
-    work.commit().await.map_err(Error::internal("failed to update card"))?;
+    work.commit().await.map_err(Error::internal(CARD_FAILED))?;
     Ok(Json(Done { status: "updated".to_owned() }))
 }
 
@@ -148,59 +168,7 @@ fn mode(request: &Register, admitted: &Admitted) -> &'static str {
     match said.or(stored) {
         Some("poll") => "poll",
         Some(_) => "push",
-        None if !admitted.before.managed() && request.url.is_none() => "poll",
-        None => "push",
-    }
-}
-
-/// Where the agent answers. What a backend reported is trusted and kept; anything else is judged.
-async fn effective_url(
-    app: &App,
-    work: &mut Work<'_>,
-    request: &Register,
-    admitted: &Admitted,
-    mode: &str,
-) -> Result<Option<String>> {
-    let card = request.agent_card.get("url").and_then(Value::as_str);
-    let said = request.url.as_deref().or(card).map(str::trim).filter(|url| !url.is_empty());
-    let Some(url) = said else {
-        if mode == "push" {
-            return Err(Error::bad_request("url is required for push-mode workspaces"));
-        }
-        return Ok(None);
-    };
-    if mode == "poll" && url.starts_with("remote://") {
-        return Ok(None);
-    }
-    let of = (admitted.before.id, admitted.generation);
-    let instance = workspaces::instance_of(&mut work.tx, of.0, of.1).await?;
-    // An agent may be quicker than its backend's word of the start, which brings the address that counts.
-    // Until then this one is judged at every dispatch.
-    let unconfirmed =
-        |instance: &Instance| instance.backend.is_some() && instance.started_at.is_none();
-    match instance.filter(|instance| instance.url_reported || unconfirmed(instance)) {
-        Some(_) => Ok(Some(url.to_owned())),
-        None => match check_url(app, url).await {
-            Ok(()) => Ok(Some(url.to_owned())),
-            Err(why) => Err(Error::invalid(why.clone(), format!("url: {why}"))),
-        },
-    }
-}
-
-/// Judge an address that an agent gave. `localhost` may be registered; whether it may be called is decided
-/// at each call.
-async fn check_url(app: &App, text: &str) -> std::result::Result<(), String> {
-    let url = reqwest::Url::parse(text).map_err(|cause| format!("not a URL: {cause}"))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err("scheme must be http or https".to_owned());
-    }
-    let setting = workspaces::address_setting(app);
-    let host = url.host_str().ok_or("a host is required")?;
-    if host.eq_ignore_ascii_case("localhost") {
-        return Ok(());
-    }
-    match host.trim_matches(['[', ']']).parse() {
-        Ok(ip) => address::judge(ip, setting).map_err(|why| why.to_string()),
-        Err(_) => Ok(()),
+        None if admitted.before.managed() => "push",
+        None => "poll",
     }
 }

@@ -8,7 +8,9 @@
 //! Who proves nothing learns nothing: for such a caller the same statements run in the same order, whether the
 //! workspace is there, sealed, removed, purged, or was never there.
 
+mod addresses;
 pub mod beats;
+mod card;
 mod carry;
 pub mod heartbeat;
 pub mod http;

@@ -50,7 +50,7 @@ static RECORD: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
          FROM b JOIN credentials c ON c.hash = b.hash JOIN workspaces w ON w.id = c.workspace_id
          WHERE c.workspace_id = b.workspace_id AND c.kind = 'instance' AND c.state = 'active'
            AND c.ended_at IS NULL AND w.status = 'online' AND w.current_generation = c.generation
-           AND w.rotations_wanted = w.rotations_done
+           AND w.rotations_wanted = w.rotations_done AND w.register_failed_at IS NULL
            AND instances.workspace_id = c.workspace_id AND instances.generation = c.generation
            AND instances.phase = 'serving' AND instances.ended_at IS NULL
          RETURNING instances.workspace_id, instances.backend, instances.features",

@@ -14,7 +14,6 @@ mod view;
 
 use std::time::Duration;
 
-use ligand_domain::address::Setting;
 use ligand_domain::admission::Bootstrap;
 use ligand_domain::backoff::Failures;
 use ligand_domain::id::{Generation, InstanceId, WorkspaceId};
@@ -35,8 +34,9 @@ use crate::error::{Error, Result};
 pub(crate) use self::store::{
     Beat, Register, abandon, bind_newest, clear_candidate, close_bootstrap, count_rotation, get,
     heard, heard_again, insert_instance, insert_registered, instance_of, lineage, lock,
-    note_refused, observe_beat, observe_instance, observe_register, release_all, revoked, rotated,
-    save_card, set_generations, set_status, touch_outbound, wake,
+    note_refused, observe_beat, observe_instance, observe_register, register_failed,
+    register_succeeded, release_all, revoked, rotated, save_card, set_generations, set_status,
+    touch_outbound, wake,
 };
 
 /// A workspace as the database has it.
@@ -149,6 +149,8 @@ pub struct Reported {
     pub card: Option<String>,
     /// `push` or `poll`, once it said so.
     pub delivery_mode: Option<String>,
+    /// When a register of its was let in and failed, unless one succeeded since.
+    pub register_failed_at: Option<Timestamp>,
     /// Last admitted register or heartbeat.
     pub last_heartbeat_at: Option<Timestamp>,
     /// When it last called another workspace.
@@ -293,15 +295,6 @@ pub(crate) async fn observed(
 /// 503 when the database does not answer.
 pub async fn exists(app: &App, id: WorkspaceId) -> Result<bool> {
     Ok(store::get(&mut app.db.read().await?, id).await?.is_some())
-}
-
-/// How addresses are judged here.
-#[must_use]
-pub fn address_setting(app: &App) -> Setting {
-    Setting {
-        private_is_ours: app.config.saas || app.config.development,
-        loopback_is_ours: app.config.development,
-    }
 }
 
 /// Read a workspace that must be there and not removed.

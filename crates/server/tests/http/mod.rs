@@ -1,9 +1,11 @@
 //! Requests and answers, noun by noun.
 
 mod access;
+mod addresses;
 mod admission;
 mod beats;
 mod credentials;
+mod discovery;
 mod events;
 mod heartbeat;
 mod lifecycle;

@@ -19,7 +19,7 @@ macro_rules! columns {
          restarts_loaded, status, since, evidence, current_generation, newest_generation, last_error, \
          next_attempt_at, failures, failures_since, released_at, bootstrap, bootstrap_until, url, agent_card, \
          delivery_mode, last_heartbeat_at, last_outbound_at, last_error_rate, last_sample_error, active_tasks, \
-         uptime_seconds, current_task, capabilities, idle_timeout_seconds, created_at, \
+         uptime_seconds, current_task, capabilities, idle_timeout_seconds, register_failed_at, created_at, \
          candidate_generation, revoked_at, refused_at, refused_why, rotations_wanted, rotations_done"
     };
 }
@@ -80,6 +80,7 @@ pub(super) struct Row {
     current_task: String,
     capabilities: String,
     idle_timeout_seconds: Option<i64>,
+    register_failed_at: Option<i64>,
     created_at: i64,
     candidate_generation: Option<i64>,
     revoked_at: Option<i64>,
@@ -120,6 +121,7 @@ impl TryFrom<Row> for Workspace {
             url: row.url,
             card: row.agent_card,
             delivery_mode: row.delivery_mode,
+            register_failed_at: time(row.register_failed_at),
             last_heartbeat_at: time(row.last_heartbeat_at),
             last_outbound_at: time(row.last_outbound_at),
             error_rate: row.last_error_rate,
