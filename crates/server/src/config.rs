@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ligand_domain::converge;
 use ligand_domain::guards::Guards;
 
 use self::file::FileError;
@@ -22,6 +23,15 @@ use crate::db::DatabaseUrl;
 
 /// How long an instance may take to end politely, unless said otherwise.
 const STOP_GRACE_SECONDS: u64 = 5;
+
+/// How long events are kept, unless said otherwise.
+const EVENT_DAYS: u64 = 7;
+/// How long decisions about what is over are kept.
+const JOURNAL_DAYS: u64 = 90;
+/// How often what is too old is looked for.
+const CLEANUP_HOURS: u64 = 6;
+/// More than a century is for ever.
+const MOST_DAYS: u64 = 36_500;
 
 /// What a command line may say. `None`: not said.
 #[derive(Debug, Clone, Default)]
@@ -134,6 +144,14 @@ pub struct Config {
     pub workspace_roots: Vec<String>,
     /// How long an instance may take to end politely.
     pub stop_grace: Duration,
+    /// How long a start may take, whatever its runtime.
+    pub provision_timeout: Option<Duration>,
+    /// How long events are kept.
+    pub event_retention: Duration,
+    /// How long decisions about generations that are over are kept.
+    pub journal_retention: Duration,
+    /// How often what is too old is taken away.
+    pub cleanup_interval: Duration,
     /// The program that runs beside an agent, and its first arguments.
     pub agent: Vec<String>,
     /// Backends by name.
@@ -147,6 +165,13 @@ impl Config {
     #[must_use]
     pub fn platform_url(&self) -> String {
         self.platform_url.clone().unwrap_or_else(|| format!("http://{}", self.listen))
+    }
+
+    /// How long a start of this runtime may take.
+    #[must_use]
+    pub fn start_deadline(&self, runtime: &str) -> Duration {
+        let recipe = self.runtimes.get(runtime).and_then(|recipe| recipe.start_deadline_seconds);
+        converge::start_deadline(runtime, recipe.map(Duration::from_secs), self.provision_timeout)
     }
 
     /// The command that runs a workspace: Ligand's agent, around the workspace's own command or its
@@ -301,6 +326,18 @@ pub fn resolve(
             file.stop_grace_seconds,
             STOP_GRACE_SECONDS,
         )),
+        provision_timeout: said
+            .lenient("provision_timeout", "PROVISION_TIMEOUT_SECONDS", "by runtime")
+            .map(Duration::from_secs),
+        event_retention: days(
+            said.number("event_retention_days", "ACTIVITY_RETENTION_DAYS", EVENT_DAYS),
+        ),
+        journal_retention: days(
+            said.number("journal_retention_days", "LIGAND_JOURNAL_RETENTION_DAYS", JOURNAL_DAYS),
+        ),
+        cleanup_interval: hours(
+            said.number("cleanup_interval_hours", "ACTIVITY_CLEANUP_INTERVAL_HOURS", CLEANUP_HOURS),
+        ),
         agent: said.of_file("agent", file.agent, Vec::new()),
         backends: said.backends(file.backends, backend.as_deref()),
         runtimes: said.runtimes(file.runtimes),
@@ -316,6 +353,14 @@ fn saas(mode: Option<&str>, org_id: Option<&str>) -> bool {
         None => org_id.is_some(),
         Some(_) => false,
     }
+}
+
+fn days(days: u64) -> Duration {
+    hours(days.min(MOST_DAYS) * 24)
+}
+
+fn hours(hours: u64) -> Duration {
+    Duration::from_secs(hours.min(MOST_DAYS * 24) * 3600)
 }
 
 #[cfg(test)]

@@ -53,6 +53,12 @@ pub enum Kind {
     GivenUp,
     /// An instance that should not be was ended.
     Retired,
+    /// A guess about the current instance was counted, and left to a later look.
+    Doubted,
+    /// The brake holds up a replacement.
+    Held,
+    /// A sweep took away what was left over.
+    Swept,
     /// A workspace was deleted.
     Removed,
 }
@@ -75,6 +81,9 @@ impl Kind {
             Self::Silent => "silent",
             Self::GivenUp => "given-up",
             Self::Retired => "retired",
+            Self::Doubted => "doubted",
+            Self::Held => "held",
+            Self::Swept => "swept",
             Self::Removed => "removed",
         }
     }
@@ -91,7 +100,7 @@ enum Record {
     },
     Event {
         event: &'static str,
-        workspace: WorkspaceId,
+        workspace: Option<WorkspaceId>,
         payload: Value,
     },
 }
@@ -131,7 +140,13 @@ impl<'a> Work<'a> {
 
     /// Record an event of the contract.
     pub fn emit(&mut self, event: &'static str, workspace: WorkspaceId, payload: Value) {
+        let workspace = Some(workspace);
         self.records.push(Record::Event { event, workspace, payload });
+    }
+
+    /// Record an event about the whole platform.
+    pub fn announce(&mut self, event: &'static str, payload: Value) {
+        self.records.push(Record::Event { event, workspace: None, payload });
     }
 
     /// Write the records, commit, and tell watchers.
@@ -189,6 +204,21 @@ pub async fn entries(
 /// When the database does not answer.
 pub async fn purge(tx: &mut Tx, workspace: WorkspaceId) -> Result<(), sqlx::Error> {
     store::purge(tx, workspace).await
+}
+
+/// Take away what is older than it is kept: events from before `events`, decisions from before `entries`, a
+/// bounded number at a time. Gives how many.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn forget(
+    tx: &mut Tx,
+    events: Timestamp,
+    entries: Timestamp,
+    limit: i64,
+) -> Result<u64, sqlx::Error> {
+    let gone = store::forget_events(tx, events, limit).await?;
+    Ok(gone + store::forget_entries(tx, entries, limit).await?)
 }
 
 /// Whether an entry of this kind says the same, and nothing of another kind happened since: so that callers

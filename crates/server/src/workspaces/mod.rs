@@ -5,6 +5,7 @@
 
 mod change;
 mod create;
+mod doubt;
 pub mod http;
 pub mod reconcile;
 mod remove;
@@ -23,6 +24,7 @@ use ligand_domain::lease::{self, Holder};
 use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Standing, Status};
 
+pub(crate) use self::doubt::suspect;
 pub use self::reconcile::WorkspaceReconciler;
 use crate::app::App;
 use crate::backend::Push;
@@ -31,8 +33,8 @@ use crate::error::{Error, Result};
 
 pub(crate) use self::store::{
     Beat, Register, abandon, bind_newest, get, heard_again, insert_instance, insert_registered,
-    instance_of, lineage, lock, observe_beat, observe_instance, observe_register, release_all,
-    save_card, set_generations, set_status, touch_outbound, wake,
+    instance_of, let_go, lineage, lock, observe_beat, observe_instance, observe_register, release_all,
+    save_card, serving, set_generations, set_status, touch_outbound, wake,
 };
 
 /// A workspace as the database has it.
@@ -98,6 +100,8 @@ pub struct Workspace {
     pub bootstrap_until: Option<Timestamp>,
     /// What its agent reports.
     pub agent: Reported,
+    /// Whether it is silent while its backend cannot say whether it runs.
+    pub unsure: bool,
     /// When it was created.
     pub created_at: Timestamp,
 }
@@ -142,6 +146,14 @@ impl Workspace {
     #[must_use]
     pub fn restart_due(&self) -> bool {
         self.restarts_wanted > self.restarts_loaded
+    }
+
+    /// How long an external workspace that never registered is taken at its creator's word.
+    fn unheard_until(&self, app: &App) -> Option<Timestamp> {
+        let never = !self.managed() && self.current == Generation::NONE;
+        let term = Holder::External(app.config.external_stale_after);
+        let from = self.agent.last_heartbeat_at.unwrap_or(self.since);
+        never.then(|| lease::lapses_at(from, app.started, term, app.config.guards))
     }
 
     /// What decides whether an agent may move its status.
@@ -189,16 +201,18 @@ pub struct Instance {
     pub ended_at: Option<Timestamp>,
     /// How it ended.
     pub exit: Option<String>,
+    /// Whether the server ended it because it stopped itself.
+    pub dismissed: bool,
     /// When it was planned.
     pub created_at: Timestamp,
 }
 
 impl Instance {
-    /// Whose pace its lease follows.
+    /// Whose pace its lease follows, if it was last heard at `seen`.
     #[must_use]
-    pub fn holder(&self, app: &App) -> Holder {
+    pub fn holder(&self, app: &App, seen: Timestamp) -> Holder {
         match (&self.backend, self.features.paced) {
-            (_, true) => Holder::Paced,
+            (_, true) => Holder::Paced(app.pace.get().told_at(seen)),
             (Some(_), false) => Holder::Plain,
             (None, false) => Holder::External(app.config.external_stale_after),
         }
@@ -208,7 +222,7 @@ impl Instance {
     #[must_use]
     pub fn lease_until(&self, app: &App) -> Timestamp {
         let seen = self.last_seen_at.or(self.started_at).unwrap_or(self.created_at);
-        lease::lapses_at(seen, app.started, self.holder(app))
+        lease::lapses_at(seen, app.started, self.holder(app, seen), app.config.guards)
     }
 }
 
@@ -232,7 +246,7 @@ pub(crate) async fn observed(
     inert: bool,
 ) -> std::result::Result<Observed, sqlx::Error> {
     let instance = store::instance_of(tx, of.0, of.1).await?;
-    let holder = instance.as_ref().map_or(Holder::Plain, |instance| instance.holder(app));
+    let holder = instance.as_ref().map_or(Holder::Plain, |instance| instance.holder(app, app.clock.now()));
     // What its backend reported as ended says nothing about the workspace any more, even if it still calls.
     let ended = instance.as_ref().is_some_and(|instance| instance.ended_at.is_some());
     let url = instance.filter(|instance| instance.url_reported).map(|instance| instance.url);
@@ -277,6 +291,16 @@ pub async fn heed(app: &App, Push(key): Push) -> std::result::Result<(), sqlx::E
     tx.commit().await?;
     app.bells.ring();
     Ok(())
+}
+
+/// Whatever runs on this backend is about to be ended, because the server stops: its end is no failure.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn dismiss(app: &App, backend: &str) -> std::result::Result<(), sqlx::Error> {
+    let mut tx = app.db.begin().await?;
+    store::dismiss(&mut tx, backend, app.clock.now()).await?;
+    tx.commit().await
 }
 
 /// What the backend says of the current instance.

@@ -18,7 +18,7 @@ macro_rules! columns {
          restarts_loaded, status, since, evidence, current_generation, newest_generation, last_error, \
          next_attempt_at, failures, failures_since, released_at, bootstrap, bootstrap_until, url, agent_card, \
          delivery_mode, last_heartbeat_at, last_outbound_at, last_error_rate, last_sample_error, active_tasks, \
-         uptime_seconds, current_task, capabilities, idle_timeout_seconds, created_at"
+         uptime_seconds, current_task, capabilities, idle_timeout_seconds, unsure_at, created_at"
     };
 }
 pub(super) use columns;
@@ -27,7 +27,7 @@ pub(super) use columns;
 macro_rules! instance_columns {
     () => {
         "id, workspace_id, generation, born, backend, phase, handle, url, url_reported, features, last_seen_at, \
-         started_at, registered_at, ended_at, exit, created_at"
+         started_at, registered_at, ended_at, exit, dismissed_at, created_at"
     };
 }
 pub(super) use instance_columns;
@@ -78,6 +78,7 @@ pub(super) struct Row {
     current_task: String,
     capabilities: String,
     idle_timeout_seconds: Option<i64>,
+    unsure_at: Option<i64>,
     created_at: i64,
 }
 
@@ -156,6 +157,7 @@ impl TryFrom<Row> for Workspace {
             bootstrap: bootstrap(&row.bootstrap).ok_or_else(|| unknown("bootstrap"))?,
             bootstrap_until: time(row.bootstrap_until),
             agent,
+            unsure: row.unsure_at.is_some(),
             created_at: Timestamp::from_micros(row.created_at),
         })
     }
@@ -178,6 +180,7 @@ pub(super) struct InstanceRow {
     registered_at: Option<i64>,
     ended_at: Option<i64>,
     exit: Option<String>,
+    dismissed_at: Option<i64>,
     created_at: i64,
 }
 
@@ -201,6 +204,7 @@ impl TryFrom<InstanceRow> for Instance {
             registered_at: time(row.registered_at),
             ended_at: time(row.ended_at),
             exit: row.exit,
+            dismissed: row.dismissed_at.is_some(),
             created_at: Timestamp::from_micros(row.created_at),
         })
     }
