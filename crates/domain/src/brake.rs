@@ -30,7 +30,7 @@ pub struct Census {
     pub running: i64,
     /// Those of them that are silent now.
     pub silent: i64,
-    /// Those of the silent that turned so since [`State::counts_from`].
+    /// Those of the silent that turned so within a [`WINDOW`] from [`State::counts_from`].
     pub turned: i64,
 }
 
@@ -80,10 +80,13 @@ impl State {
         }
     }
 
-    /// Silences from then on count as one.
+    /// Silences after that, and within a [`WINDOW`] of it, count as one. Of whoever is about to be replaced,
+    /// `silent_since`, those are counted that fell silent with it: the first of many to run out of patience
+    /// sees them all, even if nobody looked before.
     #[must_use]
-    pub fn counts_from(self, now: Timestamp) -> Timestamp {
-        let window = now.before(WINDOW);
+    pub fn counts_from(self, now: Timestamp, silent_since: Option<Timestamp>) -> Timestamp {
+        let with_it = silent_since.map_or(now, |since| since.before(Duration::from_micros(1)));
+        let window = now.before(WINDOW).min(with_it);
         match self {
             Self::Free | Self::Engaged { .. } => window,
             Self::Easing { since } => window.max(since),
@@ -219,8 +222,10 @@ mod tests {
     #[test]
     fn what_was_silent_before_does_not_engage_it_again() {
         let easing = State::Easing { since: at(30) };
-        assert_eq!(easing.counts_from(at(40)), at(30));
-        assert_eq!(easing.counts_from(at(120)), at(60));
+        assert_eq!(easing.counts_from(at(40), None), at(30));
+        assert_eq!(easing.counts_from(at(120), None), at(60));
+        let first = State::Free.counts_from(at(120), Some(at(20)));
+        assert!(first < at(20) && first >= at(19), "who fell silent with it is counted");
         let old = Census { turned: 0, ..census(100, 80) };
         assert_eq!(after(easing, old, 40), easing);
         assert_eq!(after(easing, census(100, 80), 40).as_str(), "engaged", "a second wave");

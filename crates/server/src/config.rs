@@ -329,15 +329,21 @@ pub fn resolve(
         provision_timeout: said
             .lenient("provision_timeout", "PROVISION_TIMEOUT_SECONDS", "by runtime")
             .map(Duration::from_secs),
-        event_retention: days(
-            said.number("event_retention_days", "ACTIVITY_RETENTION_DAYS", EVENT_DAYS),
-        ),
-        journal_retention: days(
-            said.number("journal_retention_days", "LIGAND_JOURNAL_RETENTION_DAYS", JOURNAL_DAYS),
-        ),
-        cleanup_interval: hours(
-            said.number("cleanup_interval_hours", "ACTIVITY_CLEANUP_INTERVAL_HOURS", CLEANUP_HOURS),
-        ),
+        event_retention: days(said.number(
+            "event_retention_days",
+            "ACTIVITY_RETENTION_DAYS",
+            EVENT_DAYS,
+        )),
+        journal_retention: days(said.number(
+            "journal_retention_days",
+            "LIGAND_JOURNAL_RETENTION_DAYS",
+            JOURNAL_DAYS,
+        )),
+        cleanup_interval: hours(said.number(
+            "cleanup_interval_hours",
+            "ACTIVITY_CLEANUP_INTERVAL_HOURS",
+            CLEANUP_HOURS,
+        )),
         agent: said.of_file("agent", file.agent, Vec::new()),
         backends: said.backends(file.backends, backend.as_deref()),
         runtimes: said.runtimes(file.runtimes),

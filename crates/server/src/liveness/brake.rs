@@ -49,7 +49,7 @@ impl Reconciler for BrakeReconciler {
 
 async fn pass(app: &App) -> Done<Pass> {
     let mut work = Work::begin(app).await?;
-    let (mut row, census) = look(app, &mut work).await?;
+    let (mut row, census) = look(app, &mut work, None).await?;
     let fleet = u64::try_from(census.running).unwrap_or_default();
     let pace = row.pace.follow(fleet, work.now);
     if pace != row.pace {

@@ -11,9 +11,10 @@ mod store;
 pub mod sweeps;
 
 use ligand_api::operator::Brake;
-use ligand_domain::brake::{Because, Census, Permits, State, Verdict};
+use ligand_domain::brake::{Because, Census, Permits, State, Verdict, WINDOW};
 use ligand_domain::guards::Guard;
 use ligand_domain::lease::Pace;
+use ligand_domain::time::Timestamp;
 use serde_json::json;
 
 pub use self::brake::BrakeReconciler;
@@ -35,9 +36,14 @@ pub(crate) struct Row {
 
 type Done<T = ()> = Result<T, sqlx::Error>;
 
-/// May this be replaced now? Part of the transaction that would plan it, after the workspace's row was
+/// May this be replaced now? `since` is when it was noted as silent, or ended. Part of the transaction that would plan it, after the workspace's row was
 /// locked. Where nothing is held up, a report costs one read and a guess one count of the fleet.
-pub(crate) async fn ask(app: &App, work: &mut Work<'_>, because: Because) -> Done<Verdict> {
+pub(crate) async fn ask(
+    app: &App,
+    work: &mut Work<'_>,
+    because: Because,
+    since: Timestamp,
+) -> Done<Verdict> {
     if !app.config.guards.hold(Guard::Brake) {
         return Ok(Verdict::Go(Permits::default()));
     }
@@ -47,7 +53,8 @@ pub(crate) async fn ask(app: &App, work: &mut Work<'_>, because: Because) -> Don
             return Ok(Verdict::Go(row.permits));
         }
     }
-    let (mut row, census) = look(app, work).await?;
+    let silent_since = (because == Because::Silent).then_some(since);
+    let (mut row, census) = look(app, work, silent_since).await?;
     let verdict = ligand_domain::brake::ask(row.brake, row.permits, census, because, work.now);
     if let Verdict::Go(permits) = verdict
         && permits != row.permits
@@ -59,9 +66,14 @@ pub(crate) async fn ask(app: &App, work: &mut Work<'_>, because: Because) -> Don
 }
 
 /// Look at the fleet, and move the brake if that is what follows. The row stays locked until the commit.
-async fn look(app: &App, work: &mut Work<'_>) -> Done<(Row, Census)> {
+async fn look(
+    app: &App,
+    work: &mut Work<'_>,
+    silent_since: Option<Timestamp>,
+) -> Done<(Row, Census)> {
     let mut row = store::lock(&mut work.tx).await?;
-    let census = census(&mut work.tx, row.brake, work.now).await?;
+    let from = row.brake.counts_from(work.now, silent_since);
+    let census = workspaces::serving(&mut work.tx, from, from.after(WINDOW)).await?;
     let next = row.brake.next(census, work.now, app.config.guards);
     if next != row.brake {
         announce(work, row.brake, next, census);
@@ -71,8 +83,9 @@ async fn look(app: &App, work: &mut Work<'_>) -> Done<(Row, Census)> {
     Ok((row, census))
 }
 
-async fn census(tx: &mut Tx, brake: State, now: ligand_domain::time::Timestamp) -> Done<Census> {
-    workspaces::serving(tx, brake.counts_from(now)).await
+async fn census(tx: &mut Tx, brake: State, now: Timestamp) -> Done<Census> {
+    let from = brake.counts_from(now, None);
+    workspaces::serving(tx, from, from.after(WINDOW)).await
 }
 
 /// Tell watchers and the log, once per move.
@@ -89,7 +102,11 @@ fn announce(work: &mut Work<'_>, from: State, to: State, census: Census) {
         // Only its peak moved.
         State::Engaged { .. } => {}
         State::Easing { .. } => {
-            tracing::warn!(silent, running, "the brake eases: replacement goes on at a bounded rate");
+            tracing::warn!(
+                silent,
+                running,
+                "the brake eases: replacement goes on at a bounded rate"
+            );
             work.announce("BRAKE_EASING", facts);
         }
         State::Free => {

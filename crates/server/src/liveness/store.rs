@@ -138,11 +138,7 @@ pub(super) async fn end_stale(
 
 /// End every live instance credential of a workspace, whatever became of it since it was looked at: the
 /// defect that [`end_stale`] is there to prevent, for a mutant.
-pub(super) async fn end_blindly(
-    tx: &mut Tx,
-    workspace: WorkspaceId,
-    now: Timestamp,
-) -> Done<u64> {
+pub(super) async fn end_blindly(tx: &mut Tx, workspace: WorkspaceId, now: Timestamp) -> Done<u64> {
     on!(tx, c => sqlx::query("UPDATE credentials SET state = 'revoked', ended_at = $1
             WHERE workspace_id = $2 AND kind = 'instance' AND ended_at IS NULL")
         .bind(now.micros()).bind(workspace.uuid()).execute(c).await.map(|done| done.rows_affected()))

@@ -155,8 +155,7 @@ fn failures(all: &[String]) -> Option<String> {
 
 async fn stale_credentials(app: &App) -> anyhow::Result<Pass> {
     let (found, silent) = stale_holders(app).await?;
-    let mut pass =
-        Pass { looked_at: found.len() as u64, steps: 0, failed: failures(&silent) };
+    let mut pass = Pass { looked_at: found.len() as u64, steps: 0, failed: failures(&silent) };
     for workspace in found {
         // The first failure ends the pass; the next one goes on.
         pass.steps += end_stale(app, workspace, app.clock.now()).await?;
@@ -231,7 +230,8 @@ async fn orphans_of(
         }
         tracing::warn!(workspace.id = %key.workspace, generation = %key.generation, backend = name, "an instance was ended that no workspace names");
         let mut work = Work::begin(app).await?;
-        let summary = format!("an instance was ended that no row names: generation {}", key.generation);
+        let summary =
+            format!("an instance was ended that no row names: generation {}", key.generation);
         let evidence = json!({"backend": name});
         work.note(key.workspace, Some(key.generation), Kind::Swept, summary, evidence);
         work.commit().await?;

@@ -299,8 +299,8 @@ impl Turn {
             Lost::Unreached(why) => {
                 self.suspect(&why).await;
                 refused(
-                StatusCode::BAD_GATEWAY,
-                ErrorBody::new("failed to reach workspace agent").detail(why),
+                    StatusCode::BAD_GATEWAY,
+                    ErrorBody::new("failed to reach workspace agent").detail(why),
                 )
             }
         }

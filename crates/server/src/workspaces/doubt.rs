@@ -24,13 +24,19 @@ impl<'a> Steps<'a> {
         Ok(doubtful.then_some((work, locked)))
     }
 
+    /// What its backend said when this was decided.
+    fn said_of(&self, generation: Generation) -> String {
+        let seen = self.seen.iter().find(|seen| seen.generation == generation);
+        seen.map(|seen| super::reconcile::say(&seen.seen)).unwrap_or_default()
+    }
+
     /// Silent, and there as far as its backend says; or, of an external one, as far as anybody knows.
     pub(super) async fn silent(
         &self,
         workspace: &Workspace,
         instance: &Instance,
     ) -> anyhow::Result<()> {
-        let seen = super::reconcile::say(self.app, instance).await;
+        let seen = self.said_of(instance.generation);
         let Some((mut work, _)) = self.doubt(instance).await? else { return Ok(()) };
         let (generation, now) = (instance.generation, work.now);
         let why = format!("unreachable: generation {generation} sent no heartbeat in time; {seen}");
@@ -49,18 +55,14 @@ impl<'a> Steps<'a> {
     /// Silent, and its backend cannot say. Neither "online" nor "offline" would rest on anything: it is not
     /// known to be well, and that is all that is known.
     pub(super) async fn unsure(&self, instance: &Instance) -> anyhow::Result<()> {
-        let seen = super::reconcile::say(self.app, instance).await;
+        let seen = self.said_of(instance.generation);
         let Some((mut work, _)) = self.doubt(instance).await? else { return Ok(()) };
         let (generation, now) = (instance.generation, work.now);
         let why = format!("silent: generation {generation} sent no heartbeat in time; {seen}");
         store::set_status(&mut work.tx, self.id, Status::Degraded, &why, now).await?;
         store::set_unsure(&mut work.tx, self.id, now).await?;
         let evidence = json!({"last_seen_at": instance.last_seen_at, "backend": "unknown"});
-        work.emit(
-            "WORKSPACE_DEGRADED",
-            self.id,
-            json!({"generation": generation, "reason": &why}),
-        );
+        work.emit("WORKSPACE_DEGRADED", self.id, json!({"generation": generation, "reason": &why}));
         work.note(self.id, Some(generation), Kind::Silent, why, evidence);
         Ok(work.commit().await?)
     }

@@ -33,8 +33,8 @@ use crate::error::{Error, Result};
 
 pub(crate) use self::store::{
     Beat, Register, abandon, bind_newest, get, heard_again, insert_instance, insert_registered,
-    instance_of, let_go, lineage, lock, observe_beat, observe_instance, observe_register, release_all,
-    save_card, serving, set_generations, set_status, touch_outbound, wake,
+    instance_of, let_go, lineage, lock, observe_beat, observe_instance, observe_register,
+    release_all, save_card, serving, set_generations, set_status, touch_outbound, wake,
 };
 
 /// A workspace as the database has it.
@@ -246,7 +246,8 @@ pub(crate) async fn observed(
     inert: bool,
 ) -> std::result::Result<Observed, sqlx::Error> {
     let instance = store::instance_of(tx, of.0, of.1).await?;
-    let holder = instance.as_ref().map_or(Holder::Plain, |instance| instance.holder(app, app.clock.now()));
+    let holder =
+        instance.as_ref().map_or(Holder::Plain, |instance| instance.holder(app, app.clock.now()));
     // What its backend reported as ended says nothing about the workspace any more, even if it still calls.
     let ended = instance.as_ref().is_some_and(|instance| instance.ended_at.is_some());
     let url = instance.filter(|instance| instance.url_reported).map(|instance| instance.url);

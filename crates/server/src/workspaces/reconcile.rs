@@ -148,6 +148,7 @@ async fn converge(
             }
             step => {
                 pass.steps += 1;
+                steps.seen = facts;
                 steps.take(&workspace, &instances, step).await?;
             }
         }
@@ -210,9 +211,9 @@ pub(super) async fn see(app: &App, instance: &Instance) -> Seen {
     }
 }
 
-/// What the backend says of an instance, for people.
-pub(super) async fn say(app: &App, instance: &Instance) -> String {
-    match see(app, instance).await {
+/// What the backend said of an instance, for people.
+pub(super) fn say(seen: &Seen) -> String {
+    match seen {
         Seen::Running => "the backend says that it runs".to_owned(),
         Seen::Stopped(exit) => format!("the backend says that it {exit}"),
         Seen::Gone => "the backend does not have it".to_owned(),

@@ -9,7 +9,7 @@ use ligand_domain::brake::{Because, Verdict};
 use ligand_domain::converge::{Cause, GivenUp, Step};
 use ligand_domain::credential::Token;
 use ligand_domain::id::{Generation, WorkspaceId};
-use ligand_domain::instance::{Exit, Phase};
+use ligand_domain::instance::{self, Exit, Phase};
 use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Status};
 use serde_json::json;
@@ -32,6 +32,8 @@ pub(super) fn key(instance: &Instance) -> Key {
 pub(super) struct Steps<'a> {
     pub(super) app: &'a App,
     pub(super) id: WorkspaceId,
+    /// What backends said when the step was decided.
+    pub(super) seen: Vec<instance::Instance>,
     /// By which this pass has the workspace.
     claim: Uuid,
     /// The secret of the generation that was planned in this pass. After a crash it is gone, and another
@@ -41,7 +43,7 @@ pub(super) struct Steps<'a> {
 
 impl<'a> Steps<'a> {
     pub(super) fn new(app: &'a App, id: WorkspaceId, claim: Uuid) -> Self {
-        Self { app, id, claim, fresh: None }
+        Self { app, id, seen: Vec::new(), claim, fresh: None }
     }
 
     /// Begin to write down what a step came to, if this pass still has the workspace. One that waited for its
@@ -99,7 +101,8 @@ impl<'a> Steps<'a> {
             return Ok(());
         }
         if let Some(because) = because(cause)
-            && let Verdict::Wait(until) = liveness::ask(self.app, &mut work, because).await?
+            && let Verdict::Wait(until) =
+                liveness::ask(self.app, &mut work, because, workspace.since).await?
         {
             return self.hold(work, &workspace, because, until).await;
         }

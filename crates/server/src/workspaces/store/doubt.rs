@@ -77,15 +77,15 @@ pub(crate) async fn let_go(tx: &mut Tx, now: Timestamp, limit: i64) -> Done<u64>
     on!(tx, c => sqlx::query(text).bind(now.micros()).bind(limit).execute(c).await.map(|done| done.rows_affected()))
 }
 
-/// Count the instances that serve, and those of them that are silent: their silence was noted, and nothing
-/// was heard of them since.
-pub(crate) async fn serving(tx: &mut Tx, turned_since: Timestamp) -> Done<Census> {
+/// Count the instances that serve, those of them that are silent (their silence was noted, and nothing was
+/// heard of them since), and those that turned so after `from` and until `to`.
+pub(crate) async fn serving(tx: &mut Tx, from: Timestamp, to: Timestamp) -> Done<Census> {
     let (running, silent, turned): (i64, i64, i64) = on!(tx, c => sqlx::query_as(
             "SELECT COUNT(*),
                 COUNT(CASE WHEN COALESCE(last_seen_at, 0) < silent_at THEN 1 END),
-                COUNT(CASE WHEN COALESCE(last_seen_at, 0) < silent_at AND silent_at > $1 THEN 1 END)
+                COUNT(CASE WHEN COALESCE(last_seen_at, 0) < silent_at AND silent_at > $1 AND silent_at <= $2 THEN 1 END)
              FROM instances WHERE ended_at IS NULL AND phase = 'serving' AND backend IS NOT NULL")
-        .bind(turned_since.micros()).fetch_one(c).await)?;
+        .bind(from.micros()).bind(to.micros()).fetch_one(c).await)?;
     Ok(Census { running, silent, turned })
 }
 
