@@ -440,6 +440,25 @@ mod tests {
     }
 
     #[test]
+    fn hs_08_hs_09_hs_10_pt_08_a_number_that_is_none_is_as_good_as_not_said() {
+        let of = |variable: &'static str, value: &str| {
+            let config = check(&Flags::default(), &[(variable, value)], "").unwrap().config;
+            let timeout = config.provision_timeout.map(|timeout| timeout.as_secs());
+            (config.external_stale_after.as_secs(), timeout)
+        };
+        assert_eq!(of("REMOTE_LIVENESS_STALE_AFTER", "30"), (30, None));
+        assert_eq!(of("PROVISION_TIMEOUT_SECONDS", "45"), (90, Some(45)));
+        for garbage in ["", "0", "-5", "soon", "1.5"] {
+            assert_eq!(of("REMOTE_LIVENESS_STALE_AFTER", garbage), (90, None), "{garbage}");
+            assert_eq!(of("PROVISION_TIMEOUT_SECONDS", garbage), (90, None), "{garbage}");
+        }
+        let file = "[runtimes.slow]\nstart_deadline_seconds = 70";
+        let config = check(&Flags::default(), &[], file).unwrap().config;
+        assert_eq!(config.start_deadline("slow").as_secs(), 70);
+        assert_eq!(config.start_deadline("hermes").as_secs(), 1800);
+    }
+
+    #[test]
     fn a_secret_is_never_shown() {
         let resolved = check(&Flags::default(), &[("ADMIN_TOKEN", "s3cret")], "").unwrap();
         assert_eq!(resolved.config.admin_token.reveal(), "s3cret");
