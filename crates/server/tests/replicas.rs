@@ -38,16 +38,17 @@ async fn acquainted(a: &TestApp, b: &TestApp) {
     join(&b.app);
     for (from, to) in [(a, b), (b, a)] {
         // The first bell is that of beginning to listen.
-        to.app.bells.rung().await;
+        to.app.bells.of("workspaces").notified().await;
         let heard = async {
             from.app.bells.ring();
-            to.app.bells.rung().await;
+            to.app.bells.of("workspaces").notified().await;
         };
         heard.await;
     }
     // What was rung here was rung for here, too.
     for app in [a, b] {
-        let _ = tokio::time::timeout(Duration::ZERO, app.app.bells.rung()).await;
+        let _ =
+            tokio::time::timeout(Duration::ZERO, app.app.bells.of("workspaces").notified()).await;
     }
 }
 
@@ -83,7 +84,7 @@ fn what_one_makes_due_the_other_is_rung_for() {
     with_two("rung", async |a, b| {
         acquainted(a, b).await;
         a.create("somebody").await;
-        b.app.bells.rung().await;
+        b.app.bells.of("workspaces").notified().await;
         let rings = *b.app.bells.rings().borrow();
         assert_eq!(rings, 1, "that of getting acquainted: what is heard is not passed on");
         assert_eq!(b.pass().await.looked_at, 1);

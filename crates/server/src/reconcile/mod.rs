@@ -15,6 +15,7 @@ mod driver;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use ligand_api::operator;
@@ -49,6 +50,12 @@ pub trait Reconciler: Send + Sync {
     /// One piece of work.
     fn pass<'a>(&'a self, app: &'a App) -> BoxFuture<'a, anyhow::Result<Pass>>;
 
+    /// How often it looks, if it looks now and then and hears no bell: a sweep. `None`: it looks when something
+    /// is due, and when a bell rings.
+    fn every(&self) -> Option<Duration> {
+        None
+    }
+
     /// When something will be due without anybody ringing.
     fn next_due<'a>(&'a self, app: &'a App) -> BoxFuture<'a, anyhow::Result<Option<Timestamp>>>;
 }
@@ -59,7 +66,8 @@ pub struct Bells(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    bell: Notify,
+    /// One per reconciler, so that none hears for another.
+    bells: Mutex<BTreeMap<&'static str, Arc<Notify>>>,
     /// How often it was rung here, for those who pass that on.
     rings: watch::Sender<u64>,
     reports: Mutex<BTreeMap<&'static str, operator::Reconciler>>,
@@ -69,17 +77,20 @@ impl Bells {
     /// There may be something to do.
     pub fn ring(&self) {
         self.0.rings.send_modify(|count| *count += 1);
-        self.0.bell.notify_one();
+        self.heard();
     }
 
     /// Another server says that there may be something to do. It told everybody: it is not passed on.
     pub fn heard(&self) {
-        self.0.bell.notify_one();
+        let bells = self.0.bells.lock().unwrap_or_else(PoisonError::into_inner);
+        bells.values().for_each(|bell| bell.notify_one());
     }
 
-    /// Wait until it rings.
-    pub async fn rung(&self) {
-        self.0.bell.notified().await;
+    /// The bell of one reconciler, which its workers share.
+    #[must_use]
+    pub fn of(&self, name: &'static str) -> Arc<Notify> {
+        let mut bells = self.0.bells.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(bells.entry(name).or_default())
     }
 
     /// Watch it being rung here.
@@ -92,6 +103,7 @@ impl Bells {
         let mut reports = self.0.reports.lock().unwrap_or_else(PoisonError::into_inner);
         let report = reports.entry(reconciler.name()).or_default();
         reconciler.does().clone_into(&mut report.does);
+        report.every_seconds = reconciler.every().map(|every| every.as_secs());
         report.passes += 1;
         report.last_pass_at = Some(now.to_string());
         let error = match pass {

@@ -179,7 +179,7 @@ async fn record(
     let recorded = store::record(&mut tx, &beats, now).await?;
     let next = |one: &store::Recorded| {
         let features = Features::from_names(one.features.split_whitespace());
-        let holder = workspaces::holder(app, one.backend.is_some(), features);
+        let holder = workspaces::holder(app, one.backend.is_some(), features, now);
         (WorkspaceId::from_uuid(one.workspace_id), holder.beat())
     };
     let recorded: HashMap<_, _> = recorded.iter().map(next).collect();

@@ -5,6 +5,7 @@
 
 mod change;
 mod create;
+mod doubt;
 pub mod http;
 pub mod reconcile;
 mod remove;
@@ -24,6 +25,7 @@ use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Standing, Status};
 
 pub(crate) use self::create::connection;
+pub(crate) use self::doubt::suspect;
 pub(crate) use self::http::origin;
 pub use self::reconcile::WorkspaceReconciler;
 use crate::app::App;
@@ -33,10 +35,10 @@ use crate::error::{Error, Result};
 
 pub(crate) use self::store::{
     Beat, Register, abandon, bind_newest, clear_candidate, close_bootstrap, count_rotation, get,
-    heard, heard_again, insert_instance, insert_registered, instance_of, lineage, lock,
+    heard, heard_again, insert_instance, insert_registered, instance_of, let_go, lineage, lock,
     note_refused, observe_beat, observe_instance, observe_register, register_failed,
-    register_succeeded, release_all, revoked, rotated, save_card, set_generations, set_status,
-    touch_outbound, wake,
+    register_succeeded, release_all, revoked, rotated, save_card, serving, set_generations,
+    set_status, touch_outbound, wake,
 };
 
 /// A workspace as the database has it.
@@ -104,6 +106,8 @@ pub struct Workspace {
     pub agent: Reported,
     /// What else admissions look at.
     pub identity: Identity,
+    /// Whether it is silent while its backend cannot say whether it runs.
+    pub unsure: bool,
     /// When it was created.
     pub created_at: Timestamp,
 }
@@ -184,6 +188,14 @@ impl Workspace {
         self.restarts_wanted > self.restarts_loaded
     }
 
+    /// How long an external workspace that never registered is taken at its creator's word.
+    fn unheard_until(&self, app: &App) -> Option<Timestamp> {
+        let never = !self.managed() && self.current == Generation::NONE;
+        let term = Holder::External(app.config.external_stale_after);
+        let from = self.agent.last_heartbeat_at.unwrap_or(self.since);
+        never.then(|| lease::lapses_at(from, app.started, term, app.config.guards))
+    }
+
     /// What decides whether an agent may move its status.
     #[must_use]
     pub fn standing(&self) -> Standing {
@@ -229,30 +241,32 @@ pub struct Instance {
     pub ended_at: Option<Timestamp>,
     /// How it ended.
     pub exit: Option<String>,
+    /// Whether the server ended it because it stopped itself.
+    pub dismissed: bool,
     /// When it was planned.
     pub created_at: Timestamp,
 }
 
 impl Instance {
-    /// Whose pace its lease follows.
+    /// Whose pace its lease follows, if it was last heard at `seen`.
     #[must_use]
-    pub fn holder(&self, app: &App) -> Holder {
-        holder(app, self.backend.is_some(), self.features)
+    pub fn holder(&self, app: &App, seen: Timestamp) -> Holder {
+        holder(app, self.backend.is_some(), self.features, seen)
     }
 
     /// When its lease lapses.
     #[must_use]
     pub fn lease_until(&self, app: &App) -> Timestamp {
         let seen = self.last_seen_at.or(self.started_at).unwrap_or(self.created_at);
-        lease::lapses_at(seen, app.started, self.holder(app))
+        lease::lapses_at(seen, app.started, self.holder(app, seen), app.config.guards)
     }
 }
 
-/// Whose pace the lease of an instance follows.
+/// Whose pace the lease of an instance follows, if it was last heard at `seen`.
 #[must_use]
-pub(crate) fn holder(app: &App, managed: bool, features: Features) -> Holder {
+pub(crate) fn holder(app: &App, managed: bool, features: Features, seen: Timestamp) -> Holder {
     match (managed, features.paced) {
-        (_, true) => Holder::Paced,
+        (_, true) => Holder::Paced(app.pace.get().told_at(seen)),
         (true, false) => Holder::Plain,
         (false, false) => Holder::External(app.config.external_stale_after),
     }
@@ -280,7 +294,8 @@ pub(crate) async fn observed(
     inert: bool,
 ) -> std::result::Result<Observed, sqlx::Error> {
     let instance = store::instance_of(tx, of.0, of.1).await?;
-    let holder = instance.as_ref().map_or(Holder::Plain, |instance| instance.holder(app));
+    let holder =
+        instance.as_ref().map_or(Holder::Plain, |instance| instance.holder(app, app.clock.now()));
     // What its backend reported as ended says nothing about the workspace any more, even if it still calls.
     let ended = instance.as_ref().is_some_and(|instance| instance.ended_at.is_some());
     let rotates = instance.as_ref().is_some_and(|instance| instance.features.rotate);
@@ -318,6 +333,16 @@ pub async fn heed(app: &App, Push(key): Push) -> std::result::Result<(), sqlx::E
     tx.commit().await?;
     app.bells.ring();
     Ok(())
+}
+
+/// Whatever runs on this backend is about to be ended, because the server stops: its end is no failure.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn dismiss(app: &App, backend: &str) -> std::result::Result<(), sqlx::Error> {
+    let mut tx = app.db.begin().await?;
+    store::dismiss(&mut tx, backend, app.clock.now()).await?;
+    tx.commit().await
 }
 
 /// What the backend says of the current instance.
