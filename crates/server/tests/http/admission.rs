@@ -171,6 +171,19 @@ both! {
         assert_eq!(told(&late).1, Some("wait"), "sealed: its backend replaces it");
     }
 
+    async fn an_administrator_decides_whether_a_workspace_is_sealed(app: TestApp) {
+        let id = unclaimed(&app).await;
+        let path = format!("/workspaces/{id}");
+        let patch = async |text: &str| app.call("PATCH", &path, Some(crate::support::ADMIN), Some(json!({"bootstrap": text}))).await;
+        patch("sealed").await.ok();
+        Agent::with(&id, None).register(&app).await.refuses(401, "missing workspace auth token");
+        patch("ajar").await.refuses(400, "invalid request body");
+        patch("open").await.ok();
+        let first = Agent::with(&id, None).register(&app).await.ok();
+        let own = app.call("PATCH", &path, token(&first), Some(json!({"bootstrap": "open"}))).await;
+        own.refuses(403, "admin auth required");
+    }
+
     async fn a_start_in_flight_survives_a_revocation(app: TestApp) {
         let (id, agent) = online(&app, "a").await;
         app.post(&format!("/workspaces/{id}/restart"), json!({})).await.ok();

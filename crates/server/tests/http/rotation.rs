@@ -92,6 +92,11 @@ both! {
         let serial = ask(&app, &id).await;
         let pending = with(&agent, &take(&app, &agent, serial).await.ok());
         take(&app, &pending, serial).await.refuses(409, "the credential is not in use");
+        // A card is accepted from it, and is no use of it.
+        let card = json!({"workspace_id": id, "agent_card": {"name": "early"}});
+        app.call("POST", "/registry/update-card", pending.token.as_deref(), Some(card)).await.ok();
+        take(&app, &pending, serial).await.refuses(409, "the credential is not in use");
+        agent.beat(&app).await.ok();
         take(&app, &Agent::with(&id, None), serial).await.is(401, &json!({"error": "missing workspace auth token"}));
         take(&app, &Agent::with(&id, Some("stale")), serial).await.is(401, &json!({"error": "invalid workspace auth token"}));
         pending.beat(&app).await.ok();
