@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Features that Ligand's own agent declares in this version.
-pub const AGENT_FEATURES: [&str; 1] = ["paced"];
+pub const AGENT_FEATURES: [&str; 2] = ["paced", "rotate"];
 
 /// Body of `POST /registry/register`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -95,6 +95,18 @@ pub struct Heartbeat {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<Object>))]
     pub agent_card: Option<Value>,
+    /// What a Ligand agent reports about itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ligand: Option<AgentReport>,
+}
+
+/// What a Ligand agent reports about itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct AgentReport {
+    /// Why the rotation that was ordered came to nothing so far; the old credential stays in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation_error: Option<String>,
 }
 
 /// What a runtime does by itself, so that the platform need not.
@@ -118,6 +130,31 @@ pub struct Beaten {
     /// When the next one is wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_heartbeat_seconds: Option<u64>,
+    /// The serial of a rotation that is due: ask `POST /registry/rotate` for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotate: Option<i64>,
+}
+
+/// Body of `POST /registry/rotate`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Rotate {
+    /// The workspace's id.
+    pub workspace_id: String,
+    /// The serial that a heartbeat's answer named.
+    pub serial: i64,
+}
+
+/// Answer to a rotate.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Rotated {
+    /// `rotated`.
+    pub status: String,
+    /// The new credential. Its first use supersedes the old one; until then it can be asked for again.
+    pub auth_token: String,
+    /// The serial it belongs to.
+    pub serial: i64,
 }
 
 /// Body of `POST /registry/update-card`.

@@ -96,6 +96,7 @@ pub(crate) async fn heartbeat(
     Ok(Json(Beaten {
         status: "ok".to_owned(),
         next_heartbeat_seconds: Some(observed.next_heartbeat.as_secs()),
+        rotate: None,
     }))
 }
 
