@@ -6,9 +6,9 @@
 //! | `.auth_token.next` | a newer one that has not worked yet | until it has worked, or was refused and the one in hand works |
 //! | `.register_key` | `Idempotency-Key` of a register that may mint | until what it brought has worked |
 //! | `.auth_token.generation` | with which start-up data the others were obtained | for ever |
-//! | `.auth_token.previous` | a credential that was there before a passport came | until another one has worked; never presented |
+//! | `.auth_token.previous` | one that gave way to a passport | until another one has worked; never presented |
 //!
-//! Two laws. What worked last is on disk until another credential has worked. And whatever stops the agent
+//! Two laws. What is known to have worked last is on disk until another one has worked. And whatever stops it
 //! between two writes, the next start finds what the platform accepts: the file in hand if the newer one was
 //! never used, the newer one if it was.
 
@@ -26,7 +26,7 @@ pub enum Slot {
     Key,
     /// The name of the start-up data that the others were obtained with.
     Origin,
-    /// What was there before.
+    /// What gave way to a passport.
     Aside,
 }
 
@@ -235,19 +235,23 @@ impl<T: Clone + PartialEq> Holdings<T> {
         if self.held.is_none() {
             self.take_up(token);
         } else {
-            self.next = Some(token);
-            (self.refused, self.required) = (false, true);
+            self.beside(token);
+            self.required = true;
         }
     }
 
     /// A rotation brought one.
     fn rotated(&mut self, token: T) {
         if self.guards.hold(Guard::RotateBeside) {
-            self.next = Some(token);
-            (self.refused, self.required) = (false, false);
+            self.beside(token);
         } else {
             self.take_up(token);
         }
+    }
+
+    fn beside(&mut self, token: T) {
+        self.next = Some(token);
+        (self.refused, self.required) = (false, false);
     }
 
     fn take_up(&mut self, token: T) {

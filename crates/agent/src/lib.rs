@@ -34,6 +34,8 @@ mod enrol;
 pub mod guards;
 pub mod holdings;
 pub mod identity;
+#[cfg(test)]
+mod laws;
 pub mod logs;
 mod machine;
 mod platform;
