@@ -149,7 +149,7 @@ impl Enrolment {
         let text = unwritable.to_string();
         // Each beat tries again; the log need not say so each time.
         if self.vitals.sample_error() != text {
-            tracing::warn!("{text}; the value stays in use from memory and is written later");
+            tracing::warn!("{text}; going on with what works, and trying again");
         }
         self.vitals.note_error(&text);
     }

@@ -339,7 +339,7 @@ const ALL: [Faults; 4] =
     [Faults::Rotations, Faults::FirstRegister, Faults::Revocations, Faults::Deliveries];
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_goes_wrong_it_is_well_again_when_nothing_does(

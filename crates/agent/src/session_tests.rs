@@ -24,6 +24,13 @@ fn refused(action: Option<Action>) -> Answer {
 const BEATEN: Answer = Answer::Beaten { pace: None, rotate: None };
 const REGISTERED: Answer = Answer::Registered { token: None, pace: None };
 
+const ROTATED: Answer = Answer::Rotated { token: () };
+
+/// A heartbeat's answer that orders a rotation.
+fn ordered(serial: i64) -> Answer {
+    Answer::Beaten { pace: None, rotate: Some(serial) }
+}
+
 fn failed() -> Answer {
     Answer::Failed { why: "refused".to_owned(), retry_after: None }
 }
@@ -100,13 +107,101 @@ fn jitter_only_shortens_and_by_a_quarter_at_most() {
 }
 
 #[test]
-fn a_changed_file_is_tried_at_once_and_only_once() {
-    let mut session = enrolled(true);
+fn rr_05_rr_06_a_changed_file_is_tried_at_once_and_only_once() {
     let changed = Facts { file_differs: true, ..CALM };
-    let next = session.after(&refused(None), changed);
-    assert_eq!(next, step(Call::Heartbeat, Bearer::Held, 0));
-    let next = session.after(&refused(None), changed);
-    assert_eq!(next, later(Call::Register, Bearer::Held, 500), "no second retry");
+    for call in [Call::Heartbeat, Call::Rotate { serial: 3 }] {
+        let mut session = enrolled(true);
+        if call != Call::Heartbeat {
+            assert_eq!(session.after(&ordered(3), CALM), step(call, Bearer::Held, 0));
+        }
+        let next = session.after(&refused(None), changed);
+        assert_eq!(next, step(call, Bearer::Held, 0));
+        let next = session.after(&refused(None), changed);
+        assert_eq!(next, later(Call::Register, Bearer::Held, 500), "no second retry");
+    }
+}
+
+#[test]
+fn a_rotation_is_asked_for_written_then_used_at_once() {
+    let mut session = enrolled(true);
+    let next = session.after(&ordered(7), CALM);
+    assert_eq!(next, step(Call::Rotate { serial: 7 }, Bearer::Held, 0));
+    let next = session.after(&ROTATED, BESIDE);
+    assert_eq!(next, step(Call::Heartbeat, Bearer::Next, 0));
+    let next = session.after(&BEATEN, CALM);
+    assert_eq!(next, step(Call::Heartbeat, Bearer::Held, 30_000));
+}
+
+#[test]
+fn what_cannot_be_written_is_not_used_nor_asked_for_again() {
+    let unwritten = Facts { next_ready: false, ..BESIDE };
+    let mut session = enrolled(true);
+    session.after(&ordered(7), CALM);
+    let old = step(Call::Heartbeat, Bearer::Held, 30_000);
+    assert_eq!(session.after(&ROTATED, unwritten), old);
+    for _ in 0..3 {
+        assert_eq!(session.after(&ordered(7), unwritten), old, "it is in memory");
+    }
+    let newer = session.after(&ordered(8), unwritten);
+    assert_eq!(newer, step(Call::Rotate { serial: 8 }, Bearer::Held, 0));
+    assert_eq!(session.after(&ROTATED, unwritten), old);
+    let next = session.after(&ordered(8), BESIDE);
+    assert_eq!(next, step(Call::Heartbeat, Bearer::Next, 0), "there is room again");
+}
+
+#[test]
+fn a_refused_rotation_returns_to_the_old_one_and_asks_again_ever_later() {
+    let mut session = enrolled(true);
+    let (pace, rotate) = (30_000, step(Call::Rotate { serial: 7 }, Bearer::Held, 0));
+    let mut beats = Vec::new();
+    let mut next = session.after(&ordered(7), CALM);
+    for _ in 0..6 {
+        assert_eq!(next, rotate);
+        session.after(&ROTATED, BESIDE);
+        let refused_with = Facts { next_ready: false, ..BESIDE };
+        let back = session.after(&refused(Some(Action::Exit)), refused_with);
+        assert_eq!(back, step(Call::Heartbeat, Bearer::Held, 0));
+        let mut count = 0;
+        next = session.after(&ordered(7), CALM);
+        while next == step(Call::Heartbeat, Bearer::Held, pace) {
+            count += 1;
+            next = session.after(&ordered(7), CALM);
+        }
+        beats.push(count);
+    }
+    assert_eq!(beats, [0, 1, 3, 7, 15, 15]);
+    session.after(&ROTATED, BESIDE);
+    session.after(&refused(None), Facts { next_ready: false, ..BESIDE });
+    assert_eq!(
+        session.after(&ordered(8), CALM),
+        step(Call::Rotate { serial: 8 }, Bearer::Held, 0),
+        "a newer order is a new matter"
+    );
+}
+
+#[test]
+fn a_rotation_that_fails_keeps_the_heartbeats_going() {
+    for answer in [failed(), Answer::Rejected { why: "a newer serial exists".to_owned() }] {
+        let mut session = enrolled(true);
+        session.after(&Answer::Beaten { pace: Some(2), rotate: Some(7) }, CALM);
+        let Next::Call { call, bearer, wait, .. } = session.after(&answer, CALM) else {
+            panic!("it goes on");
+        };
+        assert_eq!((call, bearer), (Call::Heartbeat, Bearer::Held));
+        assert!(wait <= Duration::from_secs(2), "{wait:?}");
+        let again = session.after(&ordered(7), CALM);
+        assert_eq!(again, step(Call::Rotate { serial: 7 }, Bearer::Held, 0));
+    }
+}
+
+#[test]
+fn what_a_crash_left_beside_is_used_once_the_file_was_accepted() {
+    for answer in [REGISTERED, BEATEN] {
+        let mut session = Session::new(true, Guards::ON);
+        assert_eq!(session.first(BESIDE), step(Call::Register, Bearer::Held, 0));
+        let next = session.after(&answer, BESIDE);
+        assert_eq!(next, step(Call::Heartbeat, Bearer::Next, 0));
+    }
 }
 
 #[test]
