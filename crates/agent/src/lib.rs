@@ -185,7 +185,8 @@ pub async fn run(settings: Settings, logs: Logs, stop: CancellationToken) -> Exi
     );
     let to_file = settings.log_dir.is_some();
     match Agent::prepare(settings, logs) {
-        Ok(agent) => agent.live(stop).await,
+        // Boxed: it is large, and there is one of it.
+        Ok(agent) => Box::pin(agent.live(stop)).await,
         Err(exit) => {
             // Standard error gets it from whoever called us: once is enough there.
             if let Exit::CannotStart { what, .. } = &exit
