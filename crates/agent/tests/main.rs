@@ -6,5 +6,6 @@ mod agent;
 mod enrol;
 mod fake;
 mod program;
+mod rotate;
 mod serve;
 mod start;
