@@ -156,7 +156,7 @@ impl Session {
             }
             Answer::Failed { retry_after, .. } => {
                 self.failures = self.failures.saturating_add(1);
-                let wait = asked(*retry_after).max(backoff(self.failures, facts.jitter));
+                let wait = asked(*retry_after).max(self.backoff(self.failures, facts.jitter));
                 self.go(self.call, self.bearer, wait)
             }
             Answer::Rejected { .. } => {
@@ -191,7 +191,7 @@ impl Session {
     }
 
     fn follow(&mut self, told: Refusal, facts: Facts) -> Next {
-        let wait = asked(told.retry_after).max(backoff(self.refusals, facts.jitter));
+        let wait = asked(told.retry_after).max(self.backoff(self.refusals, facts.jitter));
         let next = match told.action {
             Some(Action::Exit) => return Next::Exit { why: told.why },
             Some(Action::Wait) => {
@@ -230,6 +230,12 @@ impl Session {
         if let Some(seconds) = pace {
             self.pace = Duration::from_secs(seconds.clamp(PACES.0, PACES.1));
         }
+    }
+
+    /// Two beats at most: an agent that waited for its whole lease would be taken for dead when a platform
+    /// that was away comes back.
+    fn backoff(&self, nth: u32, jitter: f64) -> Duration {
+        backoff(nth, jitter).min(self.pace * 2)
     }
 
     fn new_round(&mut self) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// Pace that the server asks of an agent that declared `paced`.
+/// Pace that the server asks of an agent that declared `paced`, unless its operator says otherwise.
 pub const PACED_BEAT: Duration = Duration::from_secs(10);
 /// Beats that a paced agent may miss.
 pub const PACED_BEATS: u32 = 3;
@@ -20,8 +20,8 @@ pub const EXTERNAL_TERM: Duration = Duration::from_secs(90);
 /// Who holds the lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holder {
-    /// An agent that follows `next_heartbeat_seconds`.
-    Paced,
+    /// An agent that follows `next_heartbeat_seconds`, with the pace it is asked for.
+    Paced(Duration),
     /// A managed instance whose agent beats at its own pace.
     Plain,
     /// A workspace run elsewhere, with the operator's term for it.
@@ -33,7 +33,7 @@ impl Holder {
     #[must_use]
     pub fn term(self) -> Duration {
         match self {
-            Self::Paced => PACED_BEAT * PACED_BEATS,
+            Self::Paced(beat) => beat * PACED_BEATS,
             Self::Plain => PLAIN_TERM,
             Self::External(term) => term,
         }
@@ -43,7 +43,7 @@ impl Holder {
     #[must_use]
     pub fn beat(self) -> Duration {
         match self {
-            Self::Paced => PACED_BEAT,
+            Self::Paced(beat) => beat,
             Self::Plain => PLAIN_BEAT,
             Self::External(term) => PLAIN_BEAT.min(term / 3),
         }
@@ -66,7 +66,7 @@ mod tests {
         #[test]
         fn no_lease_lapses_before_a_full_term_after_a_start(seen in 0..1_000_000_000i64, started in 0..1_000_000_000i64) {
             let (seen, started) = (Timestamp::from_micros(seen), Timestamp::from_micros(started));
-            for holder in [Holder::Paced, Holder::Plain, Holder::External(EXTERNAL_TERM)] {
+            for holder in [Holder::Paced(PACED_BEAT), Holder::Plain, Holder::External(EXTERNAL_TERM)] {
                 let at = lapses_at(seen, started, holder);
                 prop_assert!(at >= started.after(holder.term()));
                 prop_assert!(at >= seen.after(holder.term()));

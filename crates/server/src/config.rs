@@ -134,6 +134,8 @@ pub struct Config {
     pub workspace_roots: Vec<String>,
     /// How long an instance may take to end politely.
     pub stop_grace: Duration,
+    /// The pace that agents are asked for which follow one; their lease is three beats.
+    pub heartbeat: Duration,
     /// The program that runs beside an agent, and its first arguments.
     pub agent: Vec<String>,
     /// Backends by name.
@@ -301,6 +303,7 @@ pub fn resolve(
             file.stop_grace_seconds,
             STOP_GRACE_SECONDS,
         )),
+        heartbeat: said.heartbeat(file.heartbeat_seconds),
         agent: said.of_file("agent", file.agent, Vec::new()),
         backends: said.backends(file.backends, backend.as_deref()),
         runtimes: said.runtimes(file.runtimes),

@@ -198,7 +198,7 @@ impl Instance {
     #[must_use]
     pub fn holder(&self, app: &App) -> Holder {
         match (&self.backend, self.features.paced) {
-            (_, true) => Holder::Paced,
+            (_, true) => Holder::Paced(app.config.heartbeat),
             (Some(_), false) => Holder::Plain,
             (None, false) => Holder::External(app.config.external_stale_after),
         }
