@@ -76,7 +76,23 @@ pub async fn mint(
     workspace: WorkspaceId,
     purpose: For,
 ) -> std::result::Result<Token, sqlx::Error> {
-    let (now, token) = (work.now, app.ids.token());
+    let token = app.ids.token();
+    keep(app, work, workspace, purpose, &token).await?;
+    Ok(token)
+}
+
+/// Commit the hash of a credential with the transaction.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn keep(
+    app: &App,
+    work: &mut Work<'_>,
+    workspace: WorkspaceId,
+    purpose: For,
+    token: &Token,
+) -> std::result::Result<(), sqlx::Error> {
+    let now = work.now;
     let (kind, generation, state) = match purpose {
         For::Start(generation) | For::Answer { generation, .. } => {
             (Kind::Instance, Some(generation), State::Pending)
@@ -99,8 +115,7 @@ pub async fn mint(
         lapses_at,
         first_used_at: None,
     };
-    store::insert(&mut work.tx, &held, token.prefix()).await?;
-    Ok(token)
+    store::insert(&mut work.tx, &held, token.prefix()).await
 }
 
 /// How many live credentials a workspace has, of any kind.
