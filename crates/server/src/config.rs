@@ -136,6 +136,8 @@ pub struct Config {
     pub stop_grace: Duration,
     /// The pace that agents are asked for which follow one; their lease is three beats.
     pub heartbeat: Duration,
+    /// Credentials older than this are rotated, where the agent can. Zero: never.
+    pub rotate_after: Duration,
     /// The program that runs beside an agent, and its first arguments.
     pub agent: Vec<String>,
     /// Backends by name.
@@ -304,6 +306,9 @@ pub fn resolve(
             STOP_GRACE_SECONDS,
         )),
         heartbeat: said.heartbeat(file.heartbeat_seconds),
+        rotate_after: Duration::from_secs(
+            said.of_file("rotate_after_hours", file.rotate_after_hours, 0).saturating_mul(3600),
+        ),
         agent: said.of_file("agent", file.agent, Vec::new()),
         backends: said.backends(file.backends, backend.as_deref()),
         runtimes: said.runtimes(file.runtimes),
