@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::scene::{Outcome, Scene};
 use super::stack::Stack;
-use super::{enrolment, outage, replacement};
+use super::{enrolment, outage, replacement, rotation};
 
 /// A drill going on.
 pub(super) type Playing<'a> = Pin<Box<dyn Future<Output = Outcome> + 'a>>;
@@ -37,8 +37,8 @@ pub(super) const ALL: &[Drill] = &[
         incident: "two replacements of one workspace run into each other",
         in_life: "the loser's credential ended between two questions about it; it was refused for ever, \
                   and the workspace went on looking online with nobody behind it",
-        here: "twenty restarts at once; then every credential is revoked under a running agent, and \
-               those of older generations knock too",
+        here: "twenty restarts at once; then credentials are revoked under running agents: \
+               an older one knocks, and its rightful agent comes back",
         laws: &[1, 2, 3, 8],
         mutants: &["re-enrol-by-generation"],
         play: |scene, stack| Box::pin(replacement::double_provision(scene, stack)),
@@ -89,6 +89,34 @@ pub(super) const ALL: &[Drill] = &[
         laws: &[2, 9],
         mutants: &["plan-commits"],
         play: |scene, stack| Box::pin(enrolment::late_credential(scene, stack)),
+    },
+    Drill {
+        name: "rotation-race",
+        incident: "an agent holds the old credential in memory while a new one is written",
+        in_life: "the new credential was written after the agent had read the file: every heartbeat of it \
+                  was refused from then on",
+        here: "a new credential arrives late; and an agent is killed at the first use of one that it took itself",
+        laws: &[2, 9],
+        mutants: &["reread-once", "write-before-use"],
+        play: |scene, stack| Box::pin(rotation::rotation_race(scene, stack)),
+    },
+    Drill {
+        name: "rotation-unwritable",
+        incident: "an agent cannot write while its credential rotates",
+        in_life: "the disk was full: the new credential was in memory only, and the old one already dead",
+        here: "the agent's directory takes no file; it is killed with -9, twice; then there is room again",
+        laws: &[2, 7, 9],
+        mutants: &["rotate-beside"],
+        play: |scene, stack| Box::pin(rotation::rotation_unwritable(scene, stack)),
+    },
+    Drill {
+        name: "rotation-backlog",
+        incident: "several rotations are ordered while the agent is away",
+        in_life: "back again, it carried them out one by one, and was led to a credential that was revoked",
+        here: "three rotations are ordered while the agent is held still; then it goes on",
+        laws: &[2],
+        mutants: &["newest-rotation"],
+        play: |scene, stack| Box::pin(rotation::rotation_backlog(scene, stack)),
     },
     Drill {
         name: "restart-blackout",

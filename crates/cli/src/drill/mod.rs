@@ -19,6 +19,7 @@ mod enrolment;
 mod outage;
 mod proxy;
 mod replacement;
+mod rotation;
 mod scene;
 mod stack;
 mod verdict;

@@ -30,6 +30,8 @@ struct Rule {
     path: &'static str,
     fault: Fault,
     times: u32,
+    /// Not before a request to this path was answered.
+    after: Option<&'static str>,
 }
 
 /// A request that came by.
@@ -93,7 +95,18 @@ impl Proxy {
 
     /// The next `times` requests to `path` meet this fault.
     pub(super) fn fault(&self, path: &'static str, fault: Fault, times: u32) {
-        lock(&self.state).rules.push(Rule { path, fault, times });
+        lock(&self.state).rules.push(Rule { path, fault, times, after: None });
+    }
+
+    /// The same, once a request to `after` was answered.
+    pub(super) fn fault_after(
+        &self,
+        after: &'static str,
+        path: &'static str,
+        fault: Fault,
+        times: u32,
+    ) {
+        lock(&self.state).rules.push(Rule { path, fault, times, after: Some(after) });
     }
 
     /// Cut the line, or mend it.
@@ -148,7 +161,11 @@ async fn pass(mut client: TcpStream, upstream: &str, state: &Mutex<State>) -> an
 /// The fault that is due for this path, and counted down.
 fn due(state: &Mutex<State>, path: &str) -> Option<Fault> {
     let mut state = lock(state);
-    let rule = state.rules.iter_mut().find(|rule| rule.times > 0 && rule.path == path)?;
+    let State { rules, seen, .. } = &mut *state;
+    let armed = |after| seen.iter().any(|seen: &Seen| seen.path == after && seen.status.is_some());
+    let rule = rules.iter_mut().find(|rule| {
+        rule.times > 0 && rule.path == path && rule.after.is_none_or(armed)
+    })?;
     rule.times -= 1;
     Some(rule.fault)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use serde_json::json;
 
+use super::api::Api;
 use super::proxy::Proxy;
 use super::scene::{Outcome, Scene};
 use super::stack::Stack;
@@ -47,28 +48,39 @@ pub(super) async fn double_provision(scene: &Scene, stack: &mut Stack) -> Outcom
     let seen = if turn.is_ok() { "it answered a turn" } else { "it answered no turn" };
     scene.must("and it works", turn.is_ok(), seen)?;
 
-    let current = why.workspace.generation;
-    let process = api.process(&id, current).await?;
-    stack.signal_instance(process, rustix::process::Signal::STOP)?;
     let path = format!("/admin/workspaces/{id}/revoke-auth-tokens");
     api.order(&path, json!({})).await?;
-    scene.step("every credential was revoked while its agent was held still");
+    scene.step("every credential of it was revoked");
     let thief = api.register(&id, NOWHERE, Some(&oldest), None).await?;
     let must = "an instance of an older generation is not let in by that";
     scene.must(must, thief.status == 401 && thief.token().is_none(), thief.brief())?;
-    stack.signal_instance(process, rustix::process::Signal::CONT)?;
+    loser(scene, stack, &api).await
+}
+
+/// An agent whose credential ended while it started.
+async fn loser(scene: &Scene, stack: &mut Stack, api: &Api) -> Outcome {
+    let (id, token) = api.external("loser").await?;
+    stack.deliver("loser", &token)?;
+    let platform = stack.url().to_owned();
+    stack.agent("loser", &id, &platform)?;
+    let generation = api.online(scene, &id, 0).await?;
+    stack.kill_agent("loser")?;
+    api.order(&format!("/admin/workspaces/{id}/revoke-auth-tokens"), json!({})).await?;
+    stack.agent("loser", &id, &platform)?;
+    scene.step("an agent starts with a credential that was revoked a moment ago");
     let recovers = async || {
-        let (settled, why) = api.settled(&id).await?;
-        let again = why.journal.iter().rev().take_while(|entry| entry.kind != "planned");
-        let again = again.filter(|entry| entry.kind == "registered").count();
-        let generation = why.workspace.generation;
-        let seen = format!("{} in generation {generation}", why.workspace.status);
-        Ok((settled && generation == current && again > 1, seen))
+        let registered = api.entries(&id, "registered").await?;
+        let why = api.why(&id).await?;
+        let now = why.workspace.generation;
+        let seen = format!("{} in generation {now}", why.workspace.status);
+        let well = why.workspace.status == "online" && registered.len() > 1;
+        Ok((well && now == generation && stack.credential("loser").as_ref() != Some(&token), seen))
     };
-    let must = "its rightful agent is enrolled again, in its own generation";
+    let must = "it is enrolled again, in its own generation, with a new credential";
     scene.must_soon(must, MENDS, recovers).await?;
-    let url = api.why(&id).await?.workspace.url;
-    scene.must("and the workspace is where that agent is", url != NOWHERE, url.clone())
+    let held = stack.credential("loser");
+    let beat = api.heartbeat(&id, held.as_deref()).await?;
+    scene.must("which works", beat.status == 200, beat.brief())
 }
 
 pub(super) async fn zombie_source(scene: &Scene, stack: &mut Stack) -> Outcome {
