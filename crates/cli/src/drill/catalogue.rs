@@ -49,7 +49,7 @@ pub(super) const ALL: &[Drill] = &[
         in_life: "old and new instance took turns as the workspace: its address flipped to and fro",
         here: "a copy of an instance runs where no stop reaches it, while the workspace is restarted",
         laws: &[1, 7],
-        mutants: &["one-writer"],
+        mutants: &["one-writer", "exit-by-generation"],
         play: |scene, stack| Box::pin(replacement::zombie_source(scene, stack)),
     },
     Drill {

@@ -125,5 +125,14 @@ pub(super) async fn zombie_source(scene: &Scene, stack: &mut Stack) -> Outcome {
     scene.must("it changed neither status nor address nor generation", unchanged, seen)?;
     let turn = api.client.send(&id, "who are you?", MENDS).await;
     let seen = if turn.is_ok() { "it answered a turn" } else { "it answered no turn" };
-    scene.must("its successor works", turn.is_ok(), seen)
+    scene.must("its successor works", turn.is_ok(), seen)?;
+
+    let before = stack.credential_of(&id)?;
+    api.order(&format!("/admin/workspaces/{id}/rotate"), json!({})).await?;
+    let rotated = async || Ok((stack.credential_of(&id)? != before).then_some(()));
+    scene.until("the successor rotates its credential", rotated).await?;
+    scene.step("the successor took a new credential");
+    let said = api.heartbeat(&id, Some(&before)).await?;
+    let must = "whoever has its last one is not sent away: it is of the generation that serves";
+    scene.must(must, said.status == 401 && said.text("action") != Some("exit"), said.brief())
 }
