@@ -30,6 +30,9 @@ pub struct Liveness {
     pub credentials_live: i64,
     /// By name.
     pub reconcilers: BTreeMap<String, Reconciler>,
+    /// Where the brake on replacement stands.
+    #[serde(default)]
+    pub brake: Option<Brake>,
     /// By name.
     #[serde(default)]
     pub backends: BTreeMap<String, Backend>,
@@ -45,12 +48,34 @@ pub struct Backend {
     pub says: String,
 }
 
+/// Where the brake on replacement stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Brake {
+    /// `free`; `engaged`: nothing is replaced for being silent; `easing`: replacement goes on at a bounded
+    /// rate.
+    pub state: String,
+    /// Workspaces whose current instance serves, the silent ones included.
+    pub running: i64,
+    /// Those of them that are silent.
+    pub silent: i64,
+    /// Since when it stands so, if it is not free.
+    pub since: Option<String>,
+    /// While it is engaged: when it lets go by itself.
+    pub next_attempt_at: Option<String>,
+    /// While it is not free: replacements that may begin in a minute.
+    pub per_minute: Option<i64>,
+}
+
 /// What one reconciler did.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Reconciler {
     /// What it brings in line with what.
     pub does: String,
+    /// How often it looks, in seconds, if it looks now and then.
+    #[serde(default)]
+    pub every_seconds: Option<u64>,
     /// Passes since the server started.
     pub passes: u64,
     /// Rows it looked at.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ligand_domain::credential::Token;
 use ligand_domain::id::{CredentialId, EventId, InstanceId, PassportId, WorkspaceId};
+use ligand_domain::lease;
 use ligand_domain::time::Timestamp;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha20Rng;
@@ -37,6 +38,8 @@ pub struct Parts {
     pub config: Config,
     /// Wakes reconcilers. Hints only: nothing is wrong without them.
     pub bells: Bells,
+    /// How often agents are asked to report. Refreshed from the database.
+    pub pace: Pace,
     /// Tells watchers that events were committed.
     pub hub: Hub,
     /// Counters.
@@ -70,6 +73,23 @@ impl std::ops::Deref for App {
 
     fn deref(&self) -> &Parts {
         &self.0
+    }
+}
+
+/// The pace that agents are asked for, as this server last read it.
+#[derive(Clone, Default)]
+pub struct Pace(Arc<Mutex<lease::Pace>>);
+
+impl Pace {
+    /// As last read.
+    #[must_use]
+    pub fn get(&self) -> lease::Pace {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It was read anew.
+    pub fn set(&self, pace: lease::Pace) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = pace;
     }
 }
 
@@ -107,6 +127,15 @@ impl Clock {
         if let Self::Manual(at) = self {
             let mut at = at.lock().unwrap_or_else(PoisonError::into_inner);
             *at = at.after(by);
+        }
+    }
+
+    /// The beat of something that goes on beside other work. A manual clock stands still for it.
+    #[expect(clippy::disallowed_methods, reason = "beside `sleep` the one place that waits")]
+    pub async fn tick(&self, every: Duration) {
+        match self {
+            Self::System => tokio::time::sleep(every).await,
+            Self::Manual(_) => std::future::pending().await,
         }
     }
 

@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ligand_domain::converge;
 use ligand_domain::guards::Guards;
 
 use self::file::FileError;
@@ -22,6 +23,15 @@ use crate::db::DatabaseUrl;
 
 /// How long an instance may take to end politely, unless said otherwise.
 const STOP_GRACE_SECONDS: u64 = 5;
+
+/// How long events are kept, unless said otherwise.
+const EVENT_DAYS: u64 = 7;
+/// How long decisions about what is over are kept.
+const JOURNAL_DAYS: u64 = 90;
+/// How often what is too old is looked for.
+const CLEANUP_HOURS: u64 = 6;
+/// More than a century is for ever.
+const MOST_DAYS: u64 = 36_500;
 
 /// What a command line may say. `None`: not said.
 #[derive(Debug, Clone, Default)]
@@ -138,6 +148,14 @@ pub struct Config {
     pub heartbeat: Duration,
     /// Credentials older than this are rotated, where the agent can. Zero: never.
     pub rotate_after: Duration,
+    /// How long a start may take, whatever its runtime.
+    pub provision_timeout: Option<Duration>,
+    /// How long events are kept.
+    pub event_retention: Duration,
+    /// How long decisions about generations that are over are kept.
+    pub journal_retention: Duration,
+    /// How often what is too old is taken away.
+    pub cleanup_interval: Duration,
     /// The program that runs beside an agent, and its first arguments.
     pub agent: Vec<String>,
     /// Backends by name.
@@ -151,6 +169,13 @@ impl Config {
     #[must_use]
     pub fn platform_url(&self) -> String {
         self.platform_url.clone().unwrap_or_else(|| format!("http://{}", self.listen))
+    }
+
+    /// How long a start of this runtime may take.
+    #[must_use]
+    pub fn start_deadline(&self, runtime: &str) -> Duration {
+        let recipe = self.runtimes.get(runtime).and_then(|recipe| recipe.start_deadline_seconds);
+        converge::start_deadline(runtime, recipe.map(Duration::from_secs), self.provision_timeout)
     }
 
     /// The command that runs a workspace: Ligand's agent, around the workspace's own command or its
@@ -309,6 +334,24 @@ pub fn resolve(
         rotate_after: Duration::from_secs(
             said.of_file("rotate_after_hours", file.rotate_after_hours, 0).saturating_mul(3600),
         ),
+        provision_timeout: said
+            .lenient("provision_timeout", "PROVISION_TIMEOUT_SECONDS", "by runtime")
+            .map(Duration::from_secs),
+        event_retention: days(said.number(
+            "event_retention_days",
+            "ACTIVITY_RETENTION_DAYS",
+            EVENT_DAYS,
+        )),
+        journal_retention: days(said.number(
+            "journal_retention_days",
+            "LIGAND_JOURNAL_RETENTION_DAYS",
+            JOURNAL_DAYS,
+        )),
+        cleanup_interval: hours(said.number(
+            "cleanup_interval_hours",
+            "ACTIVITY_CLEANUP_INTERVAL_HOURS",
+            CLEANUP_HOURS,
+        )),
         agent: said.of_file("agent", file.agent, Vec::new()),
         backends: said.backends(file.backends, backend.as_deref()),
         runtimes: said.runtimes(file.runtimes),
@@ -324,6 +367,14 @@ fn saas(mode: Option<&str>, org_id: Option<&str>) -> bool {
         None => org_id.is_some(),
         Some(_) => false,
     }
+}
+
+fn days(days: u64) -> Duration {
+    hours(days.min(MOST_DAYS) * 24)
+}
+
+fn hours(hours: u64) -> Duration {
+    Duration::from_secs(hours.min(MOST_DAYS * 24) * 3600)
 }
 
 #[cfg(test)]
@@ -394,6 +445,25 @@ mod tests {
         let file = "[backends.second]\nkind = \"process\"";
         assert_eq!(names(&[], file), ["process", "second"]);
         assert_eq!(names(&[("LIGAND_BACKEND", "second")], file), ["second"]);
+    }
+
+    #[test]
+    fn hs_08_hs_09_hs_10_pt_08_a_number_that_is_none_is_as_good_as_not_said() {
+        let of = |variable: &'static str, value: &str| {
+            let config = check(&Flags::default(), &[(variable, value)], "").unwrap().config;
+            let timeout = config.provision_timeout.map(|timeout| timeout.as_secs());
+            (config.external_stale_after.as_secs(), timeout)
+        };
+        assert_eq!(of("REMOTE_LIVENESS_STALE_AFTER", "30"), (30, None));
+        assert_eq!(of("PROVISION_TIMEOUT_SECONDS", "45"), (90, Some(45)));
+        for garbage in ["", "0", "-5", "soon", "1.5"] {
+            assert_eq!(of("REMOTE_LIVENESS_STALE_AFTER", garbage), (90, None), "{garbage}");
+            assert_eq!(of("PROVISION_TIMEOUT_SECONDS", garbage), (90, None), "{garbage}");
+        }
+        let file = "[runtimes.slow]\nstart_deadline_seconds = 70";
+        let config = check(&Flags::default(), &[], file).unwrap().config;
+        assert_eq!(config.start_deadline("slow").as_secs(), 70);
+        assert_eq!(config.start_deadline("hermes").as_secs(), 1800);
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! | [`credentials`] | revoking and rotating them |
 //! | [`messages`] | turns sent to agents |
 //! | [`journal`] | decisions and events |
+//! | [`liveness`] | the brake, the pace of heartbeats, sweeps |
 //! | [`operator`] | health, metrics, reports |
 //!
 //! A noun is a folder with `http.rs` (what callers may ask), `store.rs` (its SQL) and `reconcile.rs` (what
@@ -28,6 +29,7 @@ pub mod db;
 pub mod error;
 pub mod http;
 pub mod journal;
+pub mod liveness;
 pub mod messages;
 pub mod operator;
 pub mod reconcile;

@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::http::metrics;
 use crate::operator::http::Document;
-use crate::{credentials, journal, messages, operator, registry, workspaces};
+use crate::{credentials, journal, liveness, messages, operator, registry, workspaces};
 
 /// Routes that answer a caller without a credential, and why that is right. Everything else is 401; a test
 /// compares this list with what the routes do.
@@ -59,6 +59,7 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(operator::http::metrics))
         .routes(routes!(operator::http::openapi))
         .routes(routes!(operator::http::liveness))
+        .routes(routes!(liveness::http::release))
         // Agents.
         .routes(routes!(registry::http::register))
         .routes(routes!(registry::http::heartbeat))

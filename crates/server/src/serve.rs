@@ -13,7 +13,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::app::{App, Clock, Ids, Parts};
+use crate::app::{App, Clock, Ids, Pace, Parts};
 use crate::backend::fake::Fake;
 use crate::backend::process::Process;
 use crate::backend::{Backend, Backends, Push, Pushes};
@@ -22,6 +22,10 @@ use crate::credentials::RotationReconciler;
 use crate::db::{DatabaseUrl, Db, OpenError};
 use crate::http::metrics::Metrics;
 use crate::journal::Hub;
+use crate::liveness::BrakeReconciler;
+use crate::liveness::sweeps::{
+    LapsedCredentials, Orphans, PhantomBusy, Retention, StaleCredentials,
+};
 use crate::reconcile::{Bells, Reconciler, drive};
 use crate::routes;
 use crate::workspaces::{self, WorkspaceReconciler};
@@ -103,12 +107,49 @@ impl StartError {
 struct Reconcilers {
     workspaces: WorkspaceReconciler,
     rotation: RotationReconciler,
+    brake: BrakeReconciler,
+    stale_credentials: StaleCredentials,
+    lapsed_credentials: LapsedCredentials,
+    phantom_busy: PhantomBusy,
+    orphans: Orphans,
+    retention: Retention,
 }
 
 impl Reconcilers {
+    fn new(app: &App) -> Self {
+        Self {
+            workspaces: WorkspaceReconciler,
+            rotation: RotationReconciler::default(),
+            brake: BrakeReconciler,
+            stale_credentials: StaleCredentials,
+            lapsed_credentials: LapsedCredentials,
+            phantom_busy: PhantomBusy,
+            orphans: Orphans,
+            retention: Retention::new(app),
+        }
+    }
+
     fn drive(self, app: &App) {
-        let Self { workspaces, rotation } = self;
-        let all: [Arc<dyn Reconciler>; 2] = [Arc::new(workspaces), Arc::new(rotation)];
+        let Self {
+            workspaces,
+            rotation,
+            brake,
+            stale_credentials,
+            lapsed_credentials,
+            phantom_busy,
+            orphans,
+            retention,
+        } = self;
+        let all: [Arc<dyn Reconciler>; 8] = [
+            Arc::new(workspaces),
+            Arc::new(rotation),
+            Arc::new(brake),
+            Arc::new(stale_credentials),
+            Arc::new(lapsed_credentials),
+            Arc::new(phantom_busy),
+            Arc::new(orphans),
+            Arc::new(retention),
+        ];
         for reconciler in all {
             drive(app, reconciler);
         }
@@ -145,8 +186,7 @@ pub async fn start(mut config: Config) -> Result<Server, StartError> {
     let backends = backends(&config, &pushes);
     let app = assemble(config, db, ids, backends)?;
     recover(&app).await;
-    let rotation = RotationReconciler::default();
-    Reconcilers { workspaces: WorkspaceReconciler, rotation }.drive(&app);
+    Reconcilers::new(&app).drive(&app);
     hear(&app, pushed);
     let (router, stop) = (routes::router(app.clone()), app.stop.clone());
     app.spawn(async move {
@@ -175,6 +215,7 @@ fn assemble(config: Config, db: Db, ids: Ids, backends: Backends) -> Result<App,
         backends,
         config,
         bells: Bells::default(),
+        pace: Pace::default(),
         hub: Hub::default(),
         metrics: Metrics::default(),
         http,
@@ -368,6 +409,10 @@ impl Server {
 
     async fn end_instances(&self) {
         for (name, backend) in self.app.backends.all() {
+            // Before it is done, so that whoever finds them ended knows why.
+            if let Err(cause) = workspaces::dismiss(&self.app, name).await {
+                tracing::warn!(error = %cause, "the ends of instances will be counted as failures");
+            }
             let owned = backend.list_owned().await.unwrap_or_default();
             let grace = self.app.config.stop_grace;
             let stops = owned.into_iter().map(|key| backend.stop(key, grace));

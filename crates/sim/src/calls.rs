@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::http::{Request, header};
 use http_body_util::BodyExt as _;
 use ligand_domain::time::Timestamp;
-use ligand_server::app::{App, Clock, Ids, Parts};
+use ligand_server::app::{App, Clock, Ids, Pace, Parts};
 use ligand_server::backend::Backends;
 use ligand_server::config::{Config, File, Flags, resolve};
 use ligand_server::db::Db;
@@ -77,6 +77,7 @@ impl Server {
             backends,
             config,
             bells: Bells::default(),
+            pace: Pace::default(),
             hub: Hub::default(),
             metrics: Metrics::default(),
             http,

@@ -78,7 +78,9 @@ fn trouble(reconciler: &Reconciler, now: Timestamp) -> Option<String> {
     let Some(passed) = &reconciler.last_pass_at else {
         return Some("has not passed since the server started".to_owned());
     };
-    let quiet = Timestamp::parse(passed).is_none_or(|at| now.since(at) > QUIET);
+    let every = Duration::from_secs(reconciler.every_seconds.unwrap_or_default());
+    let patience = QUIET.saturating_add(every);
+    let quiet = Timestamp::parse(passed).is_none_or(|at| now.since(at) > patience);
     quiet.then(|| format!("passed last {} ago", text::age(passed, now)))
 }
 

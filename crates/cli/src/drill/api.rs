@@ -155,16 +155,6 @@ impl Api {
         Ok((rests && why.workspace.status == "online", why))
     }
 
-    /// Every kept event of the workspace, oldest first: its name.
-    pub(super) async fn events(&self, id: &str) -> Outcome<Vec<String>> {
-        let path = format!("/events/{id}");
-        let said =
-            self.call(Method::GET, &path, Some(&self.admin), None, &Value::Null).await?;
-        let all = said.body.as_array().cloned().unwrap_or_default();
-        let named = all.iter().rev().filter_map(|event| event["event_type"].as_str());
-        Ok(named.map(str::to_owned).collect())
-    }
-
     /// The process that leads an instance, as the journal has it.
     pub(super) async fn process(&self, id: &str, generation: i64) -> Outcome<u32> {
         let started = self.entries(id, "started").await?;

@@ -127,4 +127,14 @@ pub(super) const ALL: &[Drill] = &[
         mutants: &["grace-after-start"],
         play: |scene, stack| Box::pin(outage::restart_blackout(scene, stack)),
     },
+    Drill {
+        name: "mass-silence",
+        incident: "most agents vanish for a minute and come back",
+        in_life: "the network was away; everything was replaced at once, and the storm did what the network \
+                  had not",
+        here: "eight of ten agents are held still for more than a minute, then go on",
+        laws: &[2, 7],
+        mutants: &["brake"],
+        play: |scene, stack| Box::pin(outage::mass_silence(scene, stack)),
+    },
 ];

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use super::api::Api;
 use super::scene::{Outcome, Scene};
 use super::stack::Stack;
 use crate::clock;
@@ -71,4 +72,67 @@ pub(super) async fn restart_blackout(scene: &Scene, stack: &mut Stack) -> Outcom
         scene.must(&must, well, format!("{} in generation {now}", why.workspace.status))?;
     }
     Ok(())
+}
+
+/// How many there are, and how many of them vanish.
+const FLEET: usize = 10;
+const VANISH: usize = 8;
+/// Longer than a lease and the minute after which a silent instance would be replaced.
+const VANISHED: Duration = Duration::from_secs(68);
+
+pub(super) async fn mass_silence(scene: &Scene, stack: &mut Stack) -> Outcome {
+    let api = stack.serve(QUICK).await?;
+    let mut fleet = Vec::new();
+    for number in 1..=FLEET {
+        let id = api.managed(&format!("worker-{number}")).await?;
+        let generation = api.online(scene, &id, 0).await?;
+        let process = api.process(&id, generation).await?;
+        fleet.push((id, generation, process));
+    }
+    scene.step(format!("{FLEET} workspaces are online, with leases of 3 s"));
+    for (_, _, process) in &fleet[..VANISH] {
+        stack.signal_instance(*process, Signal::STOP)?;
+    }
+    scene.step(format!("{VANISH} of them fall silent at once; their processes are there"));
+    let noticed = async || {
+        let offline = count(&api, &fleet, "offline").await?;
+        Ok((offline == VANISH, format!("{offline} are offline")))
+    };
+    scene.must_soon("each silence is seen, and said", FINDS, noticed).await?;
+    clock::pause(VANISHED).await;
+    let replaced = replaced(&api, &fleet).await?;
+    let seen = format!("{replaced} replaced after {} s", VANISHED.as_secs());
+    scene.must("nothing is replaced on such a silence", replaced == 0, seen)?;
+    let mut held = 0;
+    for (id, ..) in &fleet {
+        held += usize::from(!api.entries(id, "held").await?.is_empty());
+    }
+    scene.must("that replacement waits is said", held > 0, format!("{held} journals say so"))?;
+    for (_, _, process) in &fleet[..VANISH] {
+        stack.signal_instance(*process, Signal::CONT)?;
+    }
+    scene.step("they come back");
+    let back = async || {
+        let online = count(&api, &fleet, "online").await?;
+        Ok((online == FLEET, format!("{online} are online")))
+    };
+    scene.must_soon("all are online again", FINDS, back).await?;
+    let replaced = self::replaced(&api, &fleet).await?;
+    scene.must("each as the instance that it was", replaced == 0, format!("{replaced} replaced"))
+}
+
+async fn count(api: &Api, fleet: &[(String, i64, u32)], status: &str) -> Outcome<usize> {
+    let all = api.client.list().await?;
+    let ours = |id: &str| fleet.iter().any(|(ours, ..)| ours == id);
+    Ok(all.iter().filter(|one| ours(&one.id.to_string()) && one.status == status).count())
+}
+
+/// How many have, or are getting, another instance.
+async fn replaced(api: &Api, fleet: &[(String, i64, u32)]) -> Outcome<usize> {
+    let mut replaced = 0;
+    for (id, generation, _) in fleet {
+        let planned = api.entries(id, "planned").await?;
+        replaced += usize::from(planned.iter().any(|entry| entry.generation > Some(*generation)));
+    }
+    Ok(replaced)
 }

@@ -20,8 +20,6 @@ pub(super) enum Fault {
     LoseReply,
     /// The platform gets it a second time before the first answer is passed on; the second answer is lost.
     Twice,
-    /// It never arrives.
-    LoseRequest,
 }
 
 /// A fault that is going to happen.
@@ -53,7 +51,6 @@ pub(super) struct Seen {
 struct State {
     rules: Vec<Rule>,
     seen: Vec<Seen>,
-    cut: bool,
 }
 
 /// See the module. Dropping it closes the listener.
@@ -109,11 +106,6 @@ impl Proxy {
         lock(&self.state).rules.push(Rule { path, fault, times, after: Some(after) });
     }
 
-    /// Cut the line, or mend it.
-    pub(super) fn cut(&self, cut: bool) {
-        lock(&self.state).cut = cut;
-    }
-
     /// Everything that came by, in its order.
     pub(super) fn seen(&self) -> Vec<Seen> {
         lock(&self.state).seen.clone()
@@ -125,9 +117,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 async fn pass(mut client: TcpStream, upstream: &str, state: &Mutex<State>) -> anyhow::Result<()> {
-    ensure!(!lock(state).cut, "the line is cut");
     let request = Request::read(&mut client).await?;
-    ensure!(!lock(state).cut, "the line was cut meanwhile");
     let fault = due(state, &request.path);
     let mut seen = Seen {
         path: request.path.clone(),
@@ -138,10 +128,6 @@ async fn pass(mut client: TcpStream, upstream: &str, state: &Mutex<State>) -> an
         status: None,
         fault,
     };
-    if fault == Some(Fault::LoseRequest) {
-        lock(state).seen.push(seen);
-        return Ok(());
-    }
     let answer = request.forward(upstream).await;
     let answer = answer.inspect_err(|_| lock(state).seen.push(seen.clone()))?;
     if fault == Some(Fault::Twice) {

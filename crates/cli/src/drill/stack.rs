@@ -33,7 +33,6 @@ pub(super) struct Stack {
     starts: u32,
     url: String,
     flags: Vec<String>,
-    variables: BTreeMap<String, String>,
     agents: BTreeMap<String, Child>,
 }
 
@@ -56,14 +55,8 @@ impl Stack {
             starts: 0,
             url: String::new(),
             flags: Vec::new(),
-            variables: BTreeMap::new(),
             agents: BTreeMap::new(),
         })
-    }
-
-    /// Everything that the drill writes.
-    pub(super) fn dir(&self) -> &Path {
-        &self.dir
     }
 
     /// Where the server listens.
@@ -78,11 +71,6 @@ impl Stack {
     /// A flag of the server, from its next start on.
     pub(super) fn flag(&mut self, flag: &str) {
         self.flags.push(flag.to_owned());
-    }
-
-    /// A variable of the server's environment, from its next start on.
-    pub(super) fn variable(&mut self, name: &str, value: &str) {
-        self.variables.insert(name.to_owned(), value.to_owned());
     }
 
     /// Start the server with these settings, and wait until it listens.
@@ -100,7 +88,6 @@ impl Stack {
         let listen = self.url.strip_prefix("http://").unwrap_or("127.0.0.1:0");
         let mut command = self.own(&["serve", "platform", "--listen", listen]);
         command.args(["--data-dir", &data, "--config", &settings]).args(&self.flags);
-        command.envs(&self.variables);
         let mut server = start(&mut command, &log).context("start the server")?;
         let url = listening(&mut server, &log).await;
         self.server = Some(server);

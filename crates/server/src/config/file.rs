@@ -61,6 +61,8 @@ pub struct Recipe {
     /// Added to the instance's environment.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// How long a start may take.
+    pub start_deadline_seconds: Option<u64>,
 }
 
 /// The file cannot be used.

@@ -86,12 +86,41 @@ impl<'a> Layers<'a> {
     }
 
     pub(super) fn external_stale_after(&mut self) -> Duration {
-        let variable = self.variable("REMOTE_LIVENESS_STALE_AFTER");
-        let default = lease::EXTERNAL_TERM.as_secs().to_string();
-        let said = self.first(None, variable, None, &default);
-        let seconds = self.parse("external_stale_after", said, "a number of seconds");
-        // As the contract has it: what is not positive is as good as not said.
-        Duration::from_secs(seconds.filter(|s| *s > 0).unwrap_or(lease::EXTERNAL_TERM.as_secs()))
+        let default = lease::EXTERNAL_TERM.as_secs();
+        let seconds = self.number("external_stale_after", "REMOTE_LIVENESS_STALE_AFTER", default);
+        Duration::from_secs(seconds)
+    }
+
+    /// A number that only a variable has.
+    pub(super) fn number(
+        &mut self,
+        name: &'static str,
+        variable: &'static str,
+        default: u64,
+    ) -> u64 {
+        self.lenient(name, variable, &default.to_string()).unwrap_or(default)
+    }
+
+    /// A positive number that only a variable has, and that may be missing. As the contract has it: what is
+    /// no such number is as good as not said.
+    pub(super) fn lenient(
+        &mut self,
+        name: &'static str,
+        variable: &'static str,
+        default: &str,
+    ) -> Option<u64> {
+        let said = self.variable(variable);
+        let number = said.and_then(|(value, origin)| Some((value.trim().parse().ok()?, origin)));
+        match number.filter(|(number, _): &(u64, Origin)| *number > 0) {
+            Some((number, origin)) => {
+                self.show(name, &number.to_string(), origin);
+                Some(number)
+            }
+            None => {
+                self.show(name, default, Origin::Default);
+                None
+            }
+        }
     }
 
     /// Faster than every second costs more than it tells; slower than the pace of others is no pace.

@@ -139,7 +139,10 @@ impl Watcher {
         let header = headers.get("last-event-id").and_then(|value| value.to_str().ok());
         // Subscribe before looking, so that nothing falls between.
         let (commits, live) = (app.hub.commits(), app.hub.live());
-        let last = store::last_number(&mut app.db.read().await?).await?;
+        let mut tx = app.db.read().await?;
+        let last = store::last_number(&mut tx).await?;
+        let forgotten = store::forgotten(&mut tx).await?;
+        drop(tx);
         let mut ready = VecDeque::new();
         let after = match header.or(query.after.as_deref()) {
             None => last,
@@ -151,6 +154,10 @@ impl Watcher {
                         app,
                         format!("the cursor {after} is ahead of the last event {last}"),
                     ));
+                }
+                if after < forgotten {
+                    let why = format!("events up to {forgotten} are not kept any more");
+                    ready.push_back(gap(app, why));
                 }
                 after.min(last)
             }

@@ -59,6 +59,12 @@ pub enum Kind {
     Rotated,
     /// An agent could not take its new credential.
     RotationFailed,
+    /// A guess about the current instance was counted, and left to a later look.
+    Doubted,
+    /// The brake holds up a replacement.
+    Held,
+    /// A sweep took away what was left over.
+    Swept,
     /// A workspace was deleted.
     Removed,
 }
@@ -84,6 +90,9 @@ impl Kind {
             Self::Revoked => "revoked",
             Self::Rotated => "rotated",
             Self::RotationFailed => "rotation-failed",
+            Self::Doubted => "doubted",
+            Self::Held => "held",
+            Self::Swept => "swept",
             Self::Removed => "removed",
         }
     }
@@ -100,7 +109,7 @@ enum Record {
     },
     Event {
         event: &'static str,
-        workspace: WorkspaceId,
+        workspace: Option<WorkspaceId>,
         payload: Value,
     },
 }
@@ -172,7 +181,13 @@ impl<'a> Work<'a> {
 
     /// Record an event of the contract.
     pub fn emit(&mut self, event: &'static str, workspace: WorkspaceId, payload: Value) {
+        let workspace = Some(workspace);
         self.records.push(Record::Event { event, workspace, payload });
+    }
+
+    /// Record an event about the whole platform.
+    pub fn announce(&mut self, event: &'static str, payload: Value) {
+        self.records.push(Record::Event { event, workspace: None, payload });
     }
 
     /// Write the records, commit, and tell watchers.
@@ -234,6 +249,21 @@ pub async fn entries(
 /// When the database does not answer.
 pub async fn purge(tx: &mut Tx, workspace: WorkspaceId) -> Result<(), sqlx::Error> {
     store::purge(tx, workspace).await
+}
+
+/// Take away what is older than it is kept: events from before `events`, decisions from before `entries`, a
+/// bounded number at a time. Gives how many.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn forget(
+    tx: &mut Tx,
+    events: Timestamp,
+    entries: Timestamp,
+    limit: i64,
+) -> Result<u64, sqlx::Error> {
+    let gone = store::forget_events(tx, events, limit).await?;
+    Ok(gone + store::forget_entries(tx, entries, limit).await?)
 }
 
 /// Tells watchers on this server that there is something to read.

@@ -24,7 +24,7 @@ pub(super) struct NewEvent {
     pub(super) id: EventId,
     pub(super) at: Timestamp,
     pub(super) event: &'static str,
-    pub(super) workspace: WorkspaceId,
+    pub(super) workspace: Option<WorkspaceId>,
     pub(super) payload: Value,
 }
 
@@ -78,7 +78,7 @@ pub(super) async fn insert_event(tx: &mut Tx, new: NewEvent) -> Result<(), sqlx:
     on!(tx, c => sqlx::query("INSERT INTO events (seq, id, at, event_type, workspace_id, payload)
             VALUES ($1, $2, $3, $4, $5, $6)")
         .bind(new.seq).bind(new.id.uuid()).bind(new.at.micros()).bind(new.event)
-        .bind(new.workspace.uuid()).bind(new.payload.to_string())
+        .bind(new.workspace.map(WorkspaceId::uuid)).bind(new.payload.to_string())
         .execute(c).await.map(|_| ()))
 }
 
@@ -168,6 +168,42 @@ pub(super) async fn newest_events(
 /// The last number that was given out.
 pub(super) async fn last_number(tx: &mut Tx) -> Result<i64, sqlx::Error> {
     on!(tx, c => sqlx::query_scalar("SELECT value FROM sequence WHERE id = 1").fetch_one(c).await)
+}
+
+/// The last event that retention took away: whoever has read less has missed something.
+pub(super) async fn forgotten(tx: &mut Tx) -> Result<i64, sqlx::Error> {
+    on!(tx, c => sqlx::query_scalar("SELECT events_forgotten FROM liveness WHERE id = 1").fetch_one(c).await)
+}
+
+/// Take away events from before `at`, among the oldest `limit`. Gives how many.
+pub(super) async fn forget_events(
+    tx: &mut Tx,
+    at: Timestamp,
+    limit: i64,
+) -> Result<u64, sqlx::Error> {
+    let gone: Vec<i64> = on!(&mut *tx, c => sqlx::query_scalar("DELETE FROM events WHERE seq IN (
+                SELECT seq FROM (SELECT seq, at FROM events ORDER BY seq LIMIT $2) oldest WHERE at < $1)
+            RETURNING seq")
+        .bind(at.micros()).bind(limit).fetch_all(c).await)?;
+    if let Some(last) = gone.iter().max() {
+        on!(tx, c => sqlx::query("UPDATE liveness SET events_forgotten = $1 WHERE id = 1 AND events_forgotten < $1")
+            .bind(last).execute(c).await.map(|_| ()))?;
+    }
+    Ok(gone.len() as u64)
+}
+
+/// Take away up to `limit` decisions from before `at`: those about generations that are over, and about
+/// workspaces that are. What led to the present state stays.
+pub(super) async fn forget_entries(
+    tx: &mut Tx,
+    at: Timestamp,
+    limit: i64,
+) -> Result<u64, sqlx::Error> {
+    on!(tx, c => sqlx::query("DELETE FROM journal WHERE seq IN (
+                SELECT j.seq FROM journal j LEFT JOIN workspaces w ON w.id = j.workspace_id
+                WHERE j.at < $1 AND (w.id IS NULL OR w.status = 'removed' OR j.generation < w.current_generation)
+                ORDER BY j.seq LIMIT $2)")
+        .bind(at.micros()).bind(limit).execute(c).await.map(|done| done.rows_affected()))
 }
 
 pub(super) async fn purge(tx: &mut Tx, workspace: WorkspaceId) -> Result<(), sqlx::Error> {

@@ -296,10 +296,21 @@ impl Turn {
                     ..ErrorBody::new("workspace agent is busy").detail(why)
                 },
             ),
-            Lost::Unreached(why) => refused(
-                StatusCode::BAD_GATEWAY,
-                ErrorBody::new("failed to reach workspace agent").detail(why),
-            ),
+            Lost::Unreached(why) => {
+                self.suspect(&why).await;
+                refused(
+                    StatusCode::BAD_GATEWAY,
+                    ErrorBody::new("failed to reach workspace agent").detail(why),
+                )
+            }
+        }
+    }
+
+    /// Not to be reached is no proof of anything, but worth a question.
+    async fn suspect(&self, why: &str) {
+        let (id, generation) = (self.target.id, self.target.current);
+        if let Err(cause) = workspaces::suspect(&self.app, id, generation, why).await {
+            tracing::warn!(error = %cause, "a guess could not be counted; the lease will tell");
         }
     }
 

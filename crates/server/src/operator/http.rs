@@ -49,15 +49,18 @@ pub(crate) async fn liveness(_: Admin, State(app): State<App>) -> Result<Json<Li
     let now = app.clock.now();
     let stalled = reconcilers.values().any(|report| {
         let last = report.last_pass_at.as_deref().and_then(Timestamp::parse);
-        last.is_none_or(|at| now.since(at) > STALLED)
+        let every = Duration::from_secs(report.every_seconds.unwrap_or_default());
+        last.is_none_or(|at| now.since(at) > every.saturating_add(STALLED))
     });
     let credentials_live =
         access::live_anywhere(&app.db).await.map_err(Error::internal("query failed"))?;
+    let brake = crate::liveness::report(&app).await.map_err(Error::internal("query failed"))?;
     Ok(Json(Liveness {
         status: if stalled { "stalled" } else { "ok" }.to_owned(),
         started_at: app.started.to_string(),
         credentials_live,
         reconcilers,
+        brake: Some(brake),
         backends: backends(&app).await,
     }))
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use futures_util::FutureExt as _;
+use tokio::sync::Notify;
 
 use super::{Pass, Reconciler};
 use crate::app::App;
@@ -14,24 +15,25 @@ use crate::app::App;
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// The shortest wait for something that falls due.
 const SHORTEST: Duration = Duration::from_millis(5);
+/// A sweep that took something away looks again soon: there may be more.
+const SWEEP_ON: Duration = Duration::from_secs(1);
 /// After a pass that could not even look.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// Run one reconciler until the server stops.
 pub fn drive(app: &App, reconciler: Arc<dyn Reconciler>) {
+    let bell = reconciler.every().is_none().then(|| app.bells.of(reconciler.name()));
     for _ in 0..reconciler.workers() {
-        let (worker, reconciler) = (app.clone(), Arc::clone(&reconciler));
-        app.spawn(async move { work(worker, reconciler).await });
+        let (worker, reconciler, bell) = (app.clone(), Arc::clone(&reconciler), bell.clone());
+        app.spawn(async move { work(worker, reconciler, bell).await });
     }
 }
 
-async fn work(app: App, reconciler: Arc<dyn Reconciler>) {
+async fn work(app: App, reconciler: Arc<dyn Reconciler>, bell: Option<Arc<Notify>>) {
     while !app.stop.is_cancelled() {
         let pass = guarded(&app, &*reconciler).await;
         app.bells.report(&*reconciler, &pass, app.clock.now());
         let wait = match &pass {
-            Ok(Pass { looked_at: 0, .. }) => until_due(&app, &*reconciler).await,
-            // There may be more.
             Ok(pass) => {
                 if let Some(error) = &pass.failed {
                     tracing::warn!(
@@ -40,7 +42,13 @@ async fn work(app: App, reconciler: Arc<dyn Reconciler>) {
                         "a row failed and will be tried again"
                     );
                 }
-                continue;
+                match reconciler.every() {
+                    Some(every) if pass.steps == 0 => every,
+                    Some(every) => every.min(SWEEP_ON),
+                    None if pass.looked_at == 0 => until_due(&app, &*reconciler).await,
+                    // There may be more.
+                    None => continue,
+                }
             }
             Err(cause) => {
                 tracing::error!(
@@ -53,9 +61,16 @@ async fn work(app: App, reconciler: Arc<dyn Reconciler>) {
         };
         tokio::select! {
             () = app.stop.cancelled() => return,
-            () = app.bells.rung() => {}
+            () = rung(bell.as_deref()) => {}
             () = app.clock.sleep(wait) => {}
         }
+    }
+}
+
+async fn rung(bell: Option<&Notify>) {
+    match bell {
+        Some(bell) => bell.notified().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -15,6 +15,7 @@ mod driver;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use ligand_api::operator;
@@ -49,6 +50,12 @@ pub trait Reconciler: Send + Sync {
     /// One piece of work.
     fn pass<'a>(&'a self, app: &'a App) -> BoxFuture<'a, anyhow::Result<Pass>>;
 
+    /// How often it looks, if it looks now and then and hears no bell: a sweep. `None`: it looks when something
+    /// is due, and when a bell rings.
+    fn every(&self) -> Option<Duration> {
+        None
+    }
+
     /// When something will be due without anybody ringing.
     fn next_due<'a>(&'a self, app: &'a App) -> BoxFuture<'a, anyhow::Result<Option<Timestamp>>>;
 }
@@ -59,24 +66,29 @@ pub struct Bells(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    bell: Notify,
+    /// One per reconciler, so that none hears for another.
+    bells: Mutex<BTreeMap<&'static str, Arc<Notify>>>,
     reports: Mutex<BTreeMap<&'static str, operator::Reconciler>>,
 }
 
 impl Bells {
     /// There may be something to do.
     pub fn ring(&self) {
-        self.0.bell.notify_one();
+        let bells = self.0.bells.lock().unwrap_or_else(PoisonError::into_inner);
+        bells.values().for_each(|bell| bell.notify_one());
     }
 
-    async fn rung(&self) {
-        self.0.bell.notified().await;
+    /// The bell of one reconciler, which its workers share.
+    fn of(&self, name: &'static str) -> Arc<Notify> {
+        let mut bells = self.0.bells.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(bells.entry(name).or_default())
     }
 
     fn report(&self, reconciler: &dyn Reconciler, pass: &anyhow::Result<Pass>, now: Timestamp) {
         let mut reports = self.0.reports.lock().unwrap_or_else(PoisonError::into_inner);
         let report = reports.entry(reconciler.name()).or_default();
         reconciler.does().clone_into(&mut report.does);
+        report.every_seconds = reconciler.every().map(|every| every.as_secs());
         report.passes += 1;
         report.last_pass_at = Some(now.to_string());
         let error = match pass {

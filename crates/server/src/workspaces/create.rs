@@ -163,6 +163,11 @@ fn check(app: &App, request: Create) -> Result<Wanted> {
         ..blank(app.ids.workspace(), app.clock.now())
     };
     let status = initial_status(app, &workspace, external);
+    let evidence = match status {
+        Status::Online => "its creator says where it answers; nothing was heard of it yet",
+        _ => "created",
+    };
+    let workspace = Workspace { evidence: evidence.to_owned(), ..workspace };
     let template = given(request.template);
     Ok(Wanted { workspace: Workspace { status, ..workspace }, template, external })
 }
@@ -281,6 +286,7 @@ fn blank(id: WorkspaceId, now: Timestamp) -> Workspace {
         bootstrap_until: None,
         agent: Reported::default(),
         identity: Identity::default(),
+        unsure: false,
         created_at: now,
     }
 }

@@ -5,6 +5,7 @@
 
 mod change;
 mod create;
+mod doubt;
 pub mod http;
 pub mod reconcile;
 mod remove;
@@ -26,6 +27,7 @@ use ligand_domain::workspace::{Intent, Standing, Status};
 
 pub(crate) use self::create::connection;
 pub(crate) use self::http::origin;
+pub(crate) use self::doubt::suspect;
 pub use self::reconcile::WorkspaceReconciler;
 use crate::app::App;
 use crate::backend::Push;
@@ -33,10 +35,7 @@ use crate::db::Tx;
 use crate::error::{Error, Result};
 
 pub(crate) use self::store::{
-    Beat, Register, abandon, bind_newest, clear_candidate, close_bootstrap, count_rotation, get,
-    heard, heard_again, insert_instance, insert_registered, instance_of, lineage, lock,
-    note_refused, observe_beat, observe_instance, observe_register, release_all, revoked, rotated,
-    save_card, set_generations, set_status, touch_outbound, wake,
+    Beat, Register, abandon, bind_newest, clear_candidate, close_bootstrap, count_rotation, get, heard, heard_again, insert_instance, insert_registered, instance_of, let_go, lineage, lock, note_refused, observe_beat, observe_instance, observe_register, release_all, revoked, rotated, save_card, serving, set_generations, set_status, touch_outbound, wake,
 };
 
 /// A workspace as the database has it.
@@ -104,6 +103,8 @@ pub struct Workspace {
     pub agent: Reported,
     /// What else admissions look at.
     pub identity: Identity,
+    /// Whether it is silent while its backend cannot say whether it runs.
+    pub unsure: bool,
     /// When it was created.
     pub created_at: Timestamp,
 }
@@ -182,6 +183,14 @@ impl Workspace {
         self.restarts_wanted > self.restarts_loaded
     }
 
+    /// How long an external workspace that never registered is taken at its creator's word.
+    fn unheard_until(&self, app: &App) -> Option<Timestamp> {
+        let never = !self.managed() && self.current == Generation::NONE;
+        let term = Holder::External(app.config.external_stale_after);
+        let from = self.agent.last_heartbeat_at.unwrap_or(self.since);
+        never.then(|| lease::lapses_at(from, app.started, term, app.config.guards))
+    }
+
     /// What decides whether an agent may move its status.
     #[must_use]
     pub fn standing(&self) -> Standing {
@@ -227,16 +236,21 @@ pub struct Instance {
     pub ended_at: Option<Timestamp>,
     /// How it ended.
     pub exit: Option<String>,
+    /// Whether the server ended it because it stopped itself.
+    pub dismissed: bool,
     /// When it was planned.
     pub created_at: Timestamp,
 }
 
 impl Instance {
-    /// Whose pace its lease follows.
+    /// Whose pace its lease follows, if it was last heard at `seen`.
     #[must_use]
-    pub fn holder(&self, app: &App) -> Holder {
+    pub fn holder(&self, app: &App, seen: Timestamp) -> Holder {
         match (&self.backend, self.features.paced) {
-            (_, true) => Holder::Paced(app.config.heartbeat),
+            (_, true) => {
+                let told = app.pace.get().told_at(seen);
+                Holder::Paced(lease::usual(told, app.config.heartbeat))
+            }
             (Some(_), false) => Holder::Plain,
             (None, false) => Holder::External(app.config.external_stale_after),
         }
@@ -246,7 +260,7 @@ impl Instance {
     #[must_use]
     pub fn lease_until(&self, app: &App) -> Timestamp {
         let seen = self.last_seen_at.or(self.started_at).unwrap_or(self.created_at);
-        lease::lapses_at(seen, app.started, self.holder(app))
+        lease::lapses_at(seen, app.started, self.holder(app, seen), app.config.guards)
     }
 }
 
@@ -272,7 +286,8 @@ pub(crate) async fn observed(
     inert: bool,
 ) -> std::result::Result<Observed, sqlx::Error> {
     let instance = store::instance_of(tx, of.0, of.1).await?;
-    let holder = instance.as_ref().map_or(Holder::Plain, |instance| instance.holder(app));
+    let holder =
+        instance.as_ref().map_or(Holder::Plain, |instance| instance.holder(app, app.clock.now()));
     // What its backend reported as ended says nothing about the workspace any more, even if it still calls.
     let ended = instance.as_ref().is_some_and(|instance| instance.ended_at.is_some());
     let rotates = instance.as_ref().is_some_and(|instance| instance.features.rotate);
@@ -319,6 +334,16 @@ pub async fn heed(app: &App, Push(key): Push) -> std::result::Result<(), sqlx::E
     tx.commit().await?;
     app.bells.ring();
     Ok(())
+}
+
+/// Whatever runs on this backend is about to be ended, because the server stops: its end is no failure.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn dismiss(app: &App, backend: &str) -> std::result::Result<(), sqlx::Error> {
+    let mut tx = app.db.begin().await?;
+    store::dismiss(&mut tx, backend, app.clock.now()).await?;
+    tx.commit().await
 }
 
 /// What the backend says of the current instance.

@@ -20,7 +20,9 @@ use crate::app::App;
 use crate::reconcile::{Pass, Reconciler};
 
 /// A claim lasts this long unless it is kept; after a crash somebody else takes over then.
-pub(super) const CLAIM: Duration = Duration::from_secs(30);
+pub(super) const CLAIM: Duration = Duration::from_secs(10);
+/// A pass that takes long keeps its claim this often: a slow backend loses nothing to anybody.
+const KEEP_EVERY: Duration = Duration::from_secs(3);
 /// How soon a row whose step failed is tried again.
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
 /// Steps of one workspace in one pass. More would be a sign of going in circles.
@@ -71,7 +73,11 @@ async fn pass(app: &App) -> anyhow::Result<Pass> {
     // Another worker may find another row.
     app.bells.ring();
     let mut pass = Pass { looked_at: 1, ..Pass::default() };
-    let again = match converge(app, id, claim, &mut pass).await {
+    let outcome = tokio::select! {
+        outcome = converge(app, id, claim, &mut pass) => outcome,
+        never = keep(app, id, claim) => match never {},
+    };
+    let again = match outcome {
         Ok(again) => again,
         Err(cause) => {
             let error = format!("{cause:#}");
@@ -86,6 +92,22 @@ async fn pass(app: &App) -> anyhow::Result<Pass> {
     store::release(&mut tx, id, claim, again.unwrap_or(Timestamp::NEVER)).await?;
     tx.commit().await?;
     Ok(pass)
+}
+
+/// Keep the claim for as long as a pass takes. Where it cannot be kept, the pass finds out when it is about to
+/// write something down.
+async fn keep(app: &App, id: WorkspaceId, claim: uuid::Uuid) -> std::convert::Infallible {
+    loop {
+        app.clock.tick(KEEP_EVERY).await;
+        let kept = async {
+            let mut tx = app.db.begin().await?;
+            store::keep(&mut tx, id, claim, app.clock.now().after(CLAIM)).await?;
+            tx.commit().await
+        };
+        if let Err(cause) = kept.await {
+            tracing::warn!(workspace.id = %id, error = %cause, "a claim could not be kept");
+        }
+    }
 }
 
 async fn note_failure(app: &App, id: WorkspaceId, claim: uuid::Uuid, error: &str) {
@@ -117,7 +139,7 @@ async fn converge(
         tx.commit().await?;
         steps.confirm(&workspace, &instances).await?;
         let facts = observe(app, &instances).await;
-        match next(&view(&workspace), &facts, app.clock.now()) {
+        match next(&view(app, &workspace), &facts, app.clock.now()) {
             Step::Rest(again) => {
                 if workspace.intent == Intent::Removed {
                     steps.released(&workspace).await?;
@@ -126,6 +148,7 @@ async fn converge(
             }
             step => {
                 pass.steps += 1;
+                steps.seen = facts;
                 steps.take(&workspace, &instances, step).await?;
             }
         }
@@ -133,7 +156,7 @@ async fn converge(
     Ok(Some(app.clock.now().after(AFTER_FAILURE)))
 }
 
-fn view(workspace: &Workspace) -> converge::Workspace {
+fn view(app: &App, workspace: &Workspace) -> converge::Workspace {
     converge::Workspace {
         intent: workspace.intent,
         status: workspace.status,
@@ -143,6 +166,9 @@ fn view(workspace: &Workspace) -> converge::Workspace {
         newest: workspace.newest,
         restart_due: workspace.restart_due(),
         next_attempt_at: workspace.next_attempt_at,
+        start_deadline: app.config.start_deadline(&workspace.runtime),
+        unsure: workspace.unsure,
+        unheard_until: workspace.unheard_until(app),
     }
 }
 
@@ -185,9 +211,9 @@ pub(super) async fn see(app: &App, instance: &Instance) -> Seen {
     }
 }
 
-/// What the backend says of an instance, for people.
-pub(super) async fn say(app: &App, instance: &Instance) -> String {
-    match see(app, instance).await {
+/// What the backend said of an instance, for people.
+pub(super) fn say(seen: &Seen) -> String {
+    match seen {
         Seen::Running => "the backend says that it runs".to_owned(),
         Seen::Stopped(exit) => format!("the backend says that it {exit}"),
         Seen::Gone => "the backend does not have it".to_owned(),

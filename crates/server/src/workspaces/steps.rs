@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use ligand_domain::converge::{Cause, Step};
+use ligand_domain::brake::{Because, Verdict};
+use ligand_domain::converge::{Cause, GivenUp, Step};
 use ligand_domain::credential::Token;
 use ligand_domain::guards::Guard;
 use ligand_domain::id::{Generation, WorkspaceId};
-use ligand_domain::instance::{Exit, Phase};
+use ligand_domain::instance::{self, Exit, Phase};
 use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Status};
 use serde_json::json;
@@ -22,6 +23,7 @@ use crate::access::{self, For};
 use crate::app::App;
 use crate::backend::{Backend, Key, Spec, Started};
 use crate::journal::{Kind, Work};
+use crate::liveness;
 
 /// The backend's name for an instance of ours.
 pub(super) fn key(instance: &Instance) -> Key {
@@ -30,8 +32,10 @@ pub(super) fn key(instance: &Instance) -> Key {
 
 /// One workspace being brought in line.
 pub(super) struct Steps<'a> {
-    app: &'a App,
-    id: WorkspaceId,
+    pub(super) app: &'a App,
+    pub(super) id: WorkspaceId,
+    /// What backends said when the step was decided.
+    pub(super) seen: Vec<instance::Instance>,
     /// By which this pass has the workspace.
     claim: Uuid,
     /// The secret of the generation that was planned in this pass. After a crash it is gone, and another
@@ -41,12 +45,12 @@ pub(super) struct Steps<'a> {
 
 impl<'a> Steps<'a> {
     pub(super) fn new(app: &'a App, id: WorkspaceId, claim: Uuid) -> Self {
-        Self { app, id, claim, fresh: None }
+        Self { app, id, seen: Vec::new(), claim, fresh: None }
     }
 
     /// Begin to write down what a step came to, if this pass still has the workspace. One that waited for its
     /// backend for too long lost it to another, and what it is about to say may not be true any more.
-    async fn begin(&self) -> anyhow::Result<Work<'a>> {
+    pub(super) async fn begin(&self) -> anyhow::Result<Work<'a>> {
         let mut work = Work::begin(self.app).await?;
         let held = store::keep(&mut work.tx, self.id, self.claim, work.now.after(CLAIM)).await?;
         ensure!(held, "another pass took over");
@@ -76,6 +80,9 @@ impl<'a> Steps<'a> {
             Step::Lost(generation, exit) => self.lost(workspace, of(generation)?, &exit).await,
             Step::GiveUp(generation, why) => self.give_up(workspace, of(generation)?, &why).await,
             Step::Silent(generation) => self.silent(workspace, of(generation)?).await,
+            Step::Unsure(generation) => self.unsure(of(generation)?).await,
+            Step::Heard(generation) => self.heard(of(generation)?).await,
+            Step::Unheard => self.unheard().await,
             Step::Retire(generation) => self.retire(workspace, of(generation)?).await,
         }
     }
@@ -94,6 +101,12 @@ impl<'a> Steps<'a> {
         }
         if !self.still_holds(&mut work, &workspace, cause).await? {
             return Ok(());
+        }
+        if let Some(because) = because(cause)
+            && let Verdict::Wait(until) =
+                liveness::ask(self.app, &mut work, because, workspace.since).await?
+        {
+            return self.hold(work, &workspace, because, until).await;
         }
         let (generation, now) = (workspace.newest.next(), work.now);
         store::set_generations(&mut work.tx, self.id, workspace.current, generation).await?;
@@ -180,7 +193,7 @@ impl<'a> Steps<'a> {
         match started {
             Ok(started) => self.note_started(&*backend, instance, &started).await,
             // Hurrying into the same wall helps nobody.
-            Err(why) => self.end_start(instance, &why, true).await,
+            Err(why) => self.end_start(instance, &why, true, None).await,
         }
     }
 
@@ -309,17 +322,25 @@ impl<'a> Steps<'a> {
         &self,
         workspace: &Workspace,
         instance: &Instance,
-        why: &str,
+        why: &GivenUp,
     ) -> anyhow::Result<()> {
         self.backend(workspace)?
             .destroy(key(instance))
             .await
             .context("destroy an instance that did not register")?;
-        self.end_start(instance, why, false).await
+        // The contract's name for whoever notices.
+        let source = matches!(why, GivenUp::Late(_)).then_some("provision_timeout_sweep");
+        self.end_start(instance, &why.to_string(), false, source).await
     }
 
     /// A start is over: its credential lapses in the transaction that says so, and it is never admitted.
-    async fn end_start(&self, instance: &Instance, why: &str, refused: bool) -> anyhow::Result<()> {
+    async fn end_start(
+        &self,
+        instance: &Instance,
+        why: &str,
+        refused: bool,
+        source: Option<&str>,
+    ) -> anyhow::Result<()> {
         let mut work = self.begin().await?;
         let Some(workspace) = store::lock(&mut work.tx, self.id).await? else { return Ok(()) };
         let (generation, now) = (instance.generation, work.now);
@@ -341,11 +362,11 @@ impl<'a> Steps<'a> {
         let summary = format!("generation {generation} was given up: {why}");
         let evidence = json!({"failures": failures.count, "next_attempt_at": next});
         work.note(self.id, Some(generation), Kind::GivenUp, summary, evidence);
-        work.emit(
-            "WORKSPACE_PROVISION_FAILED",
-            self.id,
-            json!({"error": why, "generation": generation}),
-        );
+        let mut payload = json!({"error": why, "generation": generation});
+        if let Some(source) = source {
+            payload["source"] = json!(source);
+        }
+        work.emit("WORKSPACE_PROVISION_FAILED", self.id, payload);
         Ok(work.commit().await?)
     }
 
@@ -363,6 +384,9 @@ impl<'a> Steps<'a> {
         let mut work = self.begin().await?;
         let Some(workspace) = store::lock(&mut work.tx, self.id).await? else { return Ok(()) };
         let (generation, now) = (instance.generation, work.now);
+        if instance.dismissed {
+            return self.dismissed(work, generation).await;
+        }
         let why = format!("generation {generation} {exit}");
         store::end(&mut work.tx, (self.id, generation), &exit.to_string(), now).await?;
         // Its port is free for anybody from now on.
@@ -376,39 +400,6 @@ impl<'a> Steps<'a> {
             json!({"exit": exit.to_string(), "failures": failures.count, "next_attempt_at": next});
         work.note(self.id, Some(generation), Kind::Lost, why, evidence);
         work.emit("WORKSPACE_OFFLINE", self.id, json!({"generation": generation}));
-        Ok(work.commit().await?)
-    }
-
-    async fn silent(&self, workspace: &Workspace, instance: &Instance) -> anyhow::Result<()> {
-        let seen = super::reconcile::say(self.app, instance).await;
-        let mut work = self.begin().await?;
-        let Some(locked) = store::lock(&mut work.tx, self.id).await? else { return Ok(()) };
-        let latest = store::instance_of(&mut work.tx, self.id, instance.generation).await?;
-        // Heard in the meantime: what decides and what acts are one transaction.
-        let lapsed = latest.is_some_and(|i| i.lease_until(self.app) <= work.now);
-        if !lapsed || !locked.status.serves() || locked.intent != Intent::Running {
-            return Ok(());
-        }
-        let (generation, now) = (instance.generation, work.now);
-        let mut why =
-            format!("unreachable: generation {generation} sent no heartbeat in time; {seen}");
-        let refused = locked.identity.refused_since(instance.last_seen_at);
-        if let Some(refused) = refused.filter(|_| !locked.managed()) {
-            why = format!("{why}; {refused}");
-        }
-        let (to, event) = match workspace.managed() {
-            true => (Status::Offline, "WORKSPACE_OFFLINE"),
-            false => (Status::AwaitingAgent, "WORKSPACE_AWAITING_AGENT"),
-        };
-        store::set_status(&mut work.tx, self.id, to, &why, now).await?;
-        work.note(
-            self.id,
-            Some(generation),
-            Kind::Silent,
-            why,
-            json!({"last_seen_at": instance.last_seen_at}),
-        );
-        work.emit(event, self.id, json!({"generation": generation}));
         Ok(work.commit().await?)
     }
 
@@ -449,5 +440,14 @@ impl<'a> Steps<'a> {
         let nothing = json!({});
         work.note(self.id, None, Kind::Removed, "nothing of it runs any more", nothing);
         Ok(work.commit().await?)
+    }
+}
+
+/// What a cause means to the brake. First starts and what people ask for are none of its business.
+fn because(cause: &Cause) -> Option<Because> {
+    match cause {
+        Cause::First | Cause::Restart => None,
+        Cause::Replace => Some(Because::Reported),
+        Cause::Unreachable => Some(Because::Silent),
     }
 }

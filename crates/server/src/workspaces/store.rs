@@ -1,6 +1,7 @@
 //! Workspaces and instances in the database.
 
 mod identity;
+mod doubt;
 mod instances;
 mod rows;
 
@@ -13,6 +14,9 @@ use uuid::Uuid;
 
 pub(crate) use self::identity::{
     clear_candidate, close_bootstrap, count_rotation, note_refused, revoked, rotated,
+};
+pub(crate) use self::doubt::{
+    count_guess, dismiss, hold, let_go, look_by, note_silent, serving, set_unsure,
 };
 pub(crate) use self::instances::{
     abandon, alive, bind_newest, end, heard, insert_instance, instance_of, latest,
@@ -82,7 +86,7 @@ pub(crate) async fn set_status(
 ) -> Done {
     on!(tx, c => sqlx::query("UPDATE workspaces SET
                 since = CASE WHEN status = $1 THEN since ELSE $3 END,
-                status = $1, evidence = $2, updated_at = $3
+                status = $1, evidence = $2, unsure_at = NULL, updated_at = $3
             WHERE id = $4 AND status <> 'removed'")
         .bind(to.as_str()).bind(evidence).bind(now.micros()).bind(id.uuid())
         .execute(c).await.map(|_| ()))

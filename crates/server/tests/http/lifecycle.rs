@@ -171,16 +171,27 @@ both! {
     async fn what_cannot_be_known_is_not_acted_on(app: TestApp) {
         let (id, agent) = online(&app, "a").await;
         app.app.clock.advance(Duration::from_secs(31));
-        for _ in 0..3 {
-            app.fake.plan(Fault::Silence);
-        }
+        app.fake.plan(Fault::Silence);
+        app.fake.plan(Fault::Silence);
         app.settle().await;
         let workspace = app.workspace(&id).await;
-        assert_eq!(workspace["status"], "offline");
+        // Neither "online" nor "offline" would rest on anything.
+        assert_eq!(workspace["status"], "degraded");
         assert!(workspace["evidence"].as_str().unwrap().contains("unknown"), "{workspace}");
         assert_eq!(app.fake.starts(), 1);
-        agent.beat(&app).await.ok();
-        assert_eq!(app.workspace(&id).await["status"], "online");
+        // However little its agent says of itself, it is taken back once it is heard.
+        agent.beat_with(&app, json!({"error_rate": 0.3})).await.ok();
+        app.later(5).await;
+        let workspace = app.workspace(&id).await;
+        assert_eq!((&workspace["status"], &workspace["evidence"]), (&json!("online"), &json!("generation 1 sent a heartbeat")));
+        // The backend confirms a later silence: then it is one.
+        app.app.clock.advance(Duration::from_secs(31));
+        app.fake.plan(Fault::Silence);
+        app.fake.plan(Fault::Silence);
+        app.settle().await;
+        assert_eq!(app.workspace(&id).await["status"], "degraded");
+        app.later(5).await;
+        assert_eq!((app.workspace(&id).await["status"].clone(), app.fake.starts()), (json!("offline"), 1));
     }
 
     async fn a_new_server_waits_a_full_term_before_it_doubts_anybody(app: TestApp) {

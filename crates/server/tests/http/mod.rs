@@ -5,6 +5,8 @@ mod credentials;
 mod events;
 mod heartbeat;
 mod lifecycle;
+mod liveness;
 mod messages;
 mod register;
+mod sweeps;
 mod workspaces;

@@ -14,7 +14,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use ligand_domain::time::Timestamp;
-use ligand_server::app::{App, Clock, Ids, Parts};
+use ligand_server::app::{App, Clock, Ids, Pace, Parts};
 use ligand_server::backend::fake::Fake;
 use ligand_server::backend::{Backend, Backends, Push, Pushes};
 use ligand_server::config::{Config, File, Flags, Secret, resolve};
@@ -122,6 +122,7 @@ impl TestApp {
             backends: Backends::new([("fake".to_owned(), backend)]),
             config,
             bells: Bells::default(),
+            pace: Pace::default(),
             hub: Hub::default(),
             metrics: Metrics::default(),
             http: ligand_api::http::builder().unwrap().no_proxy().build().unwrap(),

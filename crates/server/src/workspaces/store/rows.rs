@@ -19,7 +19,7 @@ macro_rules! columns {
          restarts_loaded, status, since, evidence, current_generation, newest_generation, last_error, \
          next_attempt_at, failures, failures_since, released_at, bootstrap, bootstrap_until, url, agent_card, \
          delivery_mode, last_heartbeat_at, last_outbound_at, last_error_rate, last_sample_error, active_tasks, \
-         uptime_seconds, current_task, capabilities, idle_timeout_seconds, created_at, \
+         uptime_seconds, current_task, capabilities, idle_timeout_seconds, unsure_at, created_at, \
          candidate_generation, revoked_at, refused_at, refused_why, rotations_wanted, rotations_done"
     };
 }
@@ -29,7 +29,7 @@ pub(super) use columns;
 macro_rules! instance_columns {
     () => {
         "id, workspace_id, generation, born, backend, phase, handle, url, url_reported, features, last_seen_at, \
-         started_at, registered_at, ended_at, exit, created_at"
+         started_at, registered_at, ended_at, exit, dismissed_at, created_at"
     };
 }
 pub(super) use instance_columns;
@@ -80,6 +80,7 @@ pub(super) struct Row {
     current_task: String,
     capabilities: String,
     idle_timeout_seconds: Option<i64>,
+    unsure_at: Option<i64>,
     created_at: i64,
     candidate_generation: Option<i64>,
     revoked_at: Option<i64>,
@@ -170,6 +171,7 @@ impl TryFrom<Row> for Workspace {
                 refused: time(row.refused_at).zip(row.refused_why),
                 serials: Serials { wanted: row.rotations_wanted, done: row.rotations_done },
             },
+            unsure: row.unsure_at.is_some(),
             created_at: Timestamp::from_micros(row.created_at),
         })
     }
@@ -192,6 +194,7 @@ pub(super) struct InstanceRow {
     registered_at: Option<i64>,
     ended_at: Option<i64>,
     exit: Option<String>,
+    dismissed_at: Option<i64>,
     created_at: i64,
 }
 
@@ -215,6 +218,7 @@ impl TryFrom<InstanceRow> for Instance {
             registered_at: time(row.registered_at),
             ended_at: time(row.ended_at),
             exit: row.exit,
+            dismissed: row.dismissed_at.is_some(),
             created_at: Timestamp::from_micros(row.created_at),
         })
     }
