@@ -19,7 +19,8 @@ pub(crate) fn switch_off(config: &mut Config) -> CommandResult {
     } else if AgentGuard::parse(&name).is_some() {
         // Instances inherit nothing; their command says it.
         let agent = std::mem::take(&mut config.agent);
-        config.agent = ["env".to_owned(), format!("{VARIABLE}={name}")].into_iter().chain(agent).collect();
+        config.agent =
+            ["env".to_owned(), format!("{VARIABLE}={name}")].into_iter().chain(agent).collect();
     } else {
         let platform = Guard::ALL.map(Guard::as_str).join(", ");
         let agent = AgentGuard::ALL.map(AgentGuard::as_str).join(", ");

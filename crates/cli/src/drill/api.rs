@@ -120,8 +120,7 @@ impl Api {
 
     /// A workspace that runs elsewhere, and the credential for its operator.
     pub(super) async fn external(&self, name: &str) -> Outcome<(String, String)> {
-        let body =
-            Create { name: name.to_owned(), external: Some(true), ..Create::default() };
+        let body = Create { name: name.to_owned(), external: Some(true), ..Create::default() };
         let created = self.client.create(&body).await?;
         let connection = created.connection.context("a create without connection data")?;
         Ok((created.id.to_string(), connection.auth_token))
@@ -143,7 +142,8 @@ impl Api {
         scene
             .until("the workspace is online", async || {
                 let (settled, why) = self.settled(id).await?;
-                Ok((settled && why.workspace.generation > above).then_some(why.workspace.generation))
+                Ok((settled && why.workspace.generation > above)
+                    .then_some(why.workspace.generation))
             })
             .await
     }
@@ -161,6 +161,7 @@ impl Api {
         let mut of = started.iter().rev().filter(|entry| entry.generation == Some(generation));
         let handle = of.next().and_then(|entry| entry.evidence["handle"].as_str());
         let pid = handle.and_then(|text| text.split_whitespace().nth(1)?.parse().ok());
-        Ok(pid.with_context(|| format!("the journal names no process of generation {generation}"))?)
+        Ok(pid
+            .with_context(|| format!("the journal names no process of generation {generation}"))?)
     }
 }

@@ -44,6 +44,17 @@ pub(super) const ALL: &[Drill] = &[
         play: |scene, stack| Box::pin(replacement::double_provision(scene, stack)),
     },
     Drill {
+        name: "sweeper-toctou",
+        incident: "a sweep looks while a restart stands between stop and start",
+        in_life: "it chose a credential for being idle, and ended the fresh one with it: the new instance \
+                  was refused for ever",
+        here: "a restart is held up between stop and start while sweeps look; then instances are killed \
+               and replaced under more of them",
+        laws: &[2, 5],
+        mutants: &["sweep-spares-current"],
+        play: |scene, stack| Box::pin(replacement::sweeper_toctou(scene, stack)),
+    },
+    Drill {
         name: "zombie-source",
         incident: "an instance survives its stop and goes on reporting",
         in_life: "old and new instance took turns as the workspace: its address flipped to and fro",

@@ -189,21 +189,27 @@ pub(super) async fn stolen_id(scene: &Scene, stack: &mut Stack) -> Outcome {
     let (generation, knocks, admitted) = siege.await?;
     let seen = format!("{knocks} knocks, {} let in", admitted.len());
     scene.must("nor while that starts", admitted.is_empty(), seen)?;
-    scene.must("the agent has its workspace", generation == 1, format!("generation {generation}"))?;
+    scene.must(
+        "the agent has its workspace",
+        generation == 1,
+        format!("generation {generation}"),
+    )?;
 
     let id = api.managed("inside").await?;
-    let (generation, knocks, admitted) =
-        besieged(&api, &id, api.online(scene, &id, 0)).await?;
+    let (generation, knocks, admitted) = besieged(&api, &id, api.online(scene, &id, 0)).await?;
     let seen = format!("{knocks} knocks, {} let in", admitted.len());
     scene.must("no stranger gets in while an instance starts", admitted.is_empty(), seen)?;
     api.client.restart(&id).await?;
-    let (next, knocks, admitted) =
-        besieged(&api, &id, api.online(scene, &id, generation)).await?;
+    let (next, knocks, admitted) = besieged(&api, &id, api.online(scene, &id, generation)).await?;
     let seen = format!("{knocks} knocks, {} let in", admitted.len());
     scene.must("nor while it is replaced", admitted.is_empty(), seen)?;
     let url = api.why(&id).await?.workspace.url;
     let seen = format!("generation {next} at {url}");
-    scene.must("the workspace is where its instance is", next == generation + 1 && url != NOWHERE, seen)
+    scene.must(
+        "the workspace is where its instance is",
+        next == generation + 1 && url != NOWHERE,
+        seen,
+    )
 }
 
 pub(super) async fn late_credential(scene: &Scene, stack: &mut Stack) -> Outcome {

@@ -52,7 +52,9 @@ pub(super) async fn restart_blackout(scene: &Scene, stack: &mut Stack) -> Outcom
         let seen = format!("{} in generation {generation}", why.workspace.status);
         Ok((settled && generation > 1, seen))
     };
-    scene.must_soon("a managed agent that died meanwhile is found and replaced", FINDS, found).await?;
+    scene
+        .must_soon("a managed agent that died meanwhile is found and replaced", FINDS, found)
+        .await?;
     let found = async || {
         let status = api.why(&away).await?.workspace.status;
         Ok((status == "awaiting_agent", status))

@@ -149,9 +149,9 @@ fn due(state: &Mutex<State>, path: &str) -> Option<Fault> {
     let mut state = lock(state);
     let State { rules, seen, .. } = &mut *state;
     let armed = |after| seen.iter().any(|seen: &Seen| seen.path == after && seen.status.is_some());
-    let rule = rules.iter_mut().find(|rule| {
-        rule.times > 0 && rule.path == path && rule.after.is_none_or(armed)
-    })?;
+    let rule = rules
+        .iter_mut()
+        .find(|rule| rule.times > 0 && rule.path == path && rule.after.is_none_or(armed))?;
     rule.times -= 1;
     Some(rule.fault)
 }

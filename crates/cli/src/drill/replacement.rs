@@ -83,6 +83,65 @@ async fn loser(scene: &Scene, stack: &mut Stack, api: &Api) -> Outcome {
     scene.must("which works", beat.status == 200, beat.brief())
 }
 
+/// A credential is idle after this long, and a sweep looks at every start of the server.
+const SWEEPS: &str = "stale_credential_seconds = 1\n";
+/// With this no instance can be started.
+const NO_AGENT: &str = "agent = [\"/nowhere/agent\"]\n";
+
+pub(super) async fn sweeper_toctou(scene: &Scene, stack: &mut Stack) -> Outcome {
+    let api = stack.serve(&format!("{QUICK}{SWEEPS}")).await?;
+    let id = api.managed("worker").await?;
+    let first = api.online(scene, &id, 0).await?;
+    let token = stack.credential_of(&id)?;
+    scene.step(format!("a workspace is online in generation {first}"));
+    stack.kill_server()?;
+    let api = stack.serve(&format!("{QUICK}{SWEEPS}{NO_AGENT}")).await?;
+    api.client.restart(&id).await?;
+    let stands = async || {
+        let why = api.why(&id).await?;
+        let ended = why.instances.iter().all(|one| one.ended_at.is_some());
+        Ok((why.workspace.status == "failed" && ended).then_some(()))
+    };
+    scene.until("its instance is stopped", stands).await?;
+    scene.step("its restart stands between stop and start: the old instance ended, none can start");
+    clock::pause(Duration::from_secs(2)).await;
+    stack.kill_server()?;
+    let api = stack.serve_again().await?;
+    clock::pause(Duration::from_secs(1)).await;
+    scene.step("its credential is idle, its backend has no instance, and a sweep looks");
+    let beat = api.heartbeat(&id, Some(&token)).await?;
+    let must = "the credential of the current generation is spared";
+    scene.must(must, beat.status == 200, beat.brief())?;
+
+    stack.kill_server()?;
+    let api = stack.serve(&format!("{QUICK}{SWEEPS}")).await?;
+    api.client.restart(&id).await?;
+    let mut newest = first;
+    for _ in 0..3 {
+        let settles = async || {
+            let (settled, why) = api.settled(&id).await?;
+            let generation = why.workspace.generation;
+            let seen = format!("{} in generation {generation}", why.workspace.status);
+            Ok((settled && generation > newest, seen))
+        };
+        let must = "with sweeps all along, its restart comes to its end";
+        scene.must_soon(must, MENDS, settles).await?;
+        newest = api.why(&id).await?.workspace.generation;
+        let process = api.process(&id, newest).await?;
+        stack.signal_instance(process, rustix::process::Signal::KILL)?;
+        stack.kill_server()?;
+        stack.serve_again().await?;
+    }
+    let fresh = async || {
+        let (settled, why) = api.settled(&id).await?;
+        let held = stack.credential_of(&id)?;
+        let beat = api.heartbeat(&id, Some(&held)).await?;
+        let generation = why.workspace.generation;
+        Ok((settled && generation > newest && beat.status == 200, beat.brief()))
+    };
+    scene.must_soon("the fresh credential works", MENDS, fresh).await
+}
+
 pub(super) async fn zombie_source(scene: &Scene, stack: &mut Stack) -> Outcome {
     let api = stack.serve(QUICK).await?;
     let id = api.managed("worker").await?;

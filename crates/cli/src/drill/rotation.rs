@@ -58,13 +58,7 @@ async fn order(api: &Api, id: &str, times: u32) -> Outcome<i64> {
 }
 
 /// The agent reports with what lies in its file, and that is not `old`.
-async fn renewed(
-    scene: &Scene,
-    must: &str,
-    stack: &Stack,
-    proxy: &Proxy,
-    old: &str,
-) -> Outcome {
+async fn renewed(scene: &Scene, must: &str, stack: &Stack, proxy: &Proxy, old: &str) -> Outcome {
     let probe = async || {
         let held = stack.credential(AGENT).unwrap_or_default();
         Ok((held != old && beats(proxy, &held), last_call(proxy)))
@@ -137,7 +131,11 @@ pub(super) async fn rotation_unwritable(scene: &Scene, stack: &mut Stack) -> Out
     scene.must_soon("the failure is shown", MENDS, failed).await?;
     let status = api.why(&id).await?.workspace.status;
     let works = beats(&proxy, &old) && status == "online";
-    scene.must("the old credential stays in use", works, format!("{status}, {}", last_call(&proxy)))?;
+    scene.must(
+        "the old credential stays in use",
+        works,
+        format!("{status}, {}", last_call(&proxy)),
+    )?;
     for _ in 0..2 {
         stack.kill_agent(AGENT)?;
         stack.agent(AGENT, &id, proxy.url())?;

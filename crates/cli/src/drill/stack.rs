@@ -105,7 +105,10 @@ impl Stack {
     }
 
     /// This program, in an environment that is empty but for what it needs.
-    #[expect(clippy::disallowed_methods, reason = "drills start real processes here, and only here")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "drills start real processes here, and only here"
+    )]
     fn own(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.exe);
         command.args(args).env_clear().stdin(Stdio::null());

@@ -26,8 +26,8 @@ use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Standing, Status};
 
 pub(crate) use self::create::connection;
-pub(crate) use self::http::origin;
 pub(crate) use self::doubt::suspect;
+pub(crate) use self::http::origin;
 pub use self::reconcile::WorkspaceReconciler;
 use crate::app::App;
 use crate::backend::Push;
@@ -35,7 +35,10 @@ use crate::db::Tx;
 use crate::error::{Error, Result};
 
 pub(crate) use self::store::{
-    Beat, Register, abandon, bind_newest, clear_candidate, close_bootstrap, count_rotation, get, heard, heard_again, insert_instance, insert_registered, instance_of, let_go, lineage, lock, note_refused, observe_beat, observe_instance, observe_register, release_all, revoked, rotated, save_card, serving, set_generations, set_status, touch_outbound, wake,
+    Beat, Register, abandon, bind_newest, clear_candidate, close_bootstrap, count_rotation, get,
+    heard, heard_again, insert_instance, insert_registered, instance_of, let_go, lineage, lock,
+    note_refused, observe_beat, observe_instance, observe_register, release_all, revoked, rotated,
+    save_card, serving, set_generations, set_status, touch_outbound, wake,
 };
 
 /// A workspace as the database has it.

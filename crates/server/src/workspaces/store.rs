@@ -1,7 +1,7 @@
 //! Workspaces and instances in the database.
 
-mod identity;
 mod doubt;
+mod identity;
 mod instances;
 mod rows;
 
@@ -12,11 +12,11 @@ use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Status};
 use uuid::Uuid;
 
-pub(crate) use self::identity::{
-    clear_candidate, close_bootstrap, count_rotation, note_refused, revoked, rotated,
-};
 pub(crate) use self::doubt::{
     count_guess, dismiss, hold, let_go, look_by, note_silent, serving, set_unsure,
+};
+pub(crate) use self::identity::{
+    clear_candidate, close_bootstrap, count_rotation, note_refused, revoked, rotated,
 };
 pub(crate) use self::instances::{
     abandon, alive, bind_newest, end, heard, insert_instance, instance_of, latest,
