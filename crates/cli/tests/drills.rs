@@ -1,6 +1,7 @@
 //! Every drill, as a person runs it; and every drill again on a build that lacks the rule it is about.
 
 use std::process::Output;
+use std::sync::Mutex;
 
 use serde_json::Value;
 
@@ -40,17 +41,26 @@ fn drill(name: &str) -> Ran {
 fn every_drill_passes() {
     let names: Vec<String> =
         listed().iter().map(|drill| drill["name"].as_str().unwrap().to_owned()).collect();
-    for batch in names.chunks(AT_ONCE) {
-        std::thread::scope(|scope| {
-            for name in batch {
-                scope.spawn(move || {
-                    let ran = drill(name);
-                    assert_eq!(ran.code, 0, "{name}\n{}", ran.transcript());
-                    assert!(ran.stdout.contains("verdict: PASS"), "{name}: {}", ran.stdout);
-                });
-            }
-        });
-    }
+    at_once(names, |name| {
+        let ran = drill(&name);
+        assert_eq!(ran.code, 0, "{name}\n{}", ran.transcript());
+        assert!(ran.stdout.contains("verdict: PASS"), "{name}: {}", ran.stdout);
+    });
+}
+
+/// Does `work` for all of them, a few at the same time; the last first, which takes longest.
+fn at_once<T: Send>(all: Vec<T>, work: impl Fn(T) + Sync) {
+    let queue = Mutex::new(all);
+    let next = || queue.lock().unwrap().pop();
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(item) = next() {
+                    work(item);
+                }
+            });
+        }
+    });
 }
 
 #[test]
@@ -64,21 +74,14 @@ fn every_drill_fails_on_a_build_that_lacks_its_rule() {
             rules.iter().map(|rule| (drill["name"].as_str().unwrap(), rule.as_str().unwrap()))
         })
         .collect();
-    let missed = std::sync::Mutex::new(Vec::new());
-    for batch in pairs.chunks(AT_ONCE) {
-        std::thread::scope(|scope| {
-            for (drill, rule) in batch {
-                let (mutants, missed) = (&mutants, &missed);
-                scope.spawn(move || {
-                    let output = without(mutants, drill, rule);
-                    if output.status.code() != Some(6) {
-                        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-                        missed.lock().unwrap().push(format!("{drill} without {rule}:\n{text}"));
-                    }
-                });
-            }
-        });
-    }
+    let missed = Mutex::new(Vec::new());
+    at_once(pairs, |(drill, rule)| {
+        let output = without(&mutants, drill, rule);
+        if output.status.code() != Some(6) {
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            missed.lock().unwrap().push(format!("{drill} without {rule}:\n{text}"));
+        }
+    });
     let missed = missed.into_inner().unwrap();
     assert!(missed.is_empty(), "the rule is not missed by its drill:\n{}", missed.join("\n"));
 }
