@@ -278,7 +278,7 @@ mod tests {
     fn a_rotation_that_leads_back_is_not_taken() {
         let rotated = |serial, token: &str| {
             let status = "rotated".to_owned();
-            brought(3, &Rotated { status, auth_token: token.to_owned(), serial })
+            brought(3, &Rotated { status, auth_token: token.to_owned(), serial, generation: 1 })
         };
         assert!(matches!(rotated(3, "abc"), Answer::Rotated { .. }));
         assert!(matches!(rotated(4, "abc"), Answer::Rotated { .. }));
