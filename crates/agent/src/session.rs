@@ -269,7 +269,7 @@ impl Session {
             }
             Answer::Failed { retry_after, .. } => {
                 self.failures = counted(self.failures);
-                let wait = asked(*retry_after).max(backoff(self.failures, facts.jitter));
+                let wait = asked(*retry_after).max(self.backoff(self.failures, facts.jitter));
                 if let Call::Rotate { .. } = self.call {
                     self.came_to_nothing();
                     return self.go(Call::Heartbeat, self.bearer, wait.min(self.pace));
@@ -360,7 +360,7 @@ impl Session {
     }
 
     fn follow(&mut self, told: Refusal, facts: Facts) -> Next {
-        let wait = asked(told.retry_after).max(backoff(self.refusals, facts.jitter));
+        let wait = asked(told.retry_after).max(self.backoff(self.refusals, facts.jitter));
         let known = facts.holds || facts.has_next;
         let same =
             if known && self.call != Call::Register { Call::Heartbeat } else { Call::Register };
@@ -404,6 +404,12 @@ impl Session {
         if let Some(seconds) = pace {
             self.pace = Duration::from_secs(seconds.clamp(PACES.0, PACES.1));
         }
+    }
+
+    /// Two beats at most: an agent that waited for its whole lease would be taken for dead when a platform
+    /// that was away comes back.
+    fn backoff(&self, nth: u32, jitter: f64) -> Duration {
+        backoff(nth, jitter).min(self.pace * 2)
     }
 
     fn new_round(&mut self) {

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 use crate::error::{CommandError, CommandResult};
-use crate::{completions, config_show, doctor, error, events, openapi, serve, up, why, ws};
+use crate::{completions, config_show, doctor, drill, error, events, openapi, serve, up, why, ws};
 
 /// Control plane for fleets of long-lived AI agents
 #[derive(Parser)]
@@ -30,6 +30,7 @@ pub(crate) enum Verb {
     Why(why::WhyArgs),
     Events(events::EventsArgs),
     Doctor(doctor::DoctorArgs),
+    Drill(drill::DrillArgs),
     Config(config_show::ConfigArgs),
     Completions(completions::CompletionsArgs),
     Openapi(openapi::OpenapiArgs),
@@ -46,6 +47,7 @@ pub(crate) fn run(verb: Verb) -> CommandResult<ExitCode> {
         Verb::Why(args) => client(why::run(args)),
         Verb::Events(args) => client(events::run(args)),
         Verb::Doctor(args) => client(doctor::run(args)),
+        Verb::Drill(args) => drill::drill(args),
         Verb::Config(args) => config_show::config(args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Openapi(args) => client(openapi::run(args)),

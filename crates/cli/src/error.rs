@@ -17,6 +17,7 @@ Exit codes:
    3  no server can be reached
    4  the server does not allow it (401, 403)
    5  timed out waiting, or what was awaited cannot come
+   6  a drill saw a law broken
   70  internal error; please report it";
 
 const UNREACHABLE: &str = "start one with `ligand up`, or name one with --server";
@@ -37,6 +38,8 @@ pub(crate) enum Kind {
     Denied,
     /// It took too long, or cannot come any more.
     TimedOut,
+    /// A drill saw that a law does not hold.
+    Broken,
     /// Our fault.
     Internal,
     /// Whoever read our output has gone. Not worth a word.
@@ -122,6 +125,7 @@ impl CommandError {
             Kind::Unreachable => 3,
             Kind::Denied => 4,
             Kind::TimedOut => 5,
+            Kind::Broken => 6,
             Kind::Internal => 70,
         }
     }

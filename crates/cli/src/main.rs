@@ -13,16 +13,20 @@
 //! | [`watch`] | waiting for a workspace |
 //! | [`env`], [`clock`] | the only doors to the environment and to time |
 //! | [`local`] | how a server on this machine is found |
+//! | [`drill`] | incidents, re-enacted |
 
 mod args;
 mod clock;
 mod completions;
 mod config_show;
 mod doctor;
+mod drill;
 mod env;
 mod error;
 mod events;
 mod local;
+#[cfg(feature = "mutants")]
+mod mutant;
 mod openapi;
 mod output;
 mod serve;

@@ -110,6 +110,8 @@ impl ServerArgs {
         if config.agent.is_empty() {
             config.agent = beside()?;
         }
+        #[cfg(feature = "mutants")]
+        crate::mutant::switch_off(&mut config)?;
         self.start_log(quiet);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.context("start the runtime").map_err(CommandError::internal)?;

@@ -9,6 +9,7 @@ mod bad_start;
 mod crashes;
 mod create;
 mod doctor;
+mod drills;
 mod engines;
 mod events;
 mod exits;

@@ -82,9 +82,14 @@ pub(crate) fn run(home: &Home, vars: &[(&str, &str)], args: &[&str]) -> Ran {
 }
 
 /// The command that [`run`] runs.
-#[expect(clippy::disallowed_methods, reason = "the one place where tests start the program")]
 pub(crate) fn command(home: &Home, vars: &[(&str, &str)], args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ligand"));
+    binary(env!("CARGO_BIN_EXE_ligand"), home, vars, args)
+}
+
+/// The same for another build of the program.
+#[expect(clippy::disallowed_methods, reason = "the one place where tests start the program")]
+pub(crate) fn binary(path: &str, home: &Home, vars: &[(&str, &str)], args: &[&str]) -> Command {
+    let mut command = Command::new(path);
     command
         .env_clear()
         .envs([("HOME", home.0.as_os_str())])

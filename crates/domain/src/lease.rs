@@ -65,6 +65,13 @@ pub fn beat_of(fleet: u64) -> Duration {
     Duration::from_secs(fleet / BEATS_A_SECOND).clamp(PACED_BEAT, SLOWEST_BEAT)
 }
 
+/// The pace of a fleet whose operator asks for another than the usual one. It is slowed all the same where the
+/// fleet is too large for it.
+#[must_use]
+pub fn usual(told: Duration, operators: Duration) -> Duration {
+    if told <= PACED_BEAT { operators } else { told.max(operators) }
+}
+
 /// The pace that agents are asked for, and the one before: a lease is three beats of what was *told*.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use ligand_domain::converge;
 use ligand_domain::guards::Guards;
+use ligand_domain::sweep;
 
 use self::file::FileError;
 pub use self::file::{BackendConfig, BackendKind, File, Recipe};
@@ -146,6 +147,10 @@ pub struct Config {
     pub workspace_roots: Vec<String>,
     /// How long an instance may take to end politely.
     pub stop_grace: Duration,
+    /// The pace that agents are asked for which follow one; their lease is three beats.
+    pub heartbeat: Duration,
+    /// How long a left over credential must be idle before a sweep ends it.
+    pub stale_credential_after: Duration,
     /// Credentials older than this are rotated, where the agent can. Zero: never.
     pub rotate_after: Duration,
     /// How long a start may take, whatever its runtime.
@@ -330,6 +335,12 @@ pub fn resolve(
             "stop_grace_seconds",
             file.stop_grace_seconds,
             STOP_GRACE_SECONDS,
+        )),
+        heartbeat: said.heartbeat(file.heartbeat_seconds),
+        stale_credential_after: Duration::from_secs(said.of_file(
+            "stale_credential_seconds",
+            file.stale_credential_seconds,
+            sweep::IDLE.as_secs(),
         )),
         rotate_after: Duration::from_secs(
             said.of_file("rotate_after_hours", file.rotate_after_hours, 0).saturating_mul(3600),

@@ -97,7 +97,23 @@ pub async fn mint(
     workspace: WorkspaceId,
     purpose: For,
 ) -> std::result::Result<Token, sqlx::Error> {
-    let (now, token) = (work.now, app.ids.token());
+    let token = app.ids.token();
+    keep(app, work, workspace, purpose, &token).await?;
+    Ok(token)
+}
+
+/// Commit the hash of a credential with the transaction.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn keep(
+    app: &App,
+    work: &mut Work<'_>,
+    workspace: WorkspaceId,
+    purpose: For,
+    token: &Token,
+) -> std::result::Result<(), sqlx::Error> {
+    let now = work.now;
     let (origin, generation, key) = match purpose {
         For::Start(generation) => (Some(Origin::Start), Some(generation), None),
         For::Answer { generation, key } => (Some(Origin::Bootstrap), Some(generation), key),
@@ -123,8 +139,7 @@ pub async fn mint(
         first_used_at: None,
         serial: 0,
     };
-    store::insert(&mut work.tx, &held, token.prefix()).await?;
-    Ok(token)
+    store::insert(&mut work.tx, &held, token.prefix()).await
 }
 
 /// Mint a passport: the right to become `generation` of a workspace until a time. Its secret goes into the

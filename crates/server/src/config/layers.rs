@@ -123,6 +123,18 @@ impl<'a> Layers<'a> {
         }
     }
 
+    /// Faster than every second costs more than it tells; slower than the pace of others is no pace.
+    pub(super) fn heartbeat(&mut self, file: Option<u64>) -> Duration {
+        let name = "heartbeat_seconds";
+        let seconds = self.of_file(name, file, lease::PACED_BEAT.as_secs());
+        let most = lease::PLAIN_BEAT.as_secs();
+        if !(1..=most).contains(&seconds) {
+            let origin = self.file_or_default(true);
+            self.problem(name, &origin, &format!("expected a number of seconds, 1 to {most}"));
+        }
+        Duration::from_secs(seconds)
+    }
+
     pub(super) fn admin_token(&mut self) -> Secret {
         let said = (self.env)("ADMIN_TOKEN").filter(|token| !token.is_empty());
         match &said {

@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use ligand_domain::guards::Guard;
 use ligand_domain::id::WorkspaceId;
-use ligand_domain::sweep::{IDLE, PHANTOM};
+use ligand_domain::sweep::PHANTOM;
 use ligand_domain::time::Timestamp;
 use serde_json::json;
 
@@ -146,7 +146,7 @@ pub async fn stale_holders(app: &App) -> anyhow::Result<(Vec<WorkspaceId>, Vec<S
 
 fn stale(app: &App, now: Timestamp) -> Stale {
     let current_too = !app.config.guards.hold(Guard::SweepSparesCurrent);
-    Stale { idle_since: now.before(IDLE), current_too }
+    Stale { idle_since: now.before(app.config.stale_credential_after), current_too }
 }
 
 fn failures(all: &[String]) -> Option<String> {

@@ -266,7 +266,10 @@ impl Instance {
 #[must_use]
 pub(crate) fn holder(app: &App, managed: bool, features: Features, seen: Timestamp) -> Holder {
     match (managed, features.paced) {
-        (_, true) => Holder::Paced(app.pace.get().told_at(seen)),
+        (_, true) => {
+            let told = app.pace.get().told_at(seen);
+            Holder::Paced(lease::usual(told, app.config.heartbeat))
+        }
         (true, false) => Holder::Plain,
         (false, false) => Holder::External(app.config.external_stale_after),
     }

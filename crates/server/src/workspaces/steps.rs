@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use ligand_domain::brake::{Because, Verdict};
 use ligand_domain::converge::{Cause, GivenUp, Step};
 use ligand_domain::credential::Token;
+use ligand_domain::guards::Guard;
 use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::instance::{self, Exit, Phase};
 use ligand_domain::time::Timestamp;
@@ -119,7 +121,11 @@ impl<'a> Steps<'a> {
             now,
         )
         .await?;
-        let token = access::mint(self.app, &mut work, self.id, For::Start(generation)).await?;
+        let token = self.app.ids.token();
+        if self.app.config.guards.hold(Guard::PlanCommits) {
+            let purpose = For::Start(generation);
+            access::keep(self.app, &mut work, self.id, purpose, &token).await?;
+        }
         store::mark_loaded(&mut work.tx, self.id).await?;
         let evidence = format!("generation {generation} is being started: {}", cause.as_str());
         store::set_status(&mut work.tx, self.id, Status::Provisioning, &evidence, now).await?;
@@ -166,7 +172,14 @@ impl<'a> Steps<'a> {
         let generation = instance.generation;
         let fresh = self.fresh.take().filter(|(planned, _)| *planned == generation);
         let started = match fresh {
-            Some((_, token)) => self.ensure(&*backend, workspace, instance, token).await?,
+            Some((_, token)) if self.app.config.guards.hold(Guard::PlanCommits) => {
+                self.ensure(&*backend, workspace, instance, token).await?
+            }
+            Some((_, token)) => {
+                let started = self.ensure(&*backend, workspace, instance, token.clone()).await?;
+                self.commit_late(generation, &token).await?;
+                started
+            }
             // An earlier pass ended between planning and hearing of the start. What the backend already runs
             // was given a credential that counts; otherwise one more is minted, and the first stays valid.
             None => match backend.find(key(instance)).await? {
@@ -182,6 +195,14 @@ impl<'a> Steps<'a> {
             // Hurrying into the same wall helps nobody.
             Err(why) => self.end_start(instance, &why, true, None).await,
         }
+    }
+
+    /// What a mutant does: the row comes after the start. The gap is held open, so that it is met.
+    async fn commit_late(&self, generation: Generation, token: &Token) -> anyhow::Result<()> {
+        self.app.clock.sleep(Duration::from_millis(500)).await;
+        let mut work = self.begin().await?;
+        access::keep(self.app, &mut work, self.id, For::Start(generation), token).await?;
+        Ok(work.commit().await?)
     }
 
     async fn resume(&self, generation: Generation) -> anyhow::Result<Token> {
