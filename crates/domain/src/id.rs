@@ -74,6 +74,10 @@ id!(
     CredentialId
 );
 id!(
+    /// One token of the organisation. Safe to show: it is not the secret.
+    OrgTokenId
+);
+id!(
     /// One recorded event.
     EventId
 );

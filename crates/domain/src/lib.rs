@@ -14,6 +14,8 @@
 //! | [`instance`] | one incarnation of a workspace, and what its agent can do |
 //! | [`access`] | which workspaces may talk to each other |
 //! | [`address`] | which addresses an agent may advertise |
+//! | [`gate`] | what a request's own words decide |
+//! | [`rate`] | how many requests may come in a time |
 //! | [`guards`] | the rules that carry load, by name |
 //! | [`id`], [`time`] | the vocabulary |
 //!
@@ -26,9 +28,11 @@ pub mod admission;
 pub mod backoff;
 pub mod converge;
 pub mod credential;
+pub mod gate;
 pub mod guards;
 pub mod id;
 pub mod instance;
 pub mod lease;
+pub mod rate;
 pub mod time;
 pub mod workspace;

@@ -10,6 +10,8 @@
 //! | [`registry`] | register, heartbeat, card: who is let in |
 //! | [`workspaces`] | intent, observation, instances, convergence |
 //! | [`access`] | credentials, and the gates in front of handlers |
+//! | [`org_tokens`] | tokens of the organisation |
+//! | [`canvas`] | where the canvas was left |
 //! | [`messages`] | turns sent to agents |
 //! | [`journal`] | decisions and events |
 //! | [`operator`] | health, metrics, reports |
@@ -21,6 +23,7 @@
 pub mod access;
 pub mod app;
 pub mod backend;
+pub mod canvas;
 pub mod config;
 pub mod db;
 pub mod error;
@@ -28,6 +31,7 @@ pub mod http;
 pub mod journal;
 pub mod messages;
 pub mod operator;
+pub mod org_tokens;
 pub mod reconcile;
 pub mod registry;
 pub mod routes;

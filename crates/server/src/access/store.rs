@@ -1,5 +1,7 @@
 //! Credentials in the database. A secret never comes here: its hash does.
 
+pub(super) mod callers;
+
 use ligand_domain::credential::{Kind, State, TokenHash};
 use ligand_domain::id::{CredentialId, Generation, WorkspaceId};
 use ligand_domain::time::Timestamp;

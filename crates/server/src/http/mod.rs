@@ -1,5 +1,9 @@
-//! What every handler shares, and nothing of any noun: ids in paths, bodies, counters.
+//! What every handler shares, and nothing of any noun: ids in paths, bodies, counters, limits, and what stands
+//! around all of them.
 
 pub mod body;
+pub mod cors;
+pub mod edge;
+pub mod limit;
 pub mod metrics;
 pub mod path;

@@ -17,6 +17,7 @@ use crate::access;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::http::body::{Payload, parse};
+use crate::http::limit::Proof;
 use crate::journal::Work;
 use crate::workspaces::{self, Beat, Instance, Observed};
 
@@ -30,6 +31,7 @@ const MAX_SPEND: i64 = 1_000_000_000_000;
     (status = 200, body = Registered), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub(crate) async fn register(
     State(app): State<App>,
+    proof: Proof,
     headers: HeaderMap,
     Payload(body): Payload,
 ) -> Result<Json<Registered>> {
@@ -43,6 +45,7 @@ pub(crate) async fn register(
     let mut work = Work::begin(&app).await?;
     let admitted = admit(&app, &mut work, &knock).await;
     let (mut work, admitted) = keep_refusal(work, admitted).await?;
+    admitted.proves(&proof);
     if request.kind.as_deref() == Some("platform") {
         let body = ErrorBody::new("this workspace is not a platform agent");
         let body = body.detail("kind: only \"workspace\" can be registered here");
@@ -76,6 +79,7 @@ pub(crate) async fn register(
     (status = 200, body = Beaten), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub(crate) async fn heartbeat(
     State(app): State<App>,
+    proof: Proof,
     headers: HeaderMap,
     Payload(body): Payload,
 ) -> Result<Json<Beaten>> {
@@ -86,6 +90,7 @@ pub(crate) async fn heartbeat(
     let mut work = Work::begin(&app).await?;
     let admitted = admit(&app, &mut work, &knock).await;
     let (mut work, admitted) = keep_refusal(work, admitted).await?;
+    admitted.proves(&proof);
     let observed =
         status::heartbeat(&app, &mut work, &admitted, vitals(&beat, &admitted), &report(&beat))
             .await
@@ -104,6 +109,7 @@ pub(crate) async fn heartbeat(
     (status = 200, body = Done), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub(crate) async fn update_card(
     State(app): State<App>,
+    proof: Proof,
     headers: HeaderMap,
     Payload(body): Payload,
 ) -> Result<Json<Done>> {
@@ -114,6 +120,7 @@ pub(crate) async fn update_card(
     let mut work = Work::begin(&app).await?;
     let admitted = admit(&app, &mut work, &knock).await;
     let (mut work, admitted) = keep_refusal(work, admitted).await?;
+    admitted.proves(&proof);
     if let Some(url) =
         request.agent_card.get("url").and_then(Value::as_str).filter(|url| !url.is_empty())
         && !admitted.before.managed()

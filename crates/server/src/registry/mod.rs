@@ -22,6 +22,7 @@ use serde_json::json;
 use crate::access::{self, For, Held};
 use crate::app::App;
 use crate::error::{Error, Result};
+use crate::http::limit::Proof;
 use crate::journal::{self, Kind, Work};
 use crate::workspaces::{self, Workspace};
 
@@ -53,6 +54,15 @@ pub(crate) struct Admitted {
     pub(crate) inert: bool,
     /// Admitted for the first time in its generation.
     pub(crate) first: bool,
+}
+
+impl Admitted {
+    /// Whoever was let in without getting a credential had a live one.
+    pub(crate) fn proves(&self, proof: &Proof) {
+        if self.minted.is_none() {
+            proof.of(self.before.id);
+        }
+    }
 }
 
 /// Decide, and carry the decision out in the caller's transaction.

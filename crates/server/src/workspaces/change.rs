@@ -22,14 +22,14 @@ const OWN: [&str; 5] = ["name", "role", "x", "y", "collapsed"];
 pub(super) async fn patch(
     app: &App,
     id: WorkspaceId,
-    by: By,
+    by: &By,
     keys: &Map<String, Value>,
 ) -> Result<Patched> {
     const KNOWN: [&str; 9] =
         ["name", "role", "x", "y", "collapsed", "tier", "parent_id", "runtime", "workspace_dir"];
     let foreign =
         keys.keys().find(|key| KNOWN.contains(&key.as_str()) && !OWN.contains(&key.as_str()));
-    if let (By::Itself, Some(key)) = (by, foreign) {
+    if let (By::Itself, Some(key), false) = (by, foreign, app.config.compat()) {
         let body = ErrorBody::new("admin auth required")
             .detail(format!("{key}: only an administrator may change it"));
         return Err(Error::Refused(StatusCode::FORBIDDEN, Box::new(body)));
