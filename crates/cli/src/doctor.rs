@@ -75,6 +75,7 @@ async fn examine(client: &Client) -> Vec<Check> {
     let now = clock::now();
     match client.liveness().await {
         Ok(liveness) => {
+            checks.extend(server::auth(&liveness));
             checks.extend(server::reconcilers(&liveness, now));
             checks.extend(server::backends(&liveness));
         }

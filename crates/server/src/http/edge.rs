@@ -80,3 +80,41 @@ pub async fn secure(request: Request, next: Next) -> Response {
     }
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::middleware;
+    use axum::routing::get;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    async fn answer(router: Router) -> Response {
+        let request = Request::builder().uri("/workspaces").body(Body::empty()).unwrap();
+        router.oneshot(request).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_failure_of_one_request() {
+        let handler = get(|| async { panic!("s3cret") as &'static str });
+        let router = Router::new().route("/workspaces", handler).layer(middleware::from_fn(panics));
+        let response = answer(router).await;
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = axum::body::to_bytes(response.into_body(), 1000).await.unwrap();
+        assert_eq!(body, r#"{"error":"internal error"}"#);
+    }
+
+    #[tokio::test]
+    async fn sh_02_what_a_handler_said_stays() {
+        let own =
+            [(header::X_FRAME_OPTIONS, "SAMEORIGIN"), (header::CONTENT_SECURITY_POLICY, "sandbox")];
+        let handler = get(move || async move { (own, "page") });
+        let router = Router::new().route("/workspaces", handler).layer(middleware::from_fn(secure));
+        let response = answer(router).await;
+        assert_eq!(response.headers()[header::X_FRAME_OPTIONS], "SAMEORIGIN");
+        assert_eq!(response.headers()[header::CONTENT_SECURITY_POLICY], "sandbox");
+        assert_eq!(response.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+    }
+}

@@ -2,9 +2,13 @@
 
 mod access;
 mod credentials;
+mod edge;
 mod events;
+mod gates;
 mod heartbeat;
 mod lifecycle;
 mod messages;
 mod register;
+mod sessions;
+mod tokens;
 mod workspaces;

@@ -3,6 +3,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod engine;
+pub(crate) mod modes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
