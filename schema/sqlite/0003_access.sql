@@ -7,7 +7,7 @@ CREATE TABLE org_tokens (
     created_by   TEXT,
     -- The workspace at the root of what it is for; NULL: the whole organisation.
     org_id       BLOB    REFERENCES workspaces (id) ON DELETE SET NULL,
-    created_at   INTEGER  NOT NULL,
+    created_at   INTEGER NOT NULL,
     last_used_at INTEGER,
     revoked_at   INTEGER
 ) STRICT;

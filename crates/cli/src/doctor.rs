@@ -31,6 +31,7 @@ pub(crate) async fn run(args: DoctorArgs) -> CommandResult {
         Ok(target) => {
             checks.extend(known(&target));
             let client = Client::new(&target.server, target.token.map(|(token, _)| token))?;
+            let client = client.of(target.organisation);
             checks.extend(examine(&client).await);
         }
         Err(error) => checks.push(check::refused("server", &error)),

@@ -178,7 +178,8 @@ pub(crate) async fn start(config: Config, stop: &mut Stop) -> CommandResult<Opti
         .admin_token_path()
         .map(|path| path.canonicalize().unwrap_or_else(|_| path.to_owned()));
     let path = Env::capture().state_dir.map(|dir| local::path(&dir));
-    let record = Local { server: url.clone(), token_path };
+    let record =
+        Local { server: url.clone(), token_path, organisation: server.app().config.org_id.clone() };
     // Before anybody is told that it listens: who hears of it may look for it at once.
     let recorded = path.as_deref().map(|path| local::write(path, &record));
     output::note(&format!("ligand {} is listening at {url}", env!("CARGO_PKG_VERSION")));

@@ -77,6 +77,7 @@ async fn stay(recorded: &Recorded, stop: &mut Stop, once: bool, runs: bool) -> C
 async fn first_turn(recorded: &Recorded) -> CommandResult<String> {
     let token = recorded.server.app().config.admin_token.reveal().to_owned();
     let client = Client::new(&recorded.url, Some(token).filter(|token| !token.is_empty()))?;
+    let client = client.of(recorded.server.app().config.org_id.clone());
     let id = demo(&client).await?.to_string();
     let until = clock::now().after(PATIENCE);
     loop {
