@@ -17,6 +17,7 @@ mod help;
 mod http;
 mod instances;
 mod lifecycle;
+mod modes;
 mod python;
 mod run;
 mod sample;
