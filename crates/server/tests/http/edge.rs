@@ -141,6 +141,25 @@ adjusted! { five;
     }
 }
 
+#[cfg(feature = "mutants")]
+fn without_buckets(config: &mut Config) {
+    use ligand_domain::guards::{Guard, Guards};
+    five(config);
+    config.guards = Guards::without(Guard::WorkspaceBucket);
+}
+
+#[cfg(feature = "mutants")]
+adjusted! { without_buckets;
+    async fn without_its_guard_one_agent_throttles_another(app: TestApp) {
+        let (id, agent) = online(&app, "a").await;
+        app.app.clock.advance(Duration::from_secs(60));
+        for _ in 0..5 {
+            Agent::with(&id, Some("guess")).beat(&app).await;
+        }
+        agent.beat(&app).await.refuses(429, "rate limit exceeded");
+    }
+}
+
 both! {
     async fn sh_01_sh_03_sh_04_sh_05_every_answer_tells_browsers_what_not_to_do(app: TestApp) {
         let id = app.create("a").await;
