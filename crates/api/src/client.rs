@@ -64,6 +64,7 @@ pub struct Client {
     http: reqwest::Client,
     server: String,
     token: Option<String>,
+    organisation: Option<String>,
 }
 
 /// What a call gives.
@@ -85,7 +86,13 @@ impl Client {
             .connect_timeout(CONNECT)
             .build()
             .map_err(|source| Error::Unreachable { server: server.clone(), source })?;
-        Ok(Self { http, server, token })
+        Ok(Self { http, server, token, organisation: None })
+    }
+
+    /// The same, for the server of this organisation: it goes with every call.
+    #[must_use]
+    pub fn of(self, organisation: Option<String>) -> Self {
+        Self { organisation, ..self }
     }
 
     /// The server's address.
@@ -225,7 +232,10 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.http.request(method, format!("{}{path}", self.server));
+        let mut request = self.http.request(method, format!("{}{path}", self.server));
+        if let Some(organisation) = &self.organisation {
+            request = request.header("X-Molecule-Org-Id", organisation);
+        }
         match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,

@@ -11,10 +11,13 @@
 //! | [`workspace`] | create, read, change, restart, delete |
 //! | [`journal`] | `why`, and events |
 //! | [`operator`] | health, reconciler reports |
+//! | [`token`] | tokens of workspaces and of the organisation |
+//! | [`canvas`] | where the canvas was left |
 //! | [`error`] | the one error body |
 //! | [`http`], [`client`] | the HTTP client that all parts share; the typed client (features of the same names) |
 #![warn(missing_docs)]
 
+pub mod canvas;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod error;
@@ -23,4 +26,5 @@ pub mod http;
 pub mod journal;
 pub mod operator;
 pub mod registry;
+pub mod token;
 pub mod workspace;

@@ -26,6 +26,9 @@ pub struct Liveness {
     pub status: String,
     /// When the server started.
     pub started_at: String,
+    /// Which rules about credentials apply: `strict`, or `compat`, which lets callers pass without one.
+    #[serde(default)]
+    pub auth: String,
     /// Live workspace credentials on the whole platform.
     pub credentials_live: i64,
     /// By name.

@@ -31,6 +31,7 @@ pub(crate) async fn run(args: DoctorArgs) -> CommandResult {
         Ok(target) => {
             checks.extend(known(&target));
             let client = Client::new(&target.server, target.token.map(|(token, _)| token))?;
+            let client = client.of(target.organisation);
             checks.extend(examine(&client).await);
         }
         Err(error) => checks.push(check::refused("server", &error)),
@@ -75,6 +76,7 @@ async fn examine(client: &Client) -> Vec<Check> {
     let now = clock::now();
     match client.liveness().await {
         Ok(liveness) => {
+            checks.extend(server::auth(&liveness));
             checks.extend(server::reconcilers(&liveness, now));
             checks.extend(server::backends(&liveness));
         }

@@ -9,6 +9,8 @@ pub(crate) struct Env {
     pub(crate) server: Option<String>,
     /// `LIGAND_TOKEN`.
     pub(crate) token: Option<String>,
+    /// `MOLECULE_ORG_ID`.
+    pub(crate) organisation: Option<String>,
     /// `$XDG_STATE_HOME/ligand`, or where that is by convention. `None` without a home.
     pub(crate) state_dir: Option<PathBuf>,
 }
@@ -21,6 +23,7 @@ impl Env {
         Self {
             server: var("LIGAND_SERVER"),
             token: var("LIGAND_TOKEN"),
+            organisation: var("MOLECULE_ORG_ID").map(|id| id.trim().to_owned()),
             state_dir: state_home.or_else(fallback).map(|home| home.join("ligand")),
         }
     }

@@ -17,6 +17,9 @@ pub(crate) struct Local {
     /// The file that holds its admin token; absolute. None where the server asks for no token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) token_path: Option<PathBuf>,
+    /// The organisation that calls have to name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) organisation: Option<String>,
 }
 
 /// The file, below [`crate::env::Env::state_dir`].
@@ -91,7 +94,8 @@ mod tests {
     }
 
     fn local(server: &str) -> Local {
-        Local { server: server.to_owned(), token_path: Some("/data/admin-token".into()) }
+        let token_path = Some("/data/admin-token".into());
+        Local { server: server.to_owned(), token_path, organisation: Some("acme".to_owned()) }
     }
 
     #[test]

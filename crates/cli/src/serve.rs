@@ -45,6 +45,9 @@ Environment without a flag:
                          <data-dir>/admin-token)
   PLATFORM_URL           where instances reach this server (default: where it listens)
   EXTERNAL_PLATFORM_URL  where agents elsewhere reach it
+  RATE_LIMIT             requests per minute of one address, and of one workspace (default: 600)
+  CORS_ORIGINS           pages that may read answers in a browser (default: the local canvas)
+  CP_UPSTREAM_URL        control plane that is asked whose session a cookie is
   LIGAND_LOG             how much to log: error, warn, info, debug
                          (default: warn with `up`, info with `serve`)";
 
@@ -75,6 +78,9 @@ pub(crate) struct ServerArgs {
     /// [env: LIGAND_AUTH] [default: strict]
     #[arg(long, value_name = "MODE")]
     auth: Option<String>,
+    /// Let `--auth compat` listen beyond this machine
+    #[arg(long)]
+    force_compat: bool,
     /// How to write the log, which goes to standard error
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     log: LogFormat,
@@ -98,6 +104,7 @@ impl ServerArgs {
             config: self.config.clone(),
             open_registration: self.open_registration,
             auth: self.auth.clone(),
+            force_compat: self.force_compat,
         }
     }
 
@@ -173,13 +180,23 @@ pub(crate) async fn start(config: Config, stop: &mut Stop) -> CommandResult<Opti
         .admin_token_path()
         .map(|path| path.canonicalize().unwrap_or_else(|_| path.to_owned()));
     let path = Env::capture().state_dir.map(|dir| local::path(&dir));
-    let record = Local { server: url.clone(), token_path };
+    let record =
+        Local { server: url.clone(), token_path, organisation: server.app().config.org_id.clone() };
     // Before anybody is told that it listens: who hears of it may look for it at once.
     let recorded = path.as_deref().map(|path| local::write(path, &record));
     output::note(&format!("ligand {} is listening at {url}", env!("CARGO_PKG_VERSION")));
     match &record.token_path {
         Some(path) => output::note(&format!("the admin token is in {}", path.display())),
+        None if server.app().config.admin_token.reveal().is_empty() => {
+            output::note("there is no admin token");
+        }
         None => output::note("the admin token is the one in ADMIN_TOKEN"),
+    }
+    if server.app().config.compat() {
+        output::note(
+            "warning: --auth compat: callers pass without a credential where the contract lets them; \
+             for moving a fleet over, never where strangers reach this server",
+        );
     }
     for (name, backend) in server.app().backends.all() {
         match backend.fingerprint().await {

@@ -34,6 +34,7 @@ impl Session {
             output::note(&format!("warning: going on without a token: {trouble}"));
         }
         let client = Client::new(&target.server, target.token.map(|(token, _)| token))?;
+        let client = client.of(target.organisation);
         Ok(Self { client, format: args.output })
     }
 

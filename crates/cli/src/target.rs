@@ -55,6 +55,8 @@ pub(crate) struct Target {
     pub(crate) server_from: Source,
     /// The token and where it was found.
     pub(crate) token: Option<(String, Source)>,
+    /// The organisation that calls name, where one is known.
+    pub(crate) organisation: Option<String>,
     /// Why the token that should be there is not.
     pub(crate) trouble: Option<String>,
 }
@@ -79,7 +81,11 @@ pub(crate) fn find(args: &ClientArgs, env: &Env) -> CommandResult<Target> {
         (None, None) => return Err(CommandError::no_server()),
     };
     let server = address(&server)?;
-    let mut target = Target { server, server_from, token: None, trouble: None };
+    let here =
+        recorded.as_ref().map(|(local, _)| local).filter(|local| recorded_is(local, &server));
+    let organisation = here.and_then(|local| local.organisation.clone());
+    let organisation = env.organisation.clone().or(organisation);
+    let mut target = Target { server, server_from, token: None, organisation, trouble: None };
     match pick(args.token.as_deref(), env.token.as_deref(), "LIGAND_TOKEN") {
         Some((token, from)) => target.token = Some((header(token)?, from)),
         None => {
@@ -116,8 +122,11 @@ fn pick(
 
 /// The recorded token is for the recorded server: it is shown to no other.
 fn token_for<'a>(local: &'a Local, server: &str) -> Option<&'a Path> {
-    let recorded = address(&local.server).ok()?;
-    local.token_path.as_deref().filter(|_| recorded == server)
+    local.token_path.as_deref().filter(|_| recorded_is(local, server))
+}
+
+fn recorded_is(local: &Local, server: &str) -> bool {
+    address(&local.server).is_ok_and(|recorded| recorded == server)
 }
 
 /// An address in one spelling. Messages name it, so it must not carry a password.
@@ -165,8 +174,11 @@ mod tests {
 
     #[test]
     fn a_recorded_token_goes_to_its_server_only() {
-        let local =
-            Local { server: "http://127.0.0.1:8080/".into(), token_path: Some("/t".into()) };
+        let local = Local {
+            server: "http://127.0.0.1:8080/".into(),
+            token_path: Some("/t".into()),
+            organisation: None,
+        };
         assert_eq!(token_for(&local, "http://127.0.0.1:8080"), Some(Path::new("/t")));
         assert_eq!(token_for(&local, "http://127.0.0.1:8081"), None);
         assert_eq!(token_for(&local, "https://example.org"), None);

@@ -76,7 +76,8 @@ async fn stay(recorded: &Recorded, stop: &mut Stop, once: bool, runs: bool) -> C
 
 async fn first_turn(recorded: &Recorded) -> CommandResult<String> {
     let token = recorded.server.app().config.admin_token.reveal().to_owned();
-    let client = Client::new(&recorded.url, Some(token))?;
+    let client = Client::new(&recorded.url, Some(token).filter(|token| !token.is_empty()))?;
+    let client = client.of(recorded.server.app().config.org_id.clone());
     let id = demo(&client).await?.to_string();
     let until = clock::now().after(PATIENCE);
     loop {
@@ -108,7 +109,9 @@ async fn demo(client: &Client) -> CommandResult<uuid::Uuid> {
         return Ok(found.id);
     }
     let role = Some("answers whatever it is told".to_owned());
-    let created =
-        client.create(&Create { name: DEMO.to_owned(), role, ..Create::default() }).await?;
+    // The one that is always there, whatever the default is.
+    let runtime = Some("echo".to_owned());
+    let create = Create { name: DEMO.to_owned(), role, runtime, ..Create::default() };
+    let created = client.create(&create).await?;
     Ok(created.id)
 }

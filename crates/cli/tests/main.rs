@@ -18,6 +18,7 @@ mod help;
 mod http;
 mod instances;
 mod lifecycle;
+mod modes;
 mod python;
 mod run;
 mod sample;

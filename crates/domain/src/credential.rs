@@ -72,6 +72,12 @@ impl TokenHash {
         Self(Sha256::digest(text.as_bytes()).into())
     }
 
+    /// From bytes that order it among others.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The bytes, as stores bind them.
     #[must_use]
     pub const fn bytes(&self) -> &[u8; 32] {

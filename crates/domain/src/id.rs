@@ -78,6 +78,10 @@ id!(
     PassportId
 );
 id!(
+    /// One token of the organisation. Safe to show: it is not the secret.
+    OrgTokenId
+);
+id!(
     /// One recorded event.
     EventId
 );

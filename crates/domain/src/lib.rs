@@ -18,6 +18,8 @@
 //! | [`instance`] | one incarnation of a workspace, and what its agent can do |
 //! | [`access`] | which workspaces may talk to each other |
 //! | [`address`] | which addresses an agent may advertise |
+//! | [`gate`] | what a request's own words decide |
+//! | [`rate`] | how many requests may come in a time |
 //! | [`guards`] | the rules that carry load, by name |
 //! | [`id`], [`time`] | the vocabulary |
 //!
@@ -31,10 +33,12 @@ pub mod backoff;
 pub mod brake;
 pub mod converge;
 pub mod credential;
+pub mod gate;
 pub mod guards;
 pub mod id;
 pub mod instance;
 pub mod lease;
+pub mod rate;
 pub mod refusal;
 pub mod rotation;
 pub mod sweep;

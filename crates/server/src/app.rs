@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ligand_domain::credential::Token;
-use ligand_domain::id::{CredentialId, EventId, InstanceId, PassportId, WorkspaceId};
+use ligand_domain::id::{CredentialId, EventId, InstanceId, OrgTokenId, PassportId, WorkspaceId};
 use ligand_domain::lease;
 use ligand_domain::time::Timestamp;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
@@ -15,9 +15,11 @@ use rand_chacha::ChaCha20Rng;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::Sessions;
 use crate::backend::Backends;
 use crate::config::Config;
 use crate::db::Db;
+use crate::http::limit::Limiter;
 use crate::http::metrics::Metrics;
 use crate::journal::Hub;
 use crate::reconcile::Bells;
@@ -25,7 +27,13 @@ use crate::registry::beats::Beats;
 
 /// The server's shared parts.
 #[derive(Clone)]
-pub struct App(Arc<Parts>);
+pub struct App(Arc<Shared>);
+
+struct Shared {
+    parts: Parts,
+    limiter: Limiter,
+    sessions: Sessions,
+}
 
 /// See [`App`].
 pub struct Parts {
@@ -65,7 +73,19 @@ impl App {
     /// Share the parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+        let limiter = Limiter::new(parts.config.edge.rate_limit);
+        Self(Arc::new(Shared { parts, limiter, sessions: Sessions::default() }))
+    }
+
+    /// Who asked how often.
+    #[must_use]
+    pub fn limiter(&self) -> &Limiter {
+        &self.0.limiter
+    }
+
+    /// What the control plane said of sessions.
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.0.sessions
     }
 
     /// Run in the background; a graceful stop waits for it.
@@ -79,7 +99,7 @@ impl std::ops::Deref for App {
     type Target = Parts;
 
     fn deref(&self) -> &Parts {
-        &self.0
+        &self.0.parts
     }
 }
 
@@ -279,6 +299,11 @@ impl Ids {
     /// A new passport's id.
     pub fn passport(&self) -> PassportId {
         PassportId::from_random(self.bytes())
+    }
+
+    /// A new organisation token's id.
+    pub fn org_token(&self) -> OrgTokenId {
+        OrgTokenId::from_random(self.bytes())
     }
 
     /// A new event's id.

@@ -4,6 +4,7 @@
 //! [`Config`]. All mistakes are reported at once, each with the setting's name, where it came from and what
 //! was expected.
 
+mod edge;
 mod file;
 mod layers;
 
@@ -17,6 +18,7 @@ use ligand_domain::converge;
 use ligand_domain::guards::Guards;
 use ligand_domain::sweep;
 
+pub use self::edge::Edge;
 use self::file::FileError;
 pub use self::file::{BackendConfig, BackendKind, File, Recipe};
 use self::layers::Layers;
@@ -51,6 +53,8 @@ pub struct Flags {
     pub open_registration: bool,
     /// `--auth`
     pub auth: Option<String>,
+    /// `--force-compat`
+    pub force_compat: bool,
 }
 
 /// Which of the contract's rules about credentials apply.
@@ -123,6 +127,8 @@ pub struct Config {
     pub admin_token: Secret,
     /// Whether the contract's open doors are open.
     pub auth: Auth,
+    /// What stands in front of every route.
+    pub edge: Edge,
     /// Which rules hold: all of them, but for a mutant. No setting of an operator.
     pub guards: Guards,
     /// The organisation.
@@ -170,6 +176,18 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether the contract's open doors are open.
+    #[must_use]
+    pub fn compat(&self) -> bool {
+        self.auth == Auth::Compat
+    }
+
+    /// The contract's development mode: with no administrator's token, everybody is one.
+    #[must_use]
+    pub fn fails_open(&self) -> bool {
+        self.compat() && self.development && self.admin_token.reveal().is_empty()
+    }
+
     /// Where instances reach the server.
     #[must_use]
     pub fn platform_url(&self) -> String {
@@ -314,13 +332,17 @@ pub fn resolve(
     let org_id = said.optional("org_id", "MOLECULE_ORG_ID");
     let mode = said.optional("deploy_mode", "MOLECULE_DEPLOY_MODE");
     let environment = said.optional("environment", "MOLECULE_ENV").unwrap_or_default();
+    let auth = said.auth(flags.auth.as_ref(), file.auth.as_ref());
+    said.compat_stays_local(auth, listen, flags.force_compat);
+    let compat = auth == Auth::Compat;
     let config = Config {
         listen,
         data_dir,
         database_url,
-        admin_token: said.admin_token(),
+        admin_token: said.admin_token(auth),
         guards: Guards::ON,
-        auth: said.auth(flags.auth.as_ref(), file.auth.as_ref()),
+        auth,
+        edge: Edge::resolve(&mut said, &environment),
         saas: saas(mode.as_deref(), org_id.as_deref()),
         app_domain: said.optional("app_domain", "MOLECULE_APP_DOMAIN"),
         org_id,
@@ -328,8 +350,16 @@ pub fn resolve(
         external_platform_url: said.optional("external_platform_url", "EXTERNAL_PLATFORM_URL"),
         development: matches!(environment.to_lowercase().as_str(), "dev" | "development"),
         external_stale_after: said.external_stale_after(),
-        open_registration: said.open_registration(flags.open_registration, file.open_registration),
-        default_runtime: said.of_file("default_runtime", file.default_runtime, "echo".to_owned()),
+        open_registration: said.open_registration(
+            flags.open_registration,
+            file.open_registration,
+            compat,
+        ),
+        default_runtime: said.of_file(
+            "default_runtime",
+            file.default_runtime,
+            if compat { "langgraph" } else { "echo" }.to_owned(),
+        ),
         workspace_roots: said.of_file("workspace_roots", file.workspace_roots, Vec::new()),
         stop_grace: Duration::from_secs(said.of_file(
             "stop_grace_seconds",
@@ -513,6 +543,41 @@ mod tests {
         let config = check(&Flags::default(), &[], file).unwrap().config;
         assert_eq!(config.start_deadline("slow").as_secs(), 70);
         assert_eq!(config.start_deadline("hermes").as_secs(), 1800);
+    }
+
+    #[test]
+    fn compat_listens_where_only_this_machine_reaches_it_unless_forced() {
+        let mut flags = Flags { auth: Some("compat".to_owned()), ..Flags::default() };
+        let config = check(&flags, &[], "").unwrap().config;
+        assert!(config.open_registration && config.default_runtime == "langgraph");
+        flags.listen = Some("0.0.0.0:8080".to_owned());
+        let text = check(&flags, &[], "").unwrap_err().to_string();
+        assert!(
+            text.starts_with("auth (flag --auth): ") && text.contains("--force-compat"),
+            "{text}"
+        );
+        let text = check(&Flags { auth: None, ..flags.clone() }, &[("LIGAND_AUTH", "compat")], "");
+        assert!(text.unwrap_err().to_string().contains("environment LIGAND_AUTH"));
+        flags.force_compat = true;
+        assert!(check(&flags, &[], "").unwrap().config.compat());
+        let strict = check(&Flags::default(), &[("LIGAND_LISTEN", "0.0.0.0:1")], "").unwrap();
+        assert!(!strict.config.compat() && !strict.config.open_registration);
+    }
+
+    #[test]
+    fn dv_01_the_development_mode_needs_compat_and_no_admin_token() {
+        let open = |auth: &str, env: &[(&str, &str)]| {
+            let flags = Flags { auth: Some(auth.to_owned()), ..Flags::default() };
+            check(&flags, env, "").unwrap().config.fails_open()
+        };
+        for name in ["development", "dev", "DEV", " Development "] {
+            assert!(open("compat", &[("MOLECULE_ENV", name)]), "{name}");
+            assert!(!open("strict", &[("MOLECULE_ENV", name)]), "{name}");
+            assert!(!open("compat", &[("MOLECULE_ENV", name), ("ADMIN_TOKEN", "x")]), "{name}");
+        }
+        for name in ["production", "staging", "develop", ""] {
+            assert!(!open("compat", &[("MOLECULE_ENV", name)]), "{name}");
+        }
     }
 
     #[test]

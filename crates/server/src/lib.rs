@@ -13,6 +13,8 @@
 //! | [`workspaces`] | intent, observation, instances, convergence |
 //! | [`access`] | credentials, and the gates in front of handlers |
 //! | [`credentials`] | revoking and rotating them |
+//! | [`org_tokens`] | tokens of the organisation |
+//! | [`canvas`] | where the canvas was left |
 //! | [`messages`] | turns sent to agents |
 //! | [`journal`] | decisions and events |
 //! | [`liveness`] | the brake, the pace of heartbeats, sweeps |
@@ -25,6 +27,7 @@
 pub mod access;
 pub mod app;
 pub mod backend;
+pub mod canvas;
 pub mod config;
 pub mod credentials;
 pub mod db;
@@ -35,6 +38,7 @@ pub mod journal;
 pub mod liveness;
 pub mod messages;
 pub mod operator;
+pub mod org_tokens;
 pub mod reconcile;
 pub mod registry;
 pub mod replicas;

@@ -13,9 +13,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
-use crate::http::metrics;
+use crate::http::{cors, edge, limit, metrics};
 use crate::operator::http::Document;
-use crate::{credentials, discovery, journal, liveness, messages, operator, registry, workspaces};
+use crate::{
+    access, canvas, credentials, discovery, journal, liveness, messages, operator, org_tokens,
+    registry, workspaces,
+};
 
 /// Routes that answer a caller without a credential, and why that is right. Everything else is 401; a test
 /// compares this list with what the routes do.
@@ -80,6 +83,15 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(workspaces::http::restart))
         .routes(routes!(workspaces::http::why))
         .routes(routes!(workspaces::http::logs))
+        // Tokens.
+        .routes(routes!(access::http::list, access::http::create))
+        .routes(routes!(access::http::revoke))
+        .routes(routes!(access::http::create_for))
+        .routes(routes!(access::http::test_token))
+        .routes(routes!(org_tokens::http::list, org_tokens::http::mint))
+        .routes(routes!(org_tokens::http::revoke))
+        // The canvas.
+        .routes(routes!(canvas::http::get, canvas::http::put))
         // Messages.
         .routes(routes!(messages::http::send))
         // Events.
@@ -105,7 +117,14 @@ pub fn router(app: App) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(Extension(Document(Arc::from(text))))
+        // The last one named is the first to see a request. A refusal by the limit is not counted, one by
+        // the guard is; neither carries what is meant for browsers.
+        .layer(middleware::from_fn(edge::secure))
+        .layer(middleware::from_fn_with_state(app.clone(), edge::guard))
         .layer(middleware::from_fn_with_state(app.clone(), metrics::count))
+        .layer(middleware::from_fn_with_state(app.clone(), limit::limit))
+        .layer(middleware::from_fn_with_state(app.clone(), cors::cors))
+        .layer(middleware::from_fn(edge::panics))
         .with_state(app)
 }
 

@@ -33,6 +33,16 @@ pub(crate) fn health(health: &Health) -> Vec<Check> {
     vec![Check::ok("reachable", reachable), version, database]
 }
 
+/// A server that lets callers pass without a credential says so.
+pub(crate) fn auth(liveness: &Liveness) -> Option<Check> {
+    let compat = liveness.auth == "compat";
+    compat.then(|| {
+        let open = "compat: callers pass without a credential where the contract lets them";
+        Check::warn("auth", open)
+            .hint("start the server without --auth compat once the fleet has moved")
+    })
+}
+
 /// Reconcilers that pass, and pass well.
 pub(crate) fn reconcilers(liveness: &Liveness, now: Timestamp) -> Vec<Check> {
     let stalled = liveness.status == "stalled";

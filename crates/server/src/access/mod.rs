@@ -1,24 +1,25 @@
-//! Who is calling. Each extractor is one gate: a handler that names none of them is public, and a test
-//! compares those with the list in `routes.rs`.
+//! Who is calling: credentials here, the gates in front of handlers in `gates.rs` and `sender.rs`, sessions of
+//! people in `sessions.rs`, and what callers may do with a workspace's tokens in `http.rs`.
 
+mod gates;
+pub mod http;
+mod sender;
+mod sessions;
 mod store;
 
-use axum::extract::FromRequestParts;
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
-use ligand_domain::credential::{
-    self, Kind, Origin, PassportTimes, State, Token, TokenHash, bearer,
-};
+use ligand_domain::credential::{self, Kind, Origin, PassportTimes, State, Token, TokenHash};
 use ligand_domain::id::{CredentialId, Generation, PassportId, WorkspaceId};
 use ligand_domain::time::Timestamp;
-use subtle::ConstantTimeEq as _;
 
 use crate::app::App;
 use crate::db::{Db, Tx};
-use crate::error::{Error, Result};
-use crate::http::path;
+use crate::error::Result;
 use crate::journal::Work;
 
+pub use gates::{Admin, Anyone, By, Canvas, OfWorkspace};
+pub(crate) use gates::{is_admin, presented};
+pub use sender::Sender;
+pub(crate) use sessions::{Session, Sessions, session};
 pub(crate) use store::passports::{
     end_of as end_passports_of, presented as passport, redeem, spend,
 };
@@ -83,8 +84,9 @@ pub enum For {
     },
     /// A running agent, beside the credential that it uses. It lapses only with its generation.
     Rotation(Generation),
-    /// A caller of the platform on the workspace's behalf.
-    Caller,
+    /// A caller of the platform on the workspace's behalf. With a generation, it was asked for by that
+    /// instance, and ends with it.
+    Caller(Option<Generation>),
 }
 
 /// Mint a credential and commit its hash with the transaction. The secret exists only in what this gives.
@@ -119,7 +121,7 @@ pub async fn keep(
         For::Answer { generation, key } => (Some(Origin::Bootstrap), Some(generation), key),
         For::Passport { generation, key } => (Some(Origin::Passport), Some(generation), key),
         For::Rotation(generation) => (Some(Origin::Rotation), Some(generation), None),
-        For::Caller => (None, None, None),
+        For::Caller(generation) => (None, generation, None),
     };
     let (kind, state) = match origin {
         Some(_) => (Kind::Instance, State::Pending),
@@ -203,6 +205,17 @@ pub async fn live_in(tx: &mut Tx, workspace: WorkspaceId) -> std::result::Result
     store::live_in(tx, workspace).await
 }
 
+/// The same, without a transaction of the caller's.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn live_of(
+    db: &Db,
+    workspace: WorkspaceId,
+) -> std::result::Result<i64, sqlx::Error> {
+    store::live_in(&mut db.read().await?, workspace).await
+}
+
 /// How many live credentials there are on the whole platform.
 ///
 /// # Errors
@@ -257,124 +270,4 @@ pub async fn validate(app: &App, text: &str) -> Result<Option<Held>> {
         }
     }
     Ok(found)
-}
-
-/// The bearer of a request.
-pub(crate) fn presented(headers: &HeaderMap) -> Option<&str> {
-    // Some clients send two such headers: the first counts.
-    bearer(headers.get(header::AUTHORIZATION)?.to_str().ok()?)
-}
-
-/// Whether a bearer is the administrator's.
-pub(crate) fn is_admin(app: &App, text: &str) -> bool {
-    app.config.admin_token.reveal().as_bytes().ct_eq(text.as_bytes()).into()
-}
-
-/// The administrator.
-pub struct Admin;
-
-impl FromRequestParts<App> for Admin {
-    type Rejection = Error;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
-        match presented(&parts.headers) {
-            None => Err(Error::unauthenticated("admin auth required")),
-            Some(text) if is_admin(app, text) => Ok(Self),
-            Some(_) => Err(Error::unauthenticated("invalid admin auth token")),
-        }
-    }
-}
-
-/// Who acts on a workspace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum By {
-    /// The administrator.
-    Admin,
-    /// The workspace itself, or a caller that holds its api credential.
-    Itself,
-}
-
-/// Somebody who may act on the workspace in the path.
-pub struct OfWorkspace {
-    /// Which.
-    pub workspace: WorkspaceId,
-    /// Who.
-    pub by: By,
-}
-
-impl FromRequestParts<App> for OfWorkspace {
-    type Rejection = Error;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
-        let id = path::raw(parts, app).await;
-        let Some(text) = presented(&parts.headers) else {
-            return Err(Error::unauthenticated("missing workspace auth token"));
-        };
-        let parsed = id.parse::<WorkspaceId>();
-        if is_admin(app, text) {
-            let workspace = parsed.map_err(|_| path::malformed())?;
-            return Ok(Self { workspace, by: By::Admin });
-        }
-        let held = validate(app, text).await?;
-        match (parsed, held) {
-            (Ok(workspace), Some(held)) if held.workspace == workspace => {
-                Ok(Self { workspace, by: By::Itself })
-            }
-            _ => Err(Error::unauthenticated("invalid workspace auth token")),
-        }
-    }
-}
-
-/// Whoever calls an open route, and whether they proved to be somebody.
-pub struct Anyone {
-    /// Whether they may see what a holder of a credential may see of the workspace in the path.
-    pub proven: bool,
-}
-
-impl FromRequestParts<App> for Anyone {
-    type Rejection = Error;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
-        let proven = presented(&parts.headers).is_some()
-            && OfWorkspace::from_request_parts(parts, app).await.is_ok();
-        Ok(Self { proven })
-    }
-}
-
-/// Who sends a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sender {
-    /// The administrator, for a user.
-    User,
-    /// A workspace.
-    Workspace(WorkspaceId),
-}
-
-/// Names that the platform uses for itself; nobody may claim them over HTTP.
-const RESERVED: [&str; 4] = ["webhook:", "system:", "test:", "channel:"];
-
-impl FromRequestParts<App> for Sender {
-    type Rejection = Error;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
-        let claimed = parts.headers.get("x-workspace-id").and_then(|value| value.to_str().ok());
-        let claimed = claimed.map(str::trim).filter(|text| !text.is_empty());
-        if claimed.is_some_and(|text| RESERVED.iter().any(|name| text.starts_with(name))) {
-            return Err(Error::refused(axum::http::StatusCode::FORBIDDEN, "invalid caller ID"));
-        }
-        let Some(text) = presented(&parts.headers) else {
-            return Err(Error::unauthenticated("missing caller auth token"));
-        };
-        let invalid = || Error::unauthenticated("invalid caller auth token");
-        let claimed = claimed.map(|text| text.parse::<WorkspaceId>().map_err(|_| invalid()));
-        let claimed = claimed.transpose()?;
-        if is_admin(app, text) {
-            return Ok(claimed.map_or(Self::User, Self::Workspace));
-        }
-        let held = validate(app, text).await?.ok_or_else(invalid)?;
-        if claimed.is_some_and(|id| id != held.workspace) {
-            return Err(invalid());
-        }
-        Ok(Self::Workspace(held.workspace))
-    }
 }

@@ -1,5 +1,6 @@
 //! Credentials in the database. A secret never comes here: its hash does.
 
+pub(super) mod callers;
 pub(super) mod passports;
 
 use ligand_domain::credential::{Kind, State, TokenHash};

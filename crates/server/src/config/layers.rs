@@ -135,10 +135,11 @@ impl<'a> Layers<'a> {
         Duration::from_secs(seconds)
     }
 
-    pub(super) fn admin_token(&mut self) -> Secret {
+    pub(super) fn admin_token(&mut self, auth: Auth) -> Secret {
         let said = (self.env)("ADMIN_TOKEN").filter(|token| !token.is_empty());
         match &said {
             Some(_) => self.show("admin_token", "(hidden)", Origin::Environment("ADMIN_TOKEN")),
+            None if auth == Auth::Compat => self.show("admin_token", "(none)", Origin::Default),
             None => self.show("admin_token", "(minted at the first start)", Origin::Default),
         }
         Secret::new(said.unwrap_or_default())
@@ -150,12 +151,30 @@ impl<'a> Layers<'a> {
         self.parse("auth", said, "strict or compat").unwrap_or_default()
     }
 
-    pub(super) fn open_registration(&mut self, flag: bool, file: Option<bool>) -> bool {
+    /// Whoever reaches a server with open doors passes: it has to be somebody on this machine, or the
+    /// operator's stated wish.
+    pub(super) fn compat_stays_local(&mut self, auth: Auth, listen: SocketAddr, forced: bool) {
+        if auth != Auth::Compat || listen.ip().is_loopback() || forced {
+            return;
+        }
+        let shown = self.shown.iter().find(|shown| shown.name == "auth");
+        let origin = shown.map_or(Origin::Default, |shown| shown.origin.clone());
+        let expected = "compat lets callers pass without a credential, and the server would listen beyond \
+            this machine; expected a loopback address (--listen 127.0.0.1:8080), or --force-compat";
+        self.problem("auth", &origin, expected);
+    }
+
+    pub(super) fn open_registration(
+        &mut self,
+        flag: bool,
+        file: Option<bool>,
+        default: bool,
+    ) -> bool {
         if flag {
             self.show("open_registration", "true", Origin::Flag("--open-registration"));
             return true;
         }
-        self.of_file("open_registration", file, false)
+        self.of_file("open_registration", file, default)
     }
 
     pub(super) fn backends(
@@ -197,6 +216,48 @@ impl<'a> Layers<'a> {
         let value = said.unwrap_or(default);
         self.show(name, format!("{value:?}").trim_matches('"'), origin);
         value
+    }
+
+    /// A number above 0 that only a variable has.
+    pub(super) fn count(
+        &mut self,
+        name: &'static str,
+        variable: &'static str,
+        default: u32,
+    ) -> u32 {
+        let said = self.first(None, self.variable(variable), None, &default.to_string());
+        let origin = said.1.clone();
+        match self.parse::<u32>(name, said, "a whole number above 0") {
+            Some(0) => {
+                self.problem(name, &origin, "expected a whole number above 0");
+                default
+            }
+            parsed => parsed.unwrap_or(default),
+        }
+    }
+
+    /// A web address that only a variable has, and that may be missing.
+    pub(super) fn address(&mut self, name: &'static str, variable: &'static str) -> Option<String> {
+        let (value, origin) = self.variable(variable)?;
+        let value = value.trim().trim_end_matches('/').to_owned();
+        let understood = reqwest::Url::parse(&value).is_ok_and(|url| {
+            matches!(url.scheme(), "http" | "https") && url.has_host() && url.password().is_none()
+        });
+        if !understood {
+            self.problem(name, &origin, "expected an http or https URL without a password");
+            return None;
+        }
+        self.show(name, &value, origin);
+        Some(value)
+    }
+
+    /// A comma list that only a variable has.
+    pub(super) fn list(&mut self, name: &'static str, variable: &'static str) -> Vec<String> {
+        let Some((value, origin)) = self.variable(variable) else { return Vec::new() };
+        let items = value.split(',').map(str::trim).filter(|item| !item.is_empty());
+        let items: Vec<String> = items.map(str::to_owned).collect();
+        self.show(name, &items.join(", "), origin);
+        items
     }
 
     /// A setting that only a variable has, and that may be missing.

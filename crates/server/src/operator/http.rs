@@ -58,6 +58,7 @@ pub(crate) async fn liveness(_: Admin, State(app): State<App>) -> Result<Json<Li
     Ok(Json(Liveness {
         status: if stalled { "stalled" } else { "ok" }.to_owned(),
         started_at: app.started.to_string(),
+        auth: app.config.auth.to_string(),
         credentials_live,
         reconcilers,
         brake: Some(brake),

@@ -20,6 +20,7 @@ use crate::app::App;
 use crate::credentials;
 use crate::error::{Error, Result};
 use crate::http::body::{Payload, parse};
+use crate::http::limit::Proof;
 use crate::workspaces::Beat;
 
 /// What a runtime says of itself when it hangs.
@@ -34,6 +35,7 @@ const MAX_SPEND: i64 = 1_000_000_000_000;
     (status = 200, body = Beaten), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub(crate) async fn heartbeat(
     State(app): State<App>,
+    proof: Proof,
     headers: HeaderMap,
     Payload(body): Payload,
 ) -> Result<Json<Beaten>> {
@@ -46,13 +48,14 @@ pub(crate) async fn heartbeat(
     if let Some(bearer) = bearer.filter(|_| plain) {
         let outcome = app.beats.beat(&app, id, TokenHash::of(bearer), &beat).await;
         if let Outcome::Recorded { next_heartbeat, task_changed } = outcome {
+            proof.of(id);
             app.metrics.heartbeats.with_label_values(&["together"]).inc();
             announce(&app, id, &beat, task_changed, app.clock.now());
             return Ok(answer(next_heartbeat.as_secs(), None));
         }
     }
     let knock = Knock { call: Call::Heartbeat, workspace: id, bearer, key: None };
-    decide(&app, &knock, vitals, &beat, failed_to_rotate.as_deref()).await
+    decide(&app, &knock, &proof, vitals, &beat, failed_to_rotate.as_deref()).await
 }
 
 /// Nothing in it can move the status of a workspace that is online.
@@ -64,6 +67,7 @@ fn calm(vitals: Vitals) -> bool {
 async fn decide(
     app: &App,
     knock: &Knock<'_>,
+    proof: &Proof,
     vitals: Vitals,
     beat: &Beat,
     failed_to_rotate: Option<&str>,
@@ -73,6 +77,7 @@ async fn decide(
     let Some((mut work, admitted)) = enter(app, knock, FAILED).await? else {
         return Ok(Json(Beaten { status: "ok".to_owned(), ..Beaten::default() }));
     };
+    admitted.proves(proof);
     let failed_at = admitted.before.agent.register_failed_at;
     let vitals = Vitals {
         native_status: native_status(beat, &admitted),

@@ -17,6 +17,7 @@ use crate::app::App;
 use crate::credentials;
 use crate::error::{Error, Result};
 use crate::http::body::{Payload, parse};
+use crate::http::limit::Proof;
 use crate::journal::Work;
 use crate::workspaces;
 
@@ -31,6 +32,7 @@ pub(super) const CARD_FAILED: &str = "failed to update card";
     (status = 200, body = Registered), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub(crate) async fn register(
     State(app): State<App>,
+    proof: Proof,
     headers: HeaderMap,
     Payload(body): Payload,
 ) -> Result<Json<Registered>> {
@@ -45,6 +47,7 @@ pub(crate) async fn register(
     let Some((work, admitted)) = enter(&app, &knock, FAILED).await? else {
         return Ok(Json(Registered { status: "registered".to_owned(), ..Registered::default() }));
     };
+    admitted.proves(&proof);
     let (of, inert) = ((id, admitted.generation), admitted.inert);
     match take_up(&app, work, admitted, request, said).await {
         Ok(answer) => {
@@ -96,6 +99,7 @@ async fn take_up(
     (status = 200, body = Done), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub(crate) async fn update_card(
     State(app): State<App>,
+    proof: Proof,
     headers: HeaderMap,
     Payload(body): Payload,
 ) -> Result<Json<Done>> {
@@ -107,6 +111,7 @@ pub(crate) async fn update_card(
     let Some((mut work, admitted)) = enter(&app, &knock, CARD_FAILED).await? else {
         return Ok(Json(Done { status: "updated".to_owned() }));
     };
+    admitted.proves(&proof);
     if let Err(why) = callable
         && !addresses::trusted(&mut work, &admitted).await?
     {
@@ -128,6 +133,7 @@ pub(crate) async fn update_card(
     (status = 200, body = Rotated), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 409, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub(crate) async fn rotate(
     State(app): State<App>,
+    proof: Proof,
     headers: HeaderMap,
     Payload(body): Payload,
 ) -> Result<Json<Rotated>> {
@@ -137,6 +143,7 @@ pub(crate) async fn rotate(
     let knock = Knock { call: Call::Rotate, workspace: id, bearer, key: None };
     let entered = enter(&app, &knock, "rotation failed").await?;
     let (mut work, admitted) = entered.expect("a rotation is never let through");
+    admitted.proves(&proof);
     let token = credentials::rotate(&app, &mut work, &admitted, request.serial).await?;
     work.commit().await?;
     Ok(Json(Rotated {

@@ -34,6 +34,7 @@ use crate::access::{self, For, Held, HeldPassport};
 use crate::app::App;
 use crate::config::Auth;
 use crate::error::{Error, Result};
+use crate::http::limit::Proof;
 use crate::journal::Work;
 use crate::workspaces::{self, Observed, Workspace};
 
@@ -72,6 +73,14 @@ pub(crate) struct Admitted {
 }
 
 impl Admitted {
+    /// Whoever was let in by a live credential, and did not get one, proved to be the workspace.
+    pub(crate) fn proves(&self, proof: &Proof) {
+        let live = self.held.is_some_and(|held| held.state.is_live());
+        if self.minted.is_none() && live {
+            proof.of(self.before.id);
+        }
+    }
+
     /// The serial that its agent should ask for: the current generation's, if it can.
     pub(crate) fn rotate(&self, observed: &Observed) -> Option<i64> {
         let asked = observed.rotates && !observed.inert && self.generation == self.current;

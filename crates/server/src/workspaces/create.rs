@@ -1,5 +1,7 @@
 //! What a create asks for, checked field by field before anything is written.
 
+use axum::http::StatusCode;
+use ligand_api::error::ErrorBody;
 use ligand_api::workspace::{Connection, Create, Created};
 use ligand_domain::backoff::Failures;
 use ligand_domain::credential::Token;
@@ -9,7 +11,7 @@ use ligand_domain::workspace::{Intent, Status};
 use serde_json::json;
 
 use super::{Identity, Reported, Workspace, store};
-use crate::access::{self, For};
+use crate::access::{self, By, For};
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::journal::{Kind, Work};
@@ -70,7 +72,13 @@ struct Wanted {
 }
 
 /// Create a workspace.
-pub(super) async fn create(app: &App, request: Create, origin: &str) -> Result<Created> {
+pub(super) async fn create(app: &App, by: &By, request: Create, origin: &str) -> Result<Created> {
+    if request.command.is_some() && *by != By::Admin {
+        // It runs on the operator's machine: that is the operator's to say.
+        let body = ErrorBody::new("admin auth required")
+            .detail("command: only the admin token itself may name one; name a runtime instead");
+        return Err(Error::Refused(StatusCode::FORBIDDEN, Box::new(body)));
+    }
     let wanted = check(app, request)?;
     let mut work = Work::begin(app).await?;
     if let Some(parent) = wanted.workspace.parent {
@@ -103,7 +111,7 @@ pub(super) async fn create(app: &App, request: Create, origin: &str) -> Result<C
         external(app, &mut work, workspace).await?
     } else {
         Some(
-            access::mint(app, &mut work, workspace.id, For::Caller)
+            access::mint(app, &mut work, workspace.id, For::Caller(None))
                 .await
                 .map_err(Error::internal(FAILED))?,
         )

@@ -31,15 +31,15 @@ const MOST_LINES: usize = 10_000;
 
 /// Create a workspace, and start it.
 #[utoipa::path(post, path = "/workspaces", tag = "workspaces", request_body = Create, responses(
-    (status = 201, body = Created), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 500, body = ErrorBody)))]
+    (status = 201, body = Created), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody), (status = 500, body = ErrorBody)))]
 pub(crate) async fn create(
-    _: Admin,
+    Admin(by): Admin,
     State(app): State<App>,
     headers: HeaderMap,
     Payload(body): Payload,
 ) -> Result<(StatusCode, Json<Created>)> {
     let request: Create = parse(&body, "invalid workspace payload")?;
-    let created = creation::create(&app, request, &origin(&headers, &app)).await?;
+    let created = creation::create(&app, &by, request, &origin(&headers, &app)).await?;
     Ok((StatusCode::CREATED, Json(created)))
 }
 
@@ -86,7 +86,7 @@ pub(crate) async fn patch(
     Payload(body): Payload,
 ) -> Result<Json<Patched>> {
     let keys: Map<String, Value> = parse(&body, "invalid request body")?;
-    Ok(Json(change::patch(&app, caller.workspace, caller.by, &keys).await?))
+    Ok(Json(change::patch(&app, caller.workspace, &caller.by, &keys).await?))
 }
 
 /// What a restart may say.

@@ -275,7 +275,7 @@ both! {
     async fn rg_11_wt_18_a_callers_credential_does_not_close_the_bootstrap(app: TestApp) {
         let id = unclaimed(&app).await;
         let mut work = Work::begin(&app.app).await.unwrap();
-        let api = access::mint(&app.app, &mut work, id.parse().unwrap(), access::For::Caller).await.unwrap();
+        let api = access::mint(&app.app, &mut work, id.parse().unwrap(), access::For::Caller(None)).await.unwrap();
         work.commit().await.unwrap();
         let first = Agent::with(&id, None).register(&app).await.ok();
         assert!(token(&first).is_some());
@@ -295,7 +295,7 @@ both! {
         let created = app.post("/workspaces", json!({"name": "out", "external": true})).await.ok();
         let id = created["id"].as_str().unwrap().to_owned();
         let mut work = Work::begin(&app.app).await.unwrap();
-        let api = access::mint(&app.app, &mut work, id.parse().unwrap(), access::For::Caller).await.unwrap();
+        let api = access::mint(&app.app, &mut work, id.parse().unwrap(), access::For::Caller(None)).await.unwrap();
         work.commit().await.unwrap();
         let agent = Agent::with(&id, created["connection"]["auth_token"].as_str());
         agent.register(&app).await.ok();

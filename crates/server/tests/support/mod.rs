@@ -3,6 +3,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod engine;
+pub(crate) mod modes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -92,6 +93,8 @@ impl TestApp {
         let mut config = resolved.config;
         config.admin_token = Secret::new(ADMIN.to_owned());
         config.backend = Some("fake".to_owned());
+        // The clock of a test stands still: its minute never ends.
+        config.edge.rate_limit = u32::MAX;
         config.agent = vec!["ligand".to_owned(), "agent".to_owned()];
         adjust(&mut config);
         let (pushes, pushed) = Pushes::channel();

@@ -1,0 +1,4 @@
+//! Where the canvas was left: one viewport for everybody.
+
+pub mod http;
+mod store;

@@ -1,0 +1,68 @@
+//! Tokens of the organisation: they open what administrators do, each can be ended by itself, and none may
+//! say what command runs on the operator's machine. Whether a route takes one is the gates' business.
+
+pub mod http;
+mod store;
+
+use ligand_domain::credential::{Token, TokenHash};
+use ligand_domain::id::{OrgTokenId, WorkspaceId};
+
+use crate::app::App;
+use crate::error::Result;
+
+/// A live token, as its caller is known by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrgToken {
+    /// Its name.
+    pub id: OrgTokenId,
+    /// The first characters of its text.
+    pub prefix: String,
+    /// The workspace at the root of what it is for; `None`: the whole organisation.
+    pub org_id: Option<WorkspaceId>,
+}
+
+/// The live token that a text is, if it is one. An empty text is refused without asking the database.
+///
+/// # Errors
+/// 503 when the database does not answer.
+pub async fn validate(app: &App, text: &str) -> Result<Option<OrgToken>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let (hash, now) = (TokenHash::of(text), app.clock.now());
+    let found = store::find_live(&mut app.db.read().await?, &hash).await?;
+    if let Some(token) = &found {
+        let mut tx = app.db.begin().await?;
+        if store::touch(&mut tx, token.id, now).await? {
+            tx.commit().await?;
+        }
+    }
+    Ok(found)
+}
+
+/// Mint one. Its text exists only in what this gives.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn mint(
+    app: &App,
+    name: Option<&str>,
+    created_by: Option<&str>,
+    org_id: Option<WorkspaceId>,
+) -> std::result::Result<(OrgTokenId, Token), sqlx::Error> {
+    let (id, token) = (app.ids.org_token(), app.ids.token());
+    let given = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+    let new = store::New {
+        id,
+        hash: token.hash(),
+        prefix: token.prefix(),
+        name: given(name),
+        created_by: given(created_by),
+        org_id,
+        created_at: app.clock.now(),
+    };
+    let mut tx = app.db.begin().await?;
+    store::insert(&mut tx, &new).await?;
+    tx.commit().await?;
+    Ok((id, token))
+}
