@@ -25,6 +25,7 @@ mod events;
 mod local;
 mod openapi;
 mod output;
+mod scaletest;
 mod serve;
 mod session;
 mod target;

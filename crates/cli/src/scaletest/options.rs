@@ -1,0 +1,92 @@
+//! What is measured, how much of it, and for how long.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use crate::output::Format;
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Scenario {
+    /// Heartbeats a second on PostgreSQL, beside six statements each
+    HeartbeatsPostgres,
+    /// Heartbeats a second on SQLite, beside a handler that only reads them
+    HeartbeatsSqlite,
+}
+
+impl Scenario {
+    /// As on the command line.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::HeartbeatsPostgres => "heartbeats-postgres",
+            Self::HeartbeatsSqlite => "heartbeats-sqlite",
+        }
+    }
+}
+
+/// Measure how much a server takes on this machine
+///
+/// Starts servers of its own on scratch data, lets simulated agents call them over loopback, and prints each
+/// figure beside a baseline of the same run. Whatever it started it ends, and it removes the scratch data.
+/// Exits with 1 when a count that must be zero is not; what is merely slow is shown, and is no failure.
+#[derive(clap::Args)]
+pub(crate) struct ScaletestArgs {
+    /// What to measure, several with commas [default: all]
+    #[arg(long = "scenario", value_enum, value_name = "NAME", value_delimiter = ',')]
+    scenarios: Vec<Scenario>,
+    /// Seconds instead of minutes, for trying it: no figure is judged, only counts that must be zero
+    #[arg(long)]
+    short: bool,
+    /// Workspaces of each scenario [default: what the scenario is about]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=200_000))]
+    workspaces: Option<u32>,
+    /// Connections of each scenario [default: what the scenario is about]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8_000))]
+    connections: Option<u32>,
+    /// How long each load lasts [default: what the scenario is about]
+    #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: Option<u64>,
+    /// postgres://…; a scratch schema is made there, and removed. Without it SQLite alone is measured
+    #[arg(long, value_name = "URL")]
+    pub(super) database_url: Option<String>,
+    /// How to print the figures
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub(super) output: Format,
+}
+
+/// How much, for one scenario: in full, and in the short form.
+pub(super) struct Size {
+    /// Workspaces.
+    pub(super) workspaces: [usize; 2],
+    /// Connections.
+    pub(super) connections: [usize; 2],
+    /// Seconds.
+    pub(super) seconds: [u64; 2],
+}
+
+impl ScaletestArgs {
+    /// What is measured, in the order in which it is named here.
+    pub(super) fn scenarios(&self) -> Vec<Scenario> {
+        let all = Scenario::value_variants().iter().copied();
+        all.filter(|it| self.scenarios.is_empty() || self.scenarios.contains(it)).collect()
+    }
+
+    /// Whether figures are held against what is required: not in the short form, and not with sizes of the
+    /// caller's own.
+    pub(super) fn judged(&self) -> bool {
+        let own = self.workspaces.is_some() || self.connections.is_some() || self.seconds.is_some();
+        !self.short && !own
+    }
+
+    /// Workspaces, connections and seconds: those of the scenario, unless the caller said otherwise.
+    pub(super) fn size(&self, of: &Size) -> (usize, usize, Duration) {
+        let form = usize::from(self.short);
+        let number = |said: Option<u32>, own: usize| said.map_or(own, |said| said as usize);
+        (
+            number(self.workspaces, of.workspaces[form]),
+            number(self.connections, of.connections[form]),
+            Duration::from_secs(self.seconds.unwrap_or(of.seconds[form])),
+        )
+    }
+}
