@@ -6,26 +6,35 @@
 //! | [`site`], [`process`] | scratch data, and the servers on it |
 //! | [`http`], [`agents`], [`load`], [`histogram`] | simulated agents, and what they measure |
 //! | [`store`], [`bare`] | baselines |
-//! | [`beats`] | the scenarios |
+//! | [`beats`], [`revocation`], [`registrations`], [`hold`], [`reconnect`], [`rotation`], [`chaos`] | the scenarios |
+//! | [`survey`] | how workspaces stand |
 //! | [`report`] | the table |
 
 mod agents;
 mod bare;
 mod beats;
+mod chaos;
 mod histogram;
+mod hold;
 mod http;
 mod load;
 mod options;
 mod process;
+mod reconnect;
+mod registrations;
 mod report;
+mod revocation;
+mod rotation;
 mod site;
 mod store;
+mod survey;
 
 use anyhow::{Context as _, Result};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
 pub(crate) use self::bare::bare;
+use self::hold::Fleet;
 pub(crate) use self::options::ScaletestArgs;
 use self::options::{Scenario, Size};
 use self::report::Row;
@@ -42,6 +51,8 @@ struct Bench {
     args: ScaletestArgs,
     site: Site,
     progress: Progress,
+    /// Agents and their server, for the scenarios that share them.
+    fleet: Option<Fleet>,
 }
 
 impl Bench {
@@ -61,12 +72,23 @@ impl Bench {
         match scenario {
             Scenario::HeartbeatsPostgres => beats::on_postgres(self).await,
             Scenario::HeartbeatsSqlite => beats::on_sqlite(self).await,
+            Scenario::Revocation => revocation::revocation(self).await,
+            Scenario::Registrations => registrations::registrations(self).await,
+            Scenario::Memory => hold::memory(self).await,
+            Scenario::Hold => hold::hold(self).await,
+            Scenario::Reconnect => reconnect::reconnect(self).await,
+            Scenario::Rotation => rotation::rotation(self).await,
+            Scenario::Chaos => chaos::chaos(self).await,
         }
     }
 
     async fn all(&mut self) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
         for scenario in self.args.scenarios() {
+            if !matches!(scenario, Scenario::Memory | Scenario::Hold) {
+                // Its server would take its share of the machine.
+                self.fleet = None;
+            }
             let measured = Box::pin(self.measure(scenario)).await;
             rows.extend(measured.with_context(|| format!("measure {}", scenario.name()))?);
         }
@@ -80,13 +102,14 @@ pub(crate) async fn run(args: ScaletestArgs) -> CommandResult {
     open_files().map_err(failed)?;
     let format = args.output;
     let site = Site::new(args.database_url.clone()).map_err(failed)?;
-    let mut bench = Bench { args, site, progress: Progress::start() };
+    let mut bench = Bench { args, site, progress: Progress::start(), fleet: None };
     let mut stop = Stop::listen()?;
     // What is dropped on the way out ends its server; what is left of the data goes afterwards.
     let measured = tokio::select! {
         measured = bench.all() => measured,
         () = stop.asked() => Err(anyhow::anyhow!("it was ended before it was done")),
     };
+    bench.fleet = None;
     let cleared = bench.site.clear().await;
     drop(bench.progress);
     let rows = measured.map_err(failed)?;

@@ -13,6 +13,9 @@ use super::histogram::Histogram;
 use super::http::{Connection, request};
 use crate::clock;
 
+/// Connections while agents are enrolled, or looked at.
+pub(super) const ENROLLING: usize = 32;
+
 /// A simulated agent. No `Debug`, so that no token is ever printed.
 #[derive(Clone)]
 pub(super) struct Agent {

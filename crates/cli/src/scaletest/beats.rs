@@ -16,8 +16,6 @@ use super::store::{Classic, durability};
 
 /// Turns that load and baseline take.
 const TURNS: u32 = 3;
-/// Connections while agents are enrolled.
-const ENROLLING: usize = 32;
 const SIZE: Size = Size { workspaces: [5_000, 50], connections: [128, 16], seconds: [15, 1] };
 /// What is required beside the classic shape, and beside a bare handler.
 const TIMES_CLASSIC: f64 = 15.0;
@@ -85,7 +83,7 @@ pub(super) async fn on_sqlite(bench: &mut Bench) -> Result<Vec<Row>> {
 
 async fn enrol(bench: &mut Bench, server: &Process, count: usize) -> Result<Arc<Vec<Agent>>> {
     bench.say(format!("enrolling {count} agents"));
-    Ok(Arc::new(agents::enrol(server.address(), 0, count, ENROLLING).await?.agents))
+    Ok(Arc::new(agents::enrol(server.address(), 0, count, agents::ENROLLING).await?.agents))
 }
 
 impl Measured {

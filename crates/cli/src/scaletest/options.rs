@@ -13,6 +13,20 @@ pub(super) enum Scenario {
     HeartbeatsPostgres,
     /// Heartbeats a second on SQLite, beside a handler that only reads them
     HeartbeatsSqlite,
+    /// Heartbeats that are accepted after a revocation was confirmed
+    Revocation,
+    /// Registers that mint a second, beside raw transactions
+    Registrations,
+    /// What an idle workspace weighs
+    Memory,
+    /// What the heartbeats of many agents cost, and the highest pace that one core holds
+    Hold,
+    /// How soon all agents are healthy after the server was killed
+    Reconnect,
+    /// From the heartbeat that announces a rotation to the first one on the new credential
+    Rotation,
+    /// Two replicas, revocations, and one replica killed under load
+    Chaos,
 }
 
 impl Scenario {
@@ -21,6 +35,13 @@ impl Scenario {
         match self {
             Self::HeartbeatsPostgres => "heartbeats-postgres",
             Self::HeartbeatsSqlite => "heartbeats-sqlite",
+            Self::Revocation => "revocation",
+            Self::Registrations => "registrations",
+            Self::Memory => "memory",
+            Self::Hold => "hold",
+            Self::Reconnect => "reconnect",
+            Self::Rotation => "rotation",
+            Self::Chaos => "chaos",
         }
     }
 }
@@ -77,6 +98,11 @@ impl ScaletestArgs {
     pub(super) fn judged(&self) -> bool {
         let own = self.workspaces.is_some() || self.connections.is_some() || self.seconds.is_some();
         !self.short && !own
+    }
+
+    /// Whether it is the short form.
+    pub(super) fn short(&self) -> bool {
+        self.short
     }
 
     /// Workspaces, connections and seconds: those of the scenario, unless the caller said otherwise.

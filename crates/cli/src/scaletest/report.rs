@@ -128,11 +128,14 @@ impl Row {
 
     /// Something about time or size that is required where it is `judged`, and whether it holds.
     pub(super) fn require(mut self, what: &str, judged: bool, holds: bool) -> Self {
+        if !judged {
+            return self;
+        }
         self.required = Some(match self.required {
             Some(before) => format!("{before}, {what}"),
             None => what.to_owned(),
         });
-        if judged && self.verdict != Verdict::Missed {
+        if self.verdict != Verdict::Missed {
             self.verdict = if holds { Verdict::Met } else { Verdict::Missed };
         }
         self

@@ -15,6 +15,8 @@ use crate::clock;
 
 /// Connections of the baseline: what a server has.
 const CONNECTIONS: u32 = 25;
+/// Connections of the raw transactions, at most.
+const CLIENTS: u32 = 32;
 
 /// A schema of our own in somebody's PostgreSQL database.
 pub(super) struct Schema {
@@ -160,4 +162,62 @@ async fn beat(pool: &PgPool, id: Uuid, hash: &[u8], now: i64) -> Result<()> {
     let sql = "SELECT status FROM classic_workspaces WHERE id = $1";
     let _status: String = sqlx::query_scalar(sql).bind(id).fetch_one(pool).await?;
     Ok(())
+}
+
+/// What minting costs at least: a transaction that inserts a credential and revokes its predecessors.
+pub(super) struct Minting {
+    pool: PgPool,
+    callers: usize,
+}
+
+const MINTED: &str = "
+CREATE TABLE minted (
+    id uuid PRIMARY KEY, workspace_id uuid NOT NULL, hash bytea NOT NULL UNIQUE,
+    created_at bigint NOT NULL, revoked_at bigint);
+CREATE INDEX minted_live ON minted (workspace_id) WHERE revoked_at IS NULL;";
+
+impl Minting {
+    /// A table, and a connection for each caller.
+    pub(super) async fn create(url: &str, callers: usize) -> Result<Self> {
+        let options: PgConnectOptions = url.parse()?;
+        let connections = u32::try_from(callers)?.min(CLIENTS);
+        let pool = PgPoolOptions::new().max_connections(connections).test_before_acquire(false);
+        let pool = pool.acquire_timeout(Duration::from_secs(30)).connect_with(options).await?;
+        sqlx::raw_sql(MINTED).execute(&pool).await?;
+        Ok(Self { pool, callers })
+    }
+
+    /// So many, from this number on; gives how many a second.
+    pub(super) async fn mint(&self, from: usize, count: usize) -> Result<f64> {
+        let begun = clock::instant();
+        let mut running = JoinSet::new();
+        for first in 0..self.callers {
+            let (pool, step) = (self.pool.clone(), self.callers);
+            running.spawn(async move {
+                for number in (from + first..from + count).step_by(step) {
+                    mint(&pool, number).await?;
+                }
+                anyhow::Ok(())
+            });
+        }
+        while let Some(ended) = running.join_next().await {
+            ended.context("a caller ended early")??;
+        }
+        Ok(count as f64 / begun.elapsed().as_secs_f64())
+    }
+
+    /// Ends its connections.
+    pub(super) async fn close(self) {
+        self.pool.close().await;
+    }
+}
+
+async fn mint(pool: &PgPool, number: usize) -> Result<()> {
+    let (id, now) = (agents::id(number), number as i64);
+    let mut tx = pool.begin().await?;
+    let sql = "INSERT INTO minted (id, workspace_id, hash, created_at) VALUES ($1, $1, $2, $3)";
+    sqlx::query(sql).bind(id).bind(hash(number)).bind(now).execute(&mut *tx).await?;
+    let sql = "UPDATE minted SET revoked_at = $2 WHERE workspace_id = $1 AND id <> $1 AND revoked_at IS NULL";
+    sqlx::query(sql).bind(id).bind(now).execute(&mut *tx).await?;
+    Ok(tx.commit().await?)
 }
