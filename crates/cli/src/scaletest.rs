@@ -7,6 +7,7 @@
 //! | [`http`], [`agents`], [`load`], [`histogram`] | simulated agents, and what they measure |
 //! | [`store`], [`bare`] | baselines |
 //! | [`beats`], [`revocation`], [`registrations`], [`hold`], [`reconnect`], [`rotation`], [`chaos`] | the scenarios |
+//! | [`given`] | the one scenario on a server that runs already |
 //! | [`survey`] | how workspaces stand |
 //! | [`report`] | the table |
 
@@ -14,6 +15,7 @@ mod agents;
 mod bare;
 mod beats;
 mod chaos;
+mod given;
 mod histogram;
 mod hold;
 mod http;
@@ -34,6 +36,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
 pub(crate) use self::bare::bare;
+use self::given::Given;
 use self::hold::Fleet;
 pub(crate) use self::options::ScaletestArgs;
 use self::options::{Scenario, Size};
@@ -82,7 +85,10 @@ impl Bench {
         }
     }
 
-    async fn all(&mut self) -> Result<Vec<Row>> {
+    async fn all(&mut self, given: Option<&Given>) -> Result<Vec<Row>> {
+        if let Some(given) = given {
+            return given.measure(self).await;
+        }
         let mut rows = Vec::new();
         for scenario in self.args.scenarios() {
             if !matches!(scenario, Scenario::Memory | Scenario::Hold) {
@@ -101,12 +107,16 @@ pub(crate) async fn run(args: ScaletestArgs) -> CommandResult {
     let failed = |error| CommandError::new(Kind::Failed, error);
     open_files().map_err(failed)?;
     let format = args.output;
+    let given = match args.given() {
+        Some(client) => Some(Given::find(&client, args.yes_load_this_server).await?),
+        None => None,
+    };
     let site = Site::new(args.database_url.clone()).map_err(failed)?;
     let mut bench = Bench { args, site, progress: Progress::start(), fleet: None };
     let mut stop = Stop::listen()?;
     // What is dropped on the way out ends its server; what is left of the data goes afterwards.
     let measured = tokio::select! {
-        measured = bench.all() => measured,
+        measured = bench.all(given.as_ref()) => measured,
         () = stop.asked() => Err(anyhow::anyhow!("it was ended before it was done")),
     };
     bench.fleet = None;

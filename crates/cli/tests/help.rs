@@ -16,6 +16,7 @@ const VERBS: &[&str] = &[
     "why",
     "events",
     "doctor",
+    "scaletest",
     "completions",
     "openapi",
 ];

@@ -20,6 +20,7 @@ mod lifecycle;
 mod python;
 mod run;
 mod sample;
+mod scaletest;
 mod secrecy;
 mod stack;
 mod why;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use crate::output::Format;
+use crate::target::ClientArgs;
 
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -71,6 +72,15 @@ pub(crate) struct ScaletestArgs {
     /// postgres://…; a scratch schema is made there, and removed. Without it SQLite alone is measured
     #[arg(long, value_name = "URL")]
     pub(super) database_url: Option<String>,
+    /// Load this server, which runs already, with heartbeats, and measure nothing else. It must be on this machine
+    #[arg(long, value_name = "URL", conflicts_with_all = ["scenarios", "database_url"])]
+    server: Option<String>,
+    /// What to prove yourself with there [env: LIGAND_TOKEN]
+    #[arg(long, value_name = "TOKEN", requires = "server")]
+    token: Option<String>,
+    /// Load it even if it is not on this machine
+    #[arg(long, requires = "server")]
+    pub(super) yes_load_this_server: bool,
     /// How to print the figures
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub(super) output: Format,
@@ -98,6 +108,12 @@ impl ScaletestArgs {
     pub(super) fn judged(&self) -> bool {
         let own = self.workspaces.is_some() || self.connections.is_some() || self.seconds.is_some();
         !self.short && !own
+    }
+
+    /// The server that runs already.
+    pub(super) fn given(&self) -> Option<ClientArgs> {
+        let (server, token) = (Some(self.server.clone()?), self.token.clone());
+        Some(ClientArgs { server, token, output: self.output })
     }
 
     /// Whether it is the short form.

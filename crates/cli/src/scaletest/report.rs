@@ -196,8 +196,7 @@ pub(super) fn table(machine: &str, rows: &[Row]) -> String {
 /// Three digits that count, or all of them before the point.
 fn figure(value: f64) -> String {
     match value.abs() {
-        0.0 => "0".to_owned(),
-        size if size >= 100.0 => grouped(value.round()),
+        size if size >= 100.0 || size.fract() == 0.0 => grouped(value.round()),
         size if size >= 10.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
     }
@@ -252,9 +251,9 @@ mod tests {
             Row::unavailable("hold", "no route"),
         ];
         let expected = "\
-SCENARIO           MEASURE     FIGURE    BASELINE    RATIO  P50 MS  P99 MS  CORES  MIB   REQUIRED      VERDICT
-heartbeats-sqlite  heartbeats  1 500 /s  bare 3 000  0.50x  10.0    10.0    0.50   3.00  ratio >= 0.5  met
-hold               hold        -         -           -      -       -       -      -     -             not available
+SCENARIO           MEASURE     FIGURE    BASELINE    RATIO  P50 MS  P99 MS  CORES  MIB  REQUIRED      VERDICT
+heartbeats-sqlite  heartbeats  1 500 /s  bare 3 000  0.50x  10      10      0.50   3    ratio >= 0.5  met
+hold               hold        -         -           -      -       -       -      -    -             not available
 heartbeats-sqlite: n
 hold: no route
 machine: m
