@@ -44,26 +44,50 @@ mod tests {
         Lineage { id: id(of), ancestors: ancestors.iter().map(|n| id(*n)).collect() }
     }
 
+    fn check(caller: &Lineage, target: &Lineage, allowed: bool) {
+        assert_eq!(may_talk(Some(caller), Some(target)), allowed, "{caller:?} to {target:?}");
+    }
+
     #[test]
-    fn family_may_talk_and_strangers_may_not() {
+    fn acc_01_02_03_oneself_and_siblings_may_talk_and_roots_are_siblings() {
+        check(&line(1, &[]), &line(1, &[]), true);
+        check(&line(3, &[1]), &line(4, &[1]), true);
+        check(&line(1, &[]), &line(2, &[]), true);
+    }
+
+    #[test]
+    fn acc_04_05_10_11_12_ancestors_and_descendants_may_talk_at_any_depth() {
         let root = line(1, &[]);
-        let other_root = line(2, &[]);
-        let child = line(3, &[1]);
-        let sibling = line(4, &[1]);
-        let grandchild = line(5, &[3, 1]);
-        let cousin = line(6, &[4, 1]);
-        let check = |a: &Lineage, b: &Lineage, allowed: bool| {
-            assert_eq!(may_talk(Some(a), Some(b)), allowed, "{a:?} to {b:?}");
-        };
-        check(&root, &root, true);
-        check(&root, &other_root, true);
-        check(&child, &sibling, true);
-        check(&root, &grandchild, true);
-        check(&grandchild, &root, true);
-        check(&grandchild, &cousin, false);
-        check(&sibling, &grandchild, false);
-        check(&child, &other_root, false);
+        check(&root, &line(3, &[1]), true);
+        check(&line(3, &[1]), &root, true);
+        check(&root, &line(5, &[3, 1]), true);
+        check(&line(5, &[3, 1]), &root, true);
+        let deep: Vec<u8> = (2..40).rev().collect();
+        for hops in [3, 10, MAX_HOPS] {
+            let above = deep[hops - 1];
+            let above = line(above, &deep[hops..]);
+            check(&line(200, &deep), &above, true);
+            check(&above, &line(200, &deep), true);
+        }
+        let too_far = line(deep[MAX_HOPS], &deep[MAX_HOPS + 1..]);
+        check(&line(200, &deep), &too_far, false);
+    }
+
+    #[test]
+    fn acc_06_07_13_strangers_may_not() {
+        let (nephew, uncle, cousin) = (line(5, &[3, 1]), line(4, &[1]), line(6, &[4, 1]));
+        check(&nephew, &cousin, false);
+        check(&uncle, &nephew, false);
+        check(&line(3, &[1]), &line(2, &[]), false);
+        check(&line(2, &[]), &nephew, false);
+        check(&nephew, &line(2, &[]), false);
+    }
+
+    #[test]
+    fn acc_08_09_who_does_not_exist_reaches_nothing() {
+        let root = line(1, &[]);
         assert!(!may_talk(Some(&root), None) && !may_talk(None, Some(&root)));
+        assert!(!may_talk(None, None));
     }
 
     proptest! {

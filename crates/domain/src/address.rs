@@ -15,6 +15,31 @@ pub struct Setting {
     pub loopback_is_ours: bool,
 }
 
+impl Setting {
+    /// How an address is judged that an agent advertises. Development makes no difference: loopback is the
+    /// agent's own machine, which is rarely the platform's.
+    #[must_use]
+    pub const fn to_advertise(saas: bool) -> Self {
+        Self { private_is_ours: saas, loopback_is_ours: false }
+    }
+
+    /// How an address is judged that the platform is about to call.
+    #[must_use]
+    pub const fn to_call(saas: bool, development: bool) -> Self {
+        Self { private_is_ours: saas || development, loopback_is_ours: development }
+    }
+}
+
+/// Whether `host` is the tunnel of a workspace: `ws-….DOMAIN`. Its name may be announced a moment after the
+/// agent registers, so that not resolving yet is no reason to refuse it.
+#[must_use]
+pub fn is_tunnel(host: &str, domain: &str) -> bool {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let domain = domain.trim_matches('.').to_ascii_lowercase();
+    let label = host.strip_suffix(&domain).and_then(|rest| rest.strip_suffix('.'));
+    !domain.is_empty() && label.is_some_and(|label| label.len() > 3 && label.starts_with("ws-"))
+}
+
 /// Why an address is refused. The text names the range, not the address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -92,8 +117,9 @@ mod tests {
     }
 
     #[test]
-    fn strict_refuses_everything_that_is_not_public() {
-        let strict = Setting::default();
+    fn uv_01_strict_refuses_everything_that_is_not_public() {
+        let strict = Setting::to_advertise(false);
+        assert_eq!(strict, Setting::default());
         for (ip, why) in [
             ("127.0.0.1", Refused::Loopback),
             ("::1", Refused::Loopback),
@@ -106,6 +132,10 @@ mod tests {
             ("fd00::1", Refused::Private),
             ("100.64.0.1", Refused::Reserved),
             ("192.0.2.1", Refused::Reserved),
+            ("198.51.100.7", Refused::Reserved),
+            ("203.0.113.7", Refused::Reserved),
+            ("::ffff:10.0.0.1", Refused::Private),
+            ("::ffff:169.254.169.254", Refused::LinkLocal),
             ("224.0.0.1", Refused::Reserved),
             ("fc00::1", Refused::Reserved),
             ("2001:db8::1", Refused::Reserved),
@@ -118,19 +148,50 @@ mod tests {
     }
 
     #[test]
-    fn saas_owns_private_networks_and_nothing_more() {
-        let saas = Setting { private_is_ours: true, loopback_is_ours: false };
-        check("10.1.2.3", saas, Ok(()));
-        check("fd00::1", saas, Ok(()));
+    fn uv_02_uv_03_saas_owns_private_networks_and_nothing_more() {
+        let saas = Setting::to_advertise(true);
+        for ours in ["10.1.2.3", "172.16.0.1", "192.168.1.1", "fd00::1", "::ffff:10.0.0.1"] {
+            check(ours, saas, Ok(()));
+        }
         check("169.254.169.254", saas, Err(Refused::LinkLocal));
         check("127.0.0.1", saas, Err(Refused::Loopback));
-        check("fc00::1", saas, Err(Refused::Reserved));
+        for never in ["100.64.0.1", "192.0.2.1", "198.51.100.1", "224.0.0.1", "fc00::1"] {
+            check(never, saas, Err(Refused::Reserved));
+        }
     }
 
     #[test]
-    fn development_may_call_loopback() {
-        let dev = Setting { private_is_ours: true, loopback_is_ours: true };
-        check("127.0.0.1", dev, Ok(()));
-        check("169.254.169.254", dev, Err(Refused::LinkLocal));
+    fn sf_01_02_03_04_05_what_may_be_called_depends_on_where_the_platform_runs() {
+        let production = Setting::to_call(false, false);
+        check("127.0.0.1", production, Err(Refused::Loopback));
+        check("::1", production, Err(Refused::Loopback));
+        check("10.1.2.3", production, Err(Refused::Private));
+        let saas = Setting::to_call(true, false);
+        check("10.1.2.3", saas, Ok(()));
+        check("127.0.0.1", saas, Err(Refused::Loopback));
+        let development = Setting::to_call(false, true);
+        for ours in ["127.0.0.1", "::1", "10.1.2.3", "192.168.0.1", "fd00::1"] {
+            check(ours, development, Ok(()));
+        }
+        check("169.254.169.254", development, Err(Refused::LinkLocal));
+        for never in ["192.0.2.1", "2001:db8::1", "100.64.0.1", "fc00::1", "0.0.0.0"] {
+            check(never, development, Err(Refused::Reserved));
+        }
+    }
+
+    #[test]
+    fn a_tunnel_is_told_by_its_whole_name() {
+        for (host, tunnel) in [
+            ("ws-1.agents.example", true),
+            ("WS-a-b.Agents.Example.", true),
+            ("ws-.agents.example", false),
+            ("ws-1.agents.example.org", false),
+            ("ws-1.evilagents.example", false),
+            ("web-1.agents.example", false),
+            ("agents.example", false),
+        ] {
+            assert_eq!(is_tunnel(host, "agents.example"), tunnel, "{host}");
+        }
+        assert!(!is_tunnel("ws-1.", "") && !is_tunnel("ws-1", "."));
     }
 }

@@ -3,7 +3,10 @@
 //! Intent is what a user asked for; status is what was last observed. A status never claims more than its
 //! evidence, and only the right instance may move it.
 
+use std::time::Duration;
+
 use crate::id::Generation;
+use crate::time::Timestamp;
 
 /// What a user asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -156,6 +159,17 @@ pub struct Vitals {
     pub state_empty: bool,
     /// The runtime judges its own status (capability `status_mgmt`).
     pub native_status: bool,
+    /// A register of its was let in and failed, and that is recent: see [`failed_lately`].
+    pub register_failed: bool,
+}
+
+/// How long a failed register counts against an agent that goes on beating.
+pub const REGISTER_FAILURE_COUNTS: Duration = Duration::from_secs(300);
+
+/// Whether a register that failed at `at` still counts.
+#[must_use]
+pub fn failed_lately(at: Option<Timestamp>, now: Timestamp) -> bool {
+    at.is_some_and(|at| now.since(at) < REGISTER_FAILURE_COUNTS)
 }
 
 /// Errors at or above which an online workspace is degraded.
@@ -170,6 +184,8 @@ pub enum Reason {
     Wedged,
     /// Too many errors.
     Errors,
+    /// Its last register failed.
+    RegisterFailed,
     /// Few errors, and not wedged.
     Recovered,
     /// It was down, and is heard again.
@@ -197,11 +213,13 @@ pub fn on_heartbeat(status: Status, vitals: Vitals) -> Vec<Move> {
             let errors = !vitals.native_status && vitals.error_rate >= DEGRADE_AT;
             let wedged = vitals.wedged.then(|| moved(Status::Degraded, Reason::Wedged));
             let errors = errors.then(|| moved(Status::Degraded, Reason::Errors));
-            wedged.into_iter().chain(errors).collect()
+            let failed = vitals.register_failed;
+            let failed = failed.then(|| moved(Status::Degraded, Reason::RegisterFailed));
+            wedged.into_iter().chain(errors).chain(failed).collect()
         }
         Status::Degraded => {
             let well = vitals.error_rate < RECOVER_BELOW && vitals.state_empty;
-            let recovers = well && !vitals.native_status;
+            let recovers = well && !vitals.native_status && !vitals.register_failed;
             recovers.then(|| moved(Status::Online, Reason::Recovered)).into_iter().collect()
         }
         Status::Provisioning | Status::Offline | Status::Failed | Status::AwaitingAgent => {
@@ -231,8 +249,7 @@ mod tests {
 
     #[test]
     fn wedged_and_failing_is_announced_twice() {
-        let bad =
-            Vitals { error_rate: 0.9, wedged: true, state_empty: false, native_status: false };
+        let bad = Vitals { error_rate: 0.9, wedged: true, ..Vitals::default() };
         assert_eq!(goes(Status::Online, bad), [Status::Degraded, Status::Degraded]);
         let native = Vitals { native_status: true, ..bad };
         assert_eq!(goes(Status::Online, native), [Status::Degraded]);
@@ -247,6 +264,26 @@ mod tests {
     }
 
     #[test]
+    fn a_failed_register_degrades_and_blocks_recovery_whatever_the_runtime_judges() {
+        let failed = Vitals { register_failed: true, native_status: true, ..well() };
+        let moves = on_heartbeat(Status::Online, failed);
+        assert_eq!(moves.iter().map(|m| m.reason).collect::<Vec<_>>(), [Reason::RegisterFailed]);
+        assert!(
+            goes(Status::Degraded, Vitals { register_failed: true, ..well() }).is_empty(),
+            "it has to register first"
+        );
+        assert_eq!(
+            goes(Status::Offline, failed),
+            [Status::Online],
+            "it is heard again all the same"
+        );
+        let at = Timestamp::from_micros(1_000_000);
+        assert!(failed_lately(Some(at), at.after(Duration::from_secs(299))));
+        assert!(!failed_lately(Some(at), at.after(Duration::from_secs(300))));
+        assert!(!failed_lately(None, at));
+    }
+
+    #[test]
     fn texts_survive() {
         for status in Status::ALL {
             assert_eq!(Status::parse(status.as_str()), Some(status));
@@ -258,8 +295,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_leaves_a_stopped_status(error_rate in 0.0..2.0f64, wedged: bool, native_status: bool) {
-            let vitals = Vitals { error_rate, wedged, state_empty: !wedged, native_status };
+        fn nothing_leaves_a_stopped_status(error_rate in 0.0..2.0f64, wedged: bool, native_status: bool, register_failed: bool) {
+            let vitals = Vitals { error_rate, wedged, state_empty: !wedged, native_status, register_failed };
             for status in [Status::Removed, Status::Paused, Status::Hibernated, Status::Hibernating] {
                 prop_assert!(on_heartbeat(status, vitals).is_empty());
             }

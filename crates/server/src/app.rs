@@ -1,11 +1,13 @@
 //! What every room shares: built once, cloned everywhere. Engines and their settings; of the nouns only the
-//! hub that tells watchers of commits.
+//! hub that tells watchers of commits, and the queue of heartbeats.
 
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ligand_domain::credential::Token;
-use ligand_domain::id::{CredentialId, EventId, InstanceId, WorkspaceId};
+use ligand_domain::id::{CredentialId, EventId, InstanceId, PassportId, WorkspaceId};
 use ligand_domain::time::Timestamp;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha20Rng;
@@ -18,6 +20,7 @@ use crate::db::Db;
 use crate::http::metrics::Metrics;
 use crate::journal::Hub;
 use crate::reconcile::Bells;
+use crate::registry::beats::Beats;
 
 /// The server's shared parts.
 #[derive(Clone)]
@@ -31,12 +34,16 @@ pub struct Parts {
     pub clock: Clock,
     /// The only source of randomness.
     pub ids: Ids,
+    /// The only one that asks what a name stands for.
+    pub names: Names,
     /// What runs instances.
     pub backends: Backends,
     /// The settings, resolved.
     pub config: Config,
     /// Wakes reconcilers. Hints only: nothing is wrong without them.
     pub bells: Bells,
+    /// Heartbeats on their way to the database.
+    pub beats: Beats,
     /// Tells watchers that events were committed.
     pub hub: Hub,
     /// Counters.
@@ -123,6 +130,78 @@ impl Clock {
     }
 }
 
+/// How long the machine may take to resolve a name.
+const RESOLVED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Resolves names. Tests and simulation own theirs, so that they depend on no network.
+#[derive(Clone)]
+pub enum Names {
+    /// The machine's resolver.
+    System,
+    /// These, and `localhost`.
+    Table(Arc<Mutex<Known>>),
+}
+
+/// What a table of names knows.
+#[derive(Debug, Default)]
+pub struct Known {
+    addresses: BTreeMap<String, Vec<IpAddr>>,
+    asked: Vec<String>,
+}
+
+impl Names {
+    /// A table with nothing in it but `localhost`.
+    #[must_use]
+    pub fn table() -> Self {
+        Self::Table(Arc::default())
+    }
+
+    /// Let `name` stand for these addresses. Does nothing to the machine's resolver.
+    pub fn set(&self, name: &str, addresses: &[IpAddr]) {
+        if let Self::Table(known) = self {
+            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.addresses.insert(name.to_owned(), addresses.to_vec());
+        }
+    }
+
+    /// The names that a table was asked for, oldest first. The machine's resolver keeps no such list.
+    #[must_use]
+    pub fn asked(&self) -> Vec<String> {
+        match self {
+            Self::System => Vec::new(),
+            Self::Table(known) => {
+                known.lock().unwrap_or_else(PoisonError::into_inner).asked.clone()
+            }
+        }
+    }
+
+    /// Every address of a host, which may be one itself. Never call it inside a transaction.
+    ///
+    /// # Errors
+    /// When the name stands for nothing, or nobody says so in time.
+    pub async fn resolve(&self, host: &str) -> std::io::Result<Vec<IpAddr>> {
+        if let Ok(literal) = host.parse() {
+            return Ok(vec![literal]);
+        }
+        let unknown = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        let found: Vec<IpAddr> = match self {
+            Self::System => {
+                let asked =
+                    tokio::time::timeout(RESOLVED_WITHIN, tokio::net::lookup_host((host, 0)));
+                let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
+                asked.await.map_err(late)??.map(|found| found.ip()).collect()
+            }
+            Self::Table(known) => {
+                let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                known.asked.push(host.to_owned());
+                let local = || (host == "localhost").then(|| vec![Ipv4Addr::LOCALHOST.into()]);
+                known.addresses.get(host).cloned().or_else(local).ok_or_else(unknown)?
+            }
+        };
+        if found.is_empty() { Err(unknown()) } else { Ok(found) }
+    }
+}
+
 /// Ids, secrets and jitter. Seeded in tests and simulation.
 pub struct Ids(Mutex<ChaCha20Rng>);
 
@@ -166,6 +245,11 @@ impl Ids {
     /// A new credential's id.
     pub fn credential(&self) -> CredentialId {
         CredentialId::from_random(self.bytes())
+    }
+
+    /// A new passport's id.
+    pub fn passport(&self) -> PassportId {
+        PassportId::from_random(self.bytes())
     }
 
     /// A new event's id.

@@ -124,6 +124,8 @@ pub struct Config {
     pub development: bool,
     /// Private addresses are ours.
     pub saas: bool,
+    /// Names below it, of the form `ws-….DOMAIN`, may be registered before they resolve.
+    pub app_domain: Option<String>,
     /// The lease of a workspace that no backend runs.
     pub external_stale_after: Duration,
     /// Unknown ids may create themselves by registering.
@@ -134,6 +136,8 @@ pub struct Config {
     pub workspace_roots: Vec<String>,
     /// How long an instance may take to end politely.
     pub stop_grace: Duration,
+    /// Credentials older than this are rotated, where the agent can. Zero: never.
+    pub rotate_after: Duration,
     /// The program that runs beside an agent, and its first arguments.
     pub agent: Vec<String>,
     /// Backends by name.
@@ -288,6 +292,7 @@ pub fn resolve(
         guards: Guards::ON,
         auth: said.auth(flags.auth.as_ref(), file.auth.as_ref()),
         saas: saas(mode.as_deref(), org_id.as_deref()),
+        app_domain: said.optional("app_domain", "MOLECULE_APP_DOMAIN"),
         org_id,
         platform_url: said.optional("platform_url", "PLATFORM_URL"),
         external_platform_url: said.optional("external_platform_url", "EXTERNAL_PLATFORM_URL"),
@@ -301,6 +306,9 @@ pub fn resolve(
             file.stop_grace_seconds,
             STOP_GRACE_SECONDS,
         )),
+        rotate_after: Duration::from_secs(
+            said.of_file("rotate_after_hours", file.rotate_after_hours, 0).saturating_mul(3600),
+        ),
         agent: said.of_file("agent", file.agent, Vec::new()),
         backends: said.backends(file.backends, backend.as_deref()),
         runtimes: said.runtimes(file.runtimes),
@@ -314,7 +322,13 @@ fn saas(mode: Option<&str>, org_id: Option<&str>) -> bool {
     match mode.map(str::to_lowercase).as_deref() {
         Some("saas") => true,
         None => org_id.is_some(),
-        Some(_) => false,
+        Some("self-hosted" | "selfhosted" | "standalone") => false,
+        Some(_) => {
+            tracing::warn!(
+                "MOLECULE_DEPLOY_MODE is neither saas nor self-hosted: private addresses are refused"
+            );
+            false
+        }
     }
 }
 
@@ -386,6 +400,38 @@ mod tests {
         let file = "[backends.second]\nkind = \"process\"";
         assert_eq!(names(&[], file), ["process", "second"]);
         assert_eq!(names(&[("LIGAND_BACKEND", "second")], file), ["second"]);
+    }
+
+    #[test]
+    fn uv_04_an_organisation_means_saas_unless_the_deploy_mode_says_otherwise() {
+        let saas = |env: &[(&str, &str)]| check(&Flags::default(), env, "").unwrap().config.saas;
+        let org = ("MOLECULE_ORG_ID", "acme");
+        assert!(saas(&[org]) && !saas(&[]) && !saas(&[("MOLECULE_ORG_ID", "  ")]));
+        for (mode, expected) in [
+            ("saas", true),
+            (" SaaS ", true),
+            ("self-hosted", false),
+            ("SelfHosted", false),
+            ("standalone", false),
+            ("cloud", false),
+        ] {
+            assert_eq!(saas(&[org, ("MOLECULE_DEPLOY_MODE", mode)]), expected, "{mode}");
+            assert_eq!(saas(&[("MOLECULE_DEPLOY_MODE", mode)]), expected, "{mode}");
+        }
+    }
+
+    #[test]
+    fn sf_01_development_is_said_in_any_case() {
+        let development = |text| check(&Flags::default(), &[("MOLECULE_ENV", text)], "").unwrap();
+        for (text, expected) in [
+            ("dev", true),
+            ("Development", true),
+            ("DEV", true),
+            ("production", false),
+            ("", false),
+        ] {
+            assert_eq!(development(text).config.development, expected, "{text}");
+        }
     }
 
     #[test]

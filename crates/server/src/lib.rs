@@ -6,10 +6,13 @@
 //! | [`serve`] | everything is built, run and stopped |
 //! | [`config`] | settings: the only reader of environment and file |
 //! | [`app`] | what every room shares |
+//! | [`replicas`] | what servers on one database tell each other |
 //! | [`db`], [`http`], [`reconcile`], [`backend`] | engines: they know nothing of nouns |
 //! | [`registry`] | register, heartbeat, card: who is let in |
+//! | [`discovery`] | peers, and where they answer |
 //! | [`workspaces`] | intent, observation, instances, convergence |
 //! | [`access`] | credentials, and the gates in front of handlers |
+//! | [`credentials`] | revoking and rotating them |
 //! | [`messages`] | turns sent to agents |
 //! | [`journal`] | decisions and events |
 //! | [`operator`] | health, metrics, reports |
@@ -22,7 +25,9 @@ pub mod access;
 pub mod app;
 pub mod backend;
 pub mod config;
+pub mod credentials;
 pub mod db;
+pub mod discovery;
 pub mod error;
 pub mod http;
 pub mod journal;
@@ -30,6 +35,7 @@ pub mod messages;
 pub mod operator;
 pub mod reconcile;
 pub mod registry;
+pub mod replicas;
 pub mod routes;
 pub mod serve;
 pub mod workspaces;

@@ -13,15 +13,18 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::app::{App, Clock, Ids, Parts};
+use crate::app::{App, Clock, Ids, Names, Parts};
 use crate::backend::fake::Fake;
 use crate::backend::process::Process;
 use crate::backend::{Backend, Backends, Push, Pushes};
 use crate::config::{BackendKind, Config, Secret};
+use crate::credentials::RotationReconciler;
 use crate::db::{DatabaseUrl, Db, OpenError};
 use crate::http::metrics::Metrics;
 use crate::journal::Hub;
 use crate::reconcile::{Bells, Reconciler, drive};
+use crate::registry::beats::Beats;
+use crate::replicas;
 use crate::routes;
 use crate::workspaces::{self, WorkspaceReconciler};
 
@@ -101,12 +104,13 @@ impl StartError {
 /// Every reconciler. Taken apart exhaustively in [`Reconcilers::drive`], so that none can be forgotten.
 struct Reconcilers {
     workspaces: WorkspaceReconciler,
+    rotation: RotationReconciler,
 }
 
 impl Reconcilers {
     fn drive(self, app: &App) {
-        let Self { workspaces } = self;
-        let all: [Arc<dyn Reconciler>; 1] = [Arc::new(workspaces)];
+        let Self { workspaces, rotation } = self;
+        let all: [Arc<dyn Reconciler>; 2] = [Arc::new(workspaces), Arc::new(rotation)];
         for reconciler in all {
             drive(app, reconciler);
         }
@@ -143,8 +147,10 @@ pub async fn start(mut config: Config) -> Result<Server, StartError> {
     let backends = backends(&config, &pushes);
     let app = assemble(config, db, ids, backends)?;
     recover(&app).await;
-    Reconcilers { workspaces: WorkspaceReconciler }.drive(&app);
+    let rotation = RotationReconciler::default();
+    Reconcilers { workspaces: WorkspaceReconciler, rotation }.drive(&app);
     hear(&app, pushed);
+    replicas::join(&app);
     let (router, stop) = (routes::router(app.clone()), app.stop.clone());
     app.spawn(async move {
         let serving = axum::serve(listener, router)
@@ -169,9 +175,11 @@ fn assemble(config: Config, db: Db, ids: Ids, backends: Backends) -> Result<App,
         db,
         clock,
         ids,
+        names: Names::System,
         backends,
         config,
         bells: Bells::default(),
+        beats: Beats::default(),
         hub: Hub::default(),
         metrics: Metrics::default(),
         http,

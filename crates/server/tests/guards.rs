@@ -68,21 +68,23 @@ fn every_operation_says_what_it_is_for() {
 fn every_handler_is_routed() {
     let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let table = std::fs::read_to_string(source.join("routes.rs")).unwrap();
-    let mut handlers = 0;
-    for noun in std::fs::read_dir(&source).unwrap() {
-        let Ok(text) = std::fs::read_to_string(noun.as_ref().unwrap().path().join("http.rs"))
-        else {
-            continue;
-        };
-        let noun = noun.unwrap().file_name().into_string().unwrap();
-        for after in text.split("#[utoipa::path(").skip(1) {
-            let (_, rest) = after.split_once("async fn ").unwrap();
-            let name = rest.split(['(', '<']).next().unwrap();
-            assert!(
-                table.contains(&format!("{noun}::http::{name}")),
-                "{noun}::http::{name} is not in routes.rs"
-            );
-            handlers += 1;
+    let (mut handlers, mut folders) = (0, vec![source]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let module = path.file_stem().unwrap().to_str().unwrap();
+            let text = std::fs::read_to_string(&path).unwrap();
+            for after in text.split("#[utoipa::path(").skip(1) {
+                let (_, rest) = after.split_once("async fn ").unwrap();
+                let name = rest.split(['(', '<']).next().unwrap();
+                let listed = table.contains(&format!("{module}::{name}"));
+                assert!(listed, "{module}::{name} is not in routes.rs");
+                handlers += 1;
+            }
         }
     }
     assert_eq!(handlers, operations().len());
@@ -95,7 +97,8 @@ both! {
             let open = ligand_server::routes::OPEN.iter().any(|(m, p, _)| *m == method && *p == path);
             let uri = path.replace("{id}", &id);
             for token in [None, Some("a-stranger")] {
-                let answer = app.call(&method.to_uppercase(), &uri, token, None).await;
+                let claims = [("x-workspace-id", id.as_str())];
+                let answer = app.send(&method.to_uppercase(), &uri, token, None, &claims).await;
                 assert_eq!(answer.status != 401, open, "{method} {path} {answer:?}");
                 assert!(open || answer.body["error"].is_string(), "{method} {path}");
             }

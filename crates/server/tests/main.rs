@@ -4,5 +4,6 @@
 mod backends;
 mod guards;
 mod http;
+mod replicas;
 mod store;
 mod support;

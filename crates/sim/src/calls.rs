@@ -7,13 +7,14 @@ use axum::body::Body;
 use axum::http::{Request, header};
 use http_body_util::BodyExt as _;
 use ligand_domain::time::Timestamp;
-use ligand_server::app::{App, Clock, Ids, Parts};
+use ligand_server::app::{App, Clock, Ids, Names, Parts};
 use ligand_server::backend::Backends;
 use ligand_server::config::{Config, File, Flags, resolve};
 use ligand_server::db::Db;
 use ligand_server::http::metrics::Metrics;
 use ligand_server::journal::Hub;
 use ligand_server::reconcile::Bells;
+use ligand_server::registry::beats::Beats;
 use ligand_server::routes;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -74,9 +75,11 @@ impl Server {
             db,
             clock,
             ids,
+            names: Names::table(),
             backends,
             config,
             bells: Bells::default(),
+            beats: Beats::default(),
             hub: Hub::default(),
             metrics: Metrics::default(),
             http,

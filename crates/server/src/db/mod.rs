@@ -10,6 +10,8 @@
 //! upserts with engine syntax, booleans and `CASE` as the standard has them. SQLite has one writer, so no
 //! call over a network may happen inside a transaction.
 
+pub mod group;
+mod hints;
 mod schema;
 
 use std::path::PathBuf;
@@ -19,6 +21,8 @@ use std::time::Duration;
 use sqlx::pool::PoolOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
+
+pub use self::hints::{Ear, Hint, Hints};
 
 /// Connections of one server to PostgreSQL.
 const POSTGRES_CONNECTIONS: u32 = 25;
@@ -151,7 +155,11 @@ impl Db {
         let connect = |source| OpenError::Connect { url: url.to_string(), source };
         let db = match url {
             DatabaseUrl::Postgres(text) => {
-                let options = PgConnectOptions::from_str(text).map_err(connect)?;
+                // Batches look up a few hundred rows by key in tables of any size. With the cost of random reads
+                // that spinning disks had, the planner would rather read a whole table.
+                let options = PgConnectOptions::from_str(text)
+                    .map_err(connect)?
+                    .options([("random_page_cost", "1.1")]);
                 Self::postgres(options).await.map_err(connect)?
             }
             DatabaseUrl::Sqlite(path) => Self::sqlite(path).await.map_err(connect)?,

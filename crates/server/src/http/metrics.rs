@@ -20,6 +20,8 @@ pub struct Metrics {
     pub steps: IntCounterVec,
     /// Calls that were refused at admission, by the line of the table.
     pub refusals: IntCounterVec,
+    /// Heartbeats by how they were recorded: many in one statement, or each by a decision of its own.
+    pub heartbeats: IntCounterVec,
 }
 
 impl Default for Metrics {
@@ -45,16 +47,22 @@ impl Default for Metrics {
             "Registers, heartbeats and card updates that were not admitted, by reason.",
             &["reason"],
         );
-        let all: [Box<dyn prometheus::core::Collector>; 4] = [
+        let heartbeats = int_counter(
+            "ligand_heartbeats_total",
+            "Heartbeats that were recorded, by whether many were at once.",
+            &["way"],
+        );
+        let all: [Box<dyn prometheus::core::Collector>; 5] = [
             Box::new(requests.clone()),
             Box::new(seconds.clone()),
             Box::new(steps.clone()),
             Box::new(refusals.clone()),
+            Box::new(heartbeats.clone()),
         ];
         for collector in all {
             registry.register(collector).expect("names differ");
         }
-        Self { registry, requests, seconds, steps, refusals }
+        Self { registry, requests, seconds, steps, refusals, heartbeats }
     }
 }
 

@@ -1,6 +1,5 @@
 //! One turn: `POST /workspaces/{id}/a2a`, the direct path.
 
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -13,9 +12,9 @@ use futures_util::StreamExt as _;
 use ligand_api::error::ErrorBody;
 use ligand_api::journal::Event;
 use ligand_domain::access::may_talk;
-use ligand_domain::address;
 use ligand_domain::id::WorkspaceId;
 use ligand_domain::instance::Seen;
+use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::Status;
 use serde_json::Value;
 use tokio::sync::broadcast::{self, error::RecvError};
@@ -25,6 +24,7 @@ use crate::access::Sender;
 use crate::app::App;
 use crate::backend::{Key, Push};
 use crate::error::{Error, Result};
+use crate::http::address::Address;
 use crate::http::body::{self, TooLong};
 use crate::http::path::WorkspacePath;
 use crate::workspaces::{self, Workspace};
@@ -124,22 +124,12 @@ async fn address_of(app: &App, target: &Workspace) -> Result<Route> {
     if instance.is_some_and(|instance| instance.url_reported) {
         return Ok(Route { url, http: app.http.clone() });
     }
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(unsafe_("scheme must be http or https".to_owned()));
-    }
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    let port = url.port_or_known_default().unwrap_or(80);
-    let resolved = tokio::net::lookup_host((host.as_str(), port)).await;
-    let resolved = resolved.map_err(|_| unsafe_("its name does not resolve".to_owned()))?;
-    let setting = workspaces::address_setting(app);
-    let resolved: Vec<SocketAddr> = resolved.collect();
-    for found in &resolved {
-        address::judge(found.ip(), setting).map_err(|why| unsafe_(why.to_string()))?;
-    }
+    let address = Address::parse(&target.agent.url).map_err(unsafe_)?;
+    let resolved = address.may_be_called(app).await.map_err(unsafe_)?;
     // What was judged is what is called: the name may resolve to something else a moment later.
     let no_client = |cause| Error::Internal("failed to create proxy request", cause);
     let http = ligand_api::http::builder().map_err(|cause| no_client(cause.into()))?;
-    let http = http.no_proxy().resolve_to_addrs(&host, &resolved).build();
+    let http = http.no_proxy().resolve_to_addrs(address.host(), &resolved).build();
     Ok(Route { url, http: http.map_err(|cause| no_client(cause.into()))? })
 }
 
@@ -199,12 +189,13 @@ impl Turn {
     }
 
     /// Ends when nothing has been heard of the target for too long. Its heartbeats count: an agent that
-    /// beats is at it.
+    /// beats is at it, whichever server it beats at.
     async fn silence(&self, mut heard: broadcast::Receiver<Event>) -> String {
         let own = self.target.agent.idle_timeout_seconds;
         let own = own.and_then(|seconds| u64::try_from(seconds).ok());
         let idle = own.map_or(IDLE, Duration::from_secs);
         let target = Some(self.target.id.uuid());
+        let (mut patience, mut beat_at) = (idle, self.target.agent.last_heartbeat_at);
         loop {
             let news = async {
                 loop {
@@ -217,10 +208,24 @@ impl Turn {
                     }
                 }
             };
-            if tokio::time::timeout(idle, news).await.is_err() {
-                return format!("no sign of progress for {} s", idle.as_secs());
+            if tokio::time::timeout(patience, news).await.is_ok() {
+                patience = idle;
+                continue;
+            }
+            // Another server may have taken its heartbeats: only the row tells.
+            let last = self.last_beat().await;
+            let quiet = last.map(|at| self.app.clock.now().since(at));
+            match quiet.filter(|quiet| last > beat_at && *quiet < idle) {
+                Some(quiet) => (patience, beat_at) = (idle.saturating_sub(quiet), last),
+                None => return format!("no sign of progress for {} s", idle.as_secs()),
             }
         }
+    }
+
+    async fn last_beat(&self) -> Option<Timestamp> {
+        let mut tx = self.app.db.read().await.ok()?;
+        let found = workspaces::get(&mut tx, self.target.id).await.ok()?;
+        found?.agent.last_heartbeat_at
     }
 
     async fn exchange(&self) -> Result<std::result::Result<Response, Lost>> {

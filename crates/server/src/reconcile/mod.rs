@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::future::BoxFuture;
 use ligand_api::operator;
 use ligand_domain::time::Timestamp;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 pub use self::driver::drive;
 use crate::app::App;
@@ -60,17 +60,32 @@ pub struct Bells(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     bell: Notify,
+    /// How often it was rung here, for those who pass that on.
+    rings: watch::Sender<u64>,
     reports: Mutex<BTreeMap<&'static str, operator::Reconciler>>,
 }
 
 impl Bells {
     /// There may be something to do.
     pub fn ring(&self) {
+        self.0.rings.send_modify(|count| *count += 1);
         self.0.bell.notify_one();
     }
 
-    async fn rung(&self) {
+    /// Another server says that there may be something to do. It told everybody: it is not passed on.
+    pub fn heard(&self) {
+        self.0.bell.notify_one();
+    }
+
+    /// Wait until it rings.
+    pub async fn rung(&self) {
         self.0.bell.notified().await;
+    }
+
+    /// Watch it being rung here.
+    #[must_use]
+    pub fn rings(&self) -> watch::Receiver<u64> {
+        self.0.rings.subscribe()
     }
 
     fn report(&self, reconciler: &dyn Reconciler, pass: &anyhow::Result<Pass>, now: Timestamp) {

@@ -1,11 +1,13 @@
 //! What an admitted register or heartbeat does to the workspace.
 
+use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::instance::Features;
 use ligand_domain::workspace::{Reason, Standing, Status, Vitals, on_heartbeat};
 use serde_json::{Value, json};
 
 use super::Admitted;
 use crate::app::App;
+use crate::error::Error;
 use crate::journal::{Kind, Work};
 use crate::workspaces::{self, Beat, Observed, Register};
 
@@ -58,7 +60,7 @@ pub(super) async fn heartbeat(
     work: &mut Work<'_>,
     admitted: &Admitted,
     vitals: Vitals,
-    beat: &Beat<'_>,
+    beat: &Beat,
 ) -> Result<Observed, sqlx::Error> {
     let (id, now) = (admitted.before.id, work.now);
     let of = (id, admitted.generation);
@@ -75,6 +77,9 @@ pub(super) async fn heartbeat(
         return Ok(observed);
     }
     workspaces::observe_beat(&mut work.tx, id, beat, now).await?;
+    if beat.card.is_some() && admitted.before.agent.register_failed_at.is_some() {
+        workspaces::register_succeeded(&mut work.tx, id).await?;
+    }
     if !standing(admitted).may_move(admitted.generation) {
         return Ok(observed);
     }
@@ -92,11 +97,40 @@ pub(super) async fn heartbeat(
     Ok(observed)
 }
 
+/// Somebody was let in to register, and it failed. That counts against the agent until a register succeeds.
+/// It is noted in a transaction of its own, since nothing of the failed one stays; not being able to note it
+/// changes nothing of the answer.
+pub(super) async fn register_failed(app: &App, of: (WorkspaceId, Generation), failed: &Error) {
+    if let Err(cause) = note_failure(app, of, failed).await {
+        tracing::warn!(error = %cause, workspace = %of.0, "a failed register could not be noted");
+    }
+}
+
+async fn note_failure(
+    app: &App,
+    of: (WorkspaceId, Generation),
+    failed: &Error,
+) -> Result<(), sqlx::Error> {
+    let mut work = Work::begin(app).await?;
+    let now = work.now;
+    if !workspaces::register_failed(&mut work.tx, of.0, now).await? {
+        return Ok(());
+    }
+    let why = match failed {
+        Error::Refused(_, body) => body.error.as_str(),
+        Error::Internal(text, _) => text,
+        Error::Unavailable(_) => "the database did not answer",
+    };
+    let summary = format!("a register was let in and failed: {why}");
+    work.note_once(of.0, Some(of.1), Kind::RegisterFailed, summary, json!({})).await?;
+    work.commit().await
+}
+
 fn describe(
     admitted: &Admitted,
     reason: Reason,
     vitals: Vitals,
-    beat: &Beat<'_>,
+    beat: &Beat,
 ) -> (&'static str, String, Value) {
     let generation = admitted.generation;
     match reason {
@@ -109,6 +143,11 @@ fn describe(
             "WORKSPACE_DEGRADED",
             format!("{:.0} % of recent work failed", vitals.error_rate * 100.0),
             json!({"error_rate": vitals.error_rate, "sample_error": beat.sample_error, "generation": generation}),
+        ),
+        Reason::RegisterFailed => (
+            "WORKSPACE_DEGRADED",
+            "its last register failed".to_owned(),
+            json!({"register_failure": true, "sample_error": beat.sample_error, "generation": generation}),
         ),
         Reason::Recovered => (
             "WORKSPACE_ONLINE",

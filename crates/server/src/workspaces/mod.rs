@@ -14,15 +14,17 @@ mod view;
 
 use std::time::Duration;
 
-use ligand_domain::address::Setting;
 use ligand_domain::admission::Bootstrap;
 use ligand_domain::backoff::Failures;
 use ligand_domain::id::{Generation, InstanceId, WorkspaceId};
 use ligand_domain::instance::{Features, Phase, Seen};
 use ligand_domain::lease::{self, Holder};
+use ligand_domain::rotation::Serials;
 use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Standing, Status};
 
+pub(crate) use self::create::connection;
+pub(crate) use self::http::origin;
 pub use self::reconcile::WorkspaceReconciler;
 use crate::app::App;
 use crate::backend::Push;
@@ -30,9 +32,11 @@ use crate::db::Tx;
 use crate::error::{Error, Result};
 
 pub(crate) use self::store::{
-    Beat, Register, abandon, bind_newest, get, heard_again, insert_instance, insert_registered,
-    instance_of, lineage, lock, observe_beat, observe_instance, observe_register, release_all,
-    save_card, set_generations, set_status, touch_outbound, wake,
+    Beat, Register, abandon, bind_newest, clear_candidate, close_bootstrap, count_rotation, get,
+    heard, heard_again, insert_instance, insert_registered, instance_of, lineage, lock,
+    note_refused, observe_beat, observe_instance, observe_register, register_failed,
+    register_succeeded, release_all, revoked, rotated, save_card, set_generations, set_status,
+    touch_outbound, wake,
 };
 
 /// A workspace as the database has it.
@@ -98,8 +102,42 @@ pub struct Workspace {
     pub bootstrap_until: Option<Timestamp>,
     /// What its agent reports.
     pub agent: Reported,
+    /// What else admissions look at.
+    pub identity: Identity,
     /// When it was created.
     pub created_at: Timestamp,
+}
+
+/// What admissions look at, besides generations and bootstrap.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Identity {
+    /// The generation that a migration brings up.
+    pub candidate: Option<Generation>,
+    /// When an administrator last revoked its credentials.
+    pub revoked_at: Option<Timestamp>,
+    /// When a register was last refused, and why.
+    pub refused: Option<(Timestamp, String)>,
+    /// Rotations of its credential.
+    pub serials: Serials,
+}
+
+impl Identity {
+    /// What a person should know where an external agent was refused after it was last heard of: whether
+    /// that was the agent or a stranger nobody here can tell.
+    #[must_use]
+    pub fn refused_since(&self, heard: Option<Timestamp>) -> Option<String> {
+        let (at, why) = self.refused.as_ref().filter(|(at, _)| heard.is_none_or(|it| *at > it))?;
+        Some(refused_text(*at, why))
+    }
+}
+
+/// The cause and the cure, for people.
+#[must_use]
+pub(crate) fn refused_text(at: Timestamp, why: &str) -> String {
+    format!(
+        "a register was refused at {at}: {why}; if that was its agent, give it a new credential \
+         (external/rotate) or let it take the workspace up again (revoke-auth-tokens)"
+    )
 }
 
 /// What a workspace's agent reports.
@@ -111,6 +149,8 @@ pub struct Reported {
     pub card: Option<String>,
     /// `push` or `poll`, once it said so.
     pub delivery_mode: Option<String>,
+    /// When a register of its was let in and failed, unless one succeeded since.
+    pub register_failed_at: Option<Timestamp>,
     /// Last admitted register or heartbeat.
     pub last_heartbeat_at: Option<Timestamp>,
     /// When it last called another workspace.
@@ -197,11 +237,7 @@ impl Instance {
     /// Whose pace its lease follows.
     #[must_use]
     pub fn holder(&self, app: &App) -> Holder {
-        match (&self.backend, self.features.paced) {
-            (_, true) => Holder::Paced,
-            (Some(_), false) => Holder::Plain,
-            (None, false) => Holder::External(app.config.external_stale_after),
-        }
+        holder(app, self.backend.is_some(), self.features)
     }
 
     /// When its lease lapses.
@@ -209,6 +245,16 @@ impl Instance {
     pub fn lease_until(&self, app: &App) -> Timestamp {
         let seen = self.last_seen_at.or(self.started_at).unwrap_or(self.created_at);
         lease::lapses_at(seen, app.started, self.holder(app))
+    }
+}
+
+/// Whose pace the lease of an instance follows.
+#[must_use]
+pub(crate) fn holder(app: &App, managed: bool, features: Features) -> Holder {
+    match (managed, features.paced) {
+        (_, true) => Holder::Paced,
+        (true, false) => Holder::Plain,
+        (false, false) => Holder::External(app.config.external_stale_after),
     }
 }
 
@@ -222,6 +268,8 @@ pub(crate) struct Observed {
     pub(crate) inert: bool,
     /// The reconciler has something to do.
     pub(crate) woke: bool,
+    /// Its agent can take a new credential while it runs.
+    pub(crate) rotates: bool,
 }
 
 /// What is known of the instance that calls.
@@ -235,8 +283,10 @@ pub(crate) async fn observed(
     let holder = instance.as_ref().map_or(Holder::Plain, |instance| instance.holder(app));
     // What its backend reported as ended says nothing about the workspace any more, even if it still calls.
     let ended = instance.as_ref().is_some_and(|instance| instance.ended_at.is_some());
+    let rotates = instance.as_ref().is_some_and(|instance| instance.features.rotate);
     let url = instance.filter(|instance| instance.url_reported).map(|instance| instance.url);
-    Ok(Observed { url, next_heartbeat: holder.beat(), inert: inert || ended, woke: false })
+    let inert = inert || ended;
+    Ok(Observed { url, next_heartbeat: holder.beat(), inert, woke: false, rotates })
 }
 
 /// Whether there is such a workspace, in whatever status.
@@ -245,15 +295,6 @@ pub(crate) async fn observed(
 /// 503 when the database does not answer.
 pub async fn exists(app: &App, id: WorkspaceId) -> Result<bool> {
     Ok(store::get(&mut app.db.read().await?, id).await?.is_some())
-}
-
-/// How addresses are judged here.
-#[must_use]
-pub fn address_setting(app: &App) -> Setting {
-    Setting {
-        private_is_ours: app.config.saas || app.config.development,
-        loopback_is_ours: app.config.development,
-    }
 }
 
 /// Read a workspace that must be there and not removed.

@@ -1,5 +1,6 @@
 //! Workspaces and instances in the database.
 
+mod identity;
 mod instances;
 mod rows;
 
@@ -10,9 +11,12 @@ use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Status};
 use uuid::Uuid;
 
+pub(crate) use self::identity::{
+    clear_candidate, close_bootstrap, count_rotation, note_refused, revoked, rotated,
+};
 pub(crate) use self::instances::{
-    abandon, alive, bind_newest, end, insert_instance, instance_of, latest, observe_instance,
-    started,
+    abandon, alive, bind_newest, end, heard, insert_instance, instance_of, latest,
+    observe_instance, started,
 };
 use self::rows::{Row, columns};
 use super::Workspace;
@@ -151,19 +155,32 @@ pub(crate) async fn observe_register(
 ) -> Done {
     on!(tx, c => sqlx::query("UPDATE workspaces SET url = COALESCE($1, url), agent_card = $2,
             delivery_mode = COALESCE($3, delivery_mode), last_heartbeat_at = $4, updated_at = $4,
-            last_error = NULL, next_attempt_at = NULL
+            last_error = NULL, next_attempt_at = NULL, register_failed_at = NULL
             WHERE id = $5 AND status <> 'removed'")
         .bind(register.url).bind(register.card).bind(register.delivery_mode).bind(now.micros())
         .bind(id.uuid()).execute(c).await.map(|_| ()))
 }
 
+/// A register was let in and failed all the same. `false`: there is no such workspace any more.
+pub(crate) async fn register_failed(tx: &mut Tx, id: WorkspaceId, now: Timestamp) -> Done<bool> {
+    on!(tx, c => sqlx::query("UPDATE workspaces SET register_failed_at = $1 WHERE id = $2 AND status <> 'removed'")
+        .bind(now.micros()).bind(id.uuid()).execute(c).await.map(|done| done.rows_affected() == 1))
+}
+
+/// What a register brings came another way: that one failed does not count any more.
+pub(crate) async fn register_succeeded(tx: &mut Tx, id: WorkspaceId) -> Done {
+    on!(tx, c => sqlx::query("UPDATE workspaces SET register_failed_at = NULL WHERE id = $1")
+        .bind(id.uuid()).execute(c).await.map(|_| ()))
+}
+
 /// What a heartbeat reports.
-pub(crate) struct Beat<'a> {
+#[derive(Clone)]
+pub(crate) struct Beat {
     pub(crate) error_rate: f64,
-    pub(crate) sample_error: &'a str,
+    pub(crate) sample_error: String,
     pub(crate) active_tasks: i64,
     pub(crate) uptime_seconds: i64,
-    pub(crate) current_task: &'a str,
+    pub(crate) current_task: String,
     /// `None` leaves the stored value alone.
     pub(crate) monthly_spend: Option<i64>,
     /// `None` leaves the stored value alone.
@@ -177,7 +194,7 @@ pub(crate) struct Beat<'a> {
 pub(crate) async fn observe_beat(
     tx: &mut Tx,
     id: WorkspaceId,
-    beat: &Beat<'_>,
+    beat: &Beat,
     now: Timestamp,
 ) -> Done {
     on!(tx, c => sqlx::query("UPDATE workspaces SET last_heartbeat_at = $1, updated_at = $1, last_error_rate = $2,
@@ -186,8 +203,8 @@ pub(crate) async fn observe_beat(
             idle_timeout_seconds = CASE WHEN $8 IS NULL THEN idle_timeout_seconds ELSE $9 END,
             agent_card = COALESCE(agent_card, $10)
             WHERE id = $11 AND status <> 'removed'")
-        .bind(now.micros()).bind(beat.error_rate).bind(beat.sample_error).bind(beat.active_tasks)
-        .bind(beat.uptime_seconds).bind(beat.current_task).bind(beat.monthly_spend)
+        .bind(now.micros()).bind(beat.error_rate).bind(&beat.sample_error).bind(beat.active_tasks)
+        .bind(beat.uptime_seconds).bind(&beat.current_task).bind(beat.monthly_spend)
         .bind(&beat.capabilities).bind(beat.idle_timeout_seconds).bind(&beat.card).bind(id.uuid())
         .execute(c).await.map(|_| ()))
 }
@@ -249,22 +266,19 @@ pub(super) async fn purge(tx: &mut Tx, id: WorkspaceId) -> Done {
     on!(tx, c => sqlx::query("DELETE FROM workspaces WHERE id = $1").bind(id.uuid()).execute(c).await.map(|_| ()))
 }
 
-/// A workspace and its ancestors.
+/// A workspace and its ancestors, nearest first.
 pub(crate) async fn lineage(tx: &mut Tx, id: WorkspaceId) -> Done<Option<Lineage>> {
-    let mut ancestors = Vec::new();
-    let mut at = id;
-    loop {
-        let parent: Option<(Option<Uuid>,)> = on!(&mut *tx, c => sqlx::query_as("SELECT parent_id FROM workspaces WHERE id = $1")
-            .bind(at.uuid()).fetch_optional(c).await)?;
-        match parent {
-            None if at == id => return Ok(None),
-            Some((Some(parent),)) if ancestors.len() < MAX_HOPS => {
-                at = WorkspaceId::from_uuid(parent);
-                ancestors.push(at);
-            }
-            _ => return Ok(Some(Lineage { id, ancestors })),
-        }
-    }
+    let hops = i64::try_from(MAX_HOPS).unwrap_or(i64::MAX);
+    let rows: Vec<Uuid> = on!(tx, c => sqlx::query_scalar(
+            "WITH RECURSIVE line (id, parent_id, hops) AS (
+                SELECT id, parent_id, CAST(0 AS BIGINT) FROM workspaces WHERE id = $1
+                UNION ALL
+                SELECT w.id, w.parent_id, line.hops + 1 FROM line JOIN workspaces w ON w.id = line.parent_id
+                WHERE line.hops < $2)
+             SELECT id FROM line ORDER BY hops")
+        .bind(id.uuid()).bind(hops).fetch_all(c).await)?;
+    let mut line = rows.into_iter().map(WorkspaceId::from_uuid);
+    Ok(line.next().map(|id| Lineage { id, ancestors: line.collect() }))
 }
 
 /// Make the reconciler look at it now. Only a hint is missing then: see `Bells`.

@@ -164,6 +164,122 @@ both! {
         assert_eq!(poll["delivery_mode"], "poll");
     }
 
+    async fn a_mode_is_what_is_said_else_what_was_said_else_by_who_runs_it(app: TestApp) {
+        let (_, managed) = online(&app, "a").await;
+        let outside = Agent::with(&unclaimed(&app).await, None);
+        let mode = async |agent: &Agent, more: Value| agent.register_with(&app, more, &[]).await.ok();
+        assert_eq!(mode(&managed, json!({})).await["delivery_mode"], "push");
+        let first = mode(&outside, json!({"delivery_mode": ""})).await;
+        assert_eq!(first["delivery_mode"], "poll");
+        let outside = Agent::with(&outside.workspace, first["auth_token"].as_str());
+        assert_eq!(mode(&outside, json!({"delivery_mode": "push"})).await["delivery_mode"], "push");
+        assert_eq!(mode(&outside, json!({})).await["delivery_mode"], "push");
+        assert_eq!(mode(&managed, json!({"delivery_mode": "poll"})).await["delivery_mode"], "poll");
+        assert_eq!(mode(&managed, json!({"url": null})).await["delivery_mode"], "poll");
+        let none = json!({"delivery_mode": "poll", "url": "remote://no-inbound"});
+        let polls = Agent::with(&unclaimed(&app).await, None);
+        assert_eq!(mode(&polls, none).await["delivery_mode"], "poll");
+    }
+
+    async fn gaps_of_a_card_are_filled_from_the_workspace(app: TestApp) {
+        let created = app.post("/workspaces", json!({"name": "Ada", "role": "analyst"})).await.ok();
+        let id = created["id"].as_str().unwrap().to_owned();
+        app.settle().await;
+        let agent = Agent::of(&app, &id);
+        let shown = async |card: Value| {
+            agent.register_with(&app, json!({"agent_card": card}), &[]).await.ok();
+            app.workspace(&id).await["agent_card"].clone()
+        };
+        let filled = json!({"name": "Ada", "description": "analyst", "role": "analyst", "skills": []});
+        assert_eq!(shown(json!({"name": id, "description": "", "skills": []})).await, filled);
+        let own = json!({"name": "Bob", "description": "mine", "role": "cook"});
+        assert_eq!(shown(own.clone()).await, own);
+        assert_eq!(shown(json!([1, 2])).await, json!([1, 2]));
+        assert_eq!(shown(Value::Null).await, Value::Null);
+    }
+
+    async fn a_register_that_fails_counts_until_one_succeeds(app: TestApp) {
+        app.fake.report_address(None);
+        let (id, agent) = online(&app, "a").await;
+        let status = async || app.workspace(&id).await["status"].as_str().unwrap().to_owned();
+        let beat = async |more: Value| {
+            agent.beat_with(&app, more).await.ok();
+            status().await
+        };
+        let fail = async || {
+            let unsafe_ = json!({"url": "http://169.254.169.254"});
+            agent.register_with(&app, unsafe_, &[]).await.refuses(400, "link-local and metadata addresses are not allowed");
+        };
+        fail().await;
+        assert_eq!(status().await, "online", "nothing of it stays but that it failed");
+        assert_eq!(beat(json!({"sample_error": "who knows"})).await, "degraded");
+        let events = app.get(&format!("/events/{id}")).await.ok();
+        assert_eq!(events[0]["event_type"], "WORKSPACE_DEGRADED");
+        let payload = json!({"register_failure": true, "sample_error": "who knows", "generation": 1});
+        assert_eq!(events[0]["payload"], payload);
+        assert_eq!(beat(json!({})).await, "degraded", "a good beat is no register");
+        agent.register(&app).await.ok();
+        assert_eq!(status().await, "online");
+        assert_eq!(beat(json!({})).await, "online");
+        // A beat that brings the card brings what a register would have.
+        fail().await;
+        assert_eq!(beat(json!({})).await, "degraded");
+        assert_eq!(beat(json!({"agent_card": {"name": "an agent"}})).await, "online");
+        assert_eq!(beat(json!({})).await, "online");
+        // Everything that fails after the gate counts, and for five minutes.
+        agent.register_with(&app, json!({"kind": "platform"}), &[]).await.refuses(403, "this workspace is not a platform agent");
+        assert_eq!(beat(json!({})).await, "degraded");
+        for _ in 0..31 {
+            app.app.clock.advance(std::time::Duration::from_secs(10));
+            agent.beat(&app).await.ok();
+        }
+        assert_eq!(status().await, "online");
+        let failures = app.journal(&id).await.into_iter().filter(|kind| kind == "register-failed").count();
+        assert_eq!(failures, 3, "each reason is noted until something else happens");
+    }
+
+    async fn a_register_that_is_not_let_in_does_not_count(app: TestApp) {
+        let (id, agent) = online(&app, "a").await;
+        let unsafe_ = json!({"url": "http://169.254.169.254", "kind": "platform"});
+        for token in [None, Some("a-stranger")] {
+            assert_eq!(Agent::with(&id, token).register_with(&app, unsafe_.clone(), &[]).await.status, 401);
+        }
+        let bad = agent.register_with(&app, json!({"delivery_mode": "pigeon"}), &[]).await;
+        assert_eq!(bad.status, 400, "that was before the gate");
+        agent.beat(&app).await.ok();
+        assert_eq!(app.workspace(&id).await["status"], "online");
+    }
+
+    /// The credential of its creation is a caller's, and lives.
+    async fn rg_11_an_api_credential_does_not_close_the_bootstrap(app: TestApp) {
+        let id = unclaimed(&app).await;
+        let created = app.post("/workspaces", json!({"name": "managed"})).await.ok();
+        assert!(created["auth_token"].is_string());
+        app.sql("UPDATE credentials SET workspace_id = (SELECT id FROM workspaces WHERE name = 'outside')").await;
+        app.call("GET", &format!("/registry/{id}/peers"), created["auth_token"].as_str(), None).await.ok();
+        assert!(Agent::with(&id, None).register(&app).await.ok()["auth_token"].is_string());
+    }
+
+    async fn uc_04_a_failing_database_shows_nothing_of_itself(app: TestApp) {
+        let (id, agent) = online(&app, "a").await;
+        app.sql("DROP TABLE events").await;
+        let card = json!({"workspace_id": id, "agent_card": {"name": "new"}});
+        let failed = app.call("POST", "/registry/update-card", agent.token.as_deref(), Some(card)).await;
+        failed.is(500, &json!({"error": "failed to update card"}));
+        assert_eq!(app.workspace(&id).await["agent_card"], json!({"name": "an agent"}), "all or nothing");
+    }
+
+    async fn uc_01_of_a_removed_or_unknown_workspace_is_401(app: TestApp) {
+        let (id, agent) = online(&app, "a").await;
+        app.delete(&format!("/workspaces/{id}")).await.ok();
+        for (id, code) in [(id.as_str(), json!("revoked")), ("00000000-0000-4000-8000-000000000000", Value::Null)] {
+            let card = json!({"workspace_id": id, "agent_card": {"name": "new"}});
+            let refused = app.call("POST", "/registry/update-card", agent.token.as_deref(), Some(card)).await;
+            refused.refuses(401, "invalid workspace auth token");
+            assert_eq!(refused.body["code"], code);
+        }
+    }
+
     async fn uc_01_a_card_is_updated_with_an_event(app: TestApp) {
         let (id, agent) = online(&app, "a").await;
         let body = json!({"workspace_id": id, "agent_card": {"name": "new"}});

@@ -84,7 +84,8 @@ impl Schema {
         format!("{}{separator}options=-csearch_path%3D{}", self.server, self.name)
     }
 
-    async fn open(&self) -> Db {
+    /// Connections of their own to it.
+    pub(crate) async fn open(&self) -> Db {
         Db::open(&DatabaseUrl::Postgres(self.url())).await.unwrap()
     }
 

@@ -14,7 +14,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use ligand_domain::time::Timestamp;
-use ligand_server::app::{App, Clock, Ids, Parts};
+use ligand_server::app::{App, Clock, Ids, Names, Parts};
 use ligand_server::backend::fake::Fake;
 use ligand_server::backend::{Backend, Backends, Push, Pushes};
 use ligand_server::config::{Config, File, Flags, Secret, resolve};
@@ -22,6 +22,7 @@ use ligand_server::db::Db;
 use ligand_server::http::metrics::Metrics;
 use ligand_server::journal::Hub;
 use ligand_server::reconcile::{Bells, Pass, Reconciler as _};
+use ligand_server::registry::beats::Beats;
 use ligand_server::workspaces::{self, WorkspaceReconciler};
 use serde_json::Value;
 use tokio::sync::Mutex;
@@ -96,7 +97,7 @@ impl TestApp {
         let (pushes, pushed) = Pushes::channel();
         let fake = Fake::new(pushes);
         let started = Timestamp::parse("2026-01-01T00:00:00Z").unwrap();
-        Self::assemble(db, config, fake, Mutex::new(pushed), started)
+        Self::assemble(db, config, fake, Mutex::new(pushed), Clock::manual(started))
     }
 
     /// Another server on the same database and the same backend, as after a crash: what was in memory is
@@ -104,7 +105,15 @@ impl TestApp {
     pub(crate) fn reborn(self) -> Self {
         let (db, config, now) =
             (self.app.db.clone(), self.app.config.clone(), self.app.clock.now());
-        Self::assemble(db, config, self.fake, self.pushed, now)
+        Self::assemble(db, config, self.fake, self.pushed, Clock::manual(now))
+    }
+
+    /// A second server at the same time, with connections and a memory of its own.
+    pub(crate) fn replica(&self, db: Db) -> Self {
+        let (config, clock) = (self.app.config.clone(), self.app.clock.clone());
+        // What the backend pushes, the first one hears.
+        let (_, nothing) = Pushes::channel();
+        Self::assemble(db, config, self.fake.clone(), Mutex::new(nothing), clock)
     }
 
     fn assemble(
@@ -112,22 +121,25 @@ impl TestApp {
         config: Config,
         fake: Fake,
         pushed: Mutex<UnboundedReceiver<Push>>,
-        now: Timestamp,
+        clock: Clock,
     ) -> Self {
+        let started = clock.now();
         let backend: Arc<dyn Backend> = Arc::new(fake.clone());
         let app = App::new(Parts {
             db,
-            clock: Clock::manual(now),
+            clock,
             ids: Ids::seeded(SEED.fetch_add(1, Ordering::Relaxed)),
+            names: Names::table(),
             backends: Backends::new([("fake".to_owned(), backend)]),
             config,
             bells: Bells::default(),
+            beats: Beats::default(),
             hub: Hub::default(),
             metrics: Metrics::default(),
             http: ligand_api::http::builder().unwrap().no_proxy().build().unwrap(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
-            started: now,
+            started,
         });
         let router = ligand_server::routes::router(app.clone());
         Self { app, fake, router, pushed }

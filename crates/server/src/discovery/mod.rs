@@ -1,0 +1,110 @@
+//! Discovery: which peers a workspace has, whether it may talk to another one, and where that answers.
+//!
+//! Start at [`caller`], the one gate of this noun.
+
+pub mod http;
+mod store;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use ligand_domain::access::may_talk;
+use ligand_domain::id::WorkspaceId;
+
+use crate::access;
+use crate::app::App;
+use crate::config::Auth;
+use crate::db::Db;
+use crate::error::{Error, Result};
+use crate::http::path;
+use crate::workspaces;
+
+/// Let a caller act as the workspace it claims to be: by a live credential of that workspace, or as the
+/// administrator. `None` stands for a claim that is no id of any workspace.
+///
+/// Compatibility adds two doors: a workspace for which no credential lives, and a database that does not
+/// answer.
+///
+/// # Errors
+/// 401; 503 when the database does not answer.
+pub(crate) async fn caller(
+    app: &App,
+    headers: &HeaderMap,
+    claimed: Option<WorkspaceId>,
+) -> Result<()> {
+    if app.config.auth == Auth::Compat && nobody_holds(&app.db, claimed).await.unwrap_or(true) {
+        return Ok(());
+    }
+    let Some(bearer) = access::presented(headers) else {
+        return Err(Error::unauthenticated("missing workspace auth token"));
+    };
+    if access::is_admin(app, bearer) {
+        return Ok(());
+    }
+    let held = access::validate(app, bearer).await?;
+    match held.is_some_and(|held| Some(held.workspace) == claimed) {
+        true => Ok(()),
+        false => Err(Error::unauthenticated("invalid workspace auth token")),
+    }
+}
+
+async fn nobody_holds(
+    db: &Db,
+    claimed: Option<WorkspaceId>,
+) -> std::result::Result<bool, sqlx::Error> {
+    match claimed {
+        Some(id) => Ok(access::live_in(&mut db.read().await?, id).await? == 0),
+        None => Ok(true),
+    }
+}
+
+/// The workspace that the `X-Workspace-ID` header names, proven. What is no id of any workspace is nobody.
+pub(crate) struct Caller(pub(crate) Option<WorkspaceId>);
+
+impl FromRequestParts<App> for Caller {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let said = parts.headers.get("x-workspace-id").and_then(|value| value.to_str().ok());
+        let said = said.map(str::trim).filter(|text| !text.is_empty());
+        let said = said.ok_or_else(|| Error::bad_request("X-Workspace-ID header is required"))?;
+        let claimed = said.parse().ok();
+        caller(app, &parts.headers, claimed).await?;
+        Ok(Self(claimed))
+    }
+}
+
+/// The workspace in the path, proven.
+pub(crate) struct InPath(pub(crate) WorkspaceId);
+
+impl FromRequestParts<App> for InPath {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let claimed = path::raw(parts, app).await.parse().ok();
+        caller(app, &parts.headers, claimed).await?;
+        claimed.map(Self).ok_or_else(path::malformed)
+    }
+}
+
+/// Whether the hierarchy lets one talk to the other. Oneself needs no look.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn allowed(
+    app: &App,
+    caller: WorkspaceId,
+    target: WorkspaceId,
+) -> std::result::Result<bool, sqlx::Error> {
+    if caller == target {
+        return Ok(true);
+    }
+    let mut tx = app.db.read().await?;
+    let caller = workspaces::lineage(&mut tx, caller).await?;
+    let target = workspaces::lineage(&mut tx, target).await?;
+    Ok(may_talk(caller.as_ref(), target.as_ref()))
+}
+
+fn forbidden() -> Error {
+    Error::refused(StatusCode::FORBIDDEN, "not authorized to discover this workspace")
+}

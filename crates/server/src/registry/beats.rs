@@ -1,0 +1,196 @@
+//! The hot path: heartbeats that change nothing are authenticated and recorded many at a time.
+//!
+//! Nearly every heartbeat is the current agent of an online workspace saying that all is as it was. Such
+//! ones are gathered, and one statement finds their credentials and renews their leases. Whatever that
+//! statement does not match (a pending, rotated or revoked credential, another status, another generation,
+//! nobody known) goes through admission alone, as if this file did not exist: it can only ever agree with
+//! admission, never overrule it. Nothing is remembered of who was let in, so a revocation counts from the
+//! next batch on, on every replica.
+//!
+//! What an agent reports of itself is written when it differs from what this server wrote last, and every
+//! [`REFRESH`]. Start at [`Beats::beat`].
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use ligand_domain::credential::TokenHash;
+use ligand_domain::id::WorkspaceId;
+use ligand_domain::instance::Features;
+use ligand_domain::time::Timestamp;
+
+use super::store;
+use crate::app::App;
+use crate::db::group::{Group, Item};
+use crate::workspaces::{self, Beat};
+
+/// However little an agent's report changes, it is written this often: another replica, or a sweep, may have
+/// written something else.
+const REFRESH: Duration = Duration::from_secs(120);
+/// Batches under way at once: while the database is busy with one, the next is put together.
+const RUNNERS: usize = 2;
+/// Reports that are remembered. Beyond, all are forgotten and written once more.
+const REMEMBERED: usize = 1_000_000;
+
+/// Heartbeats on their way to the database, and what was written of each agent last.
+pub struct Beats {
+    group: Group<Waiting>,
+    told: Mutex<HashMap<WorkspaceId, Told>>,
+}
+
+/// What an agent reported when it was last written down, as fingerprints.
+#[derive(Clone, Copy)]
+struct Told {
+    all: u64,
+    task: u64,
+    at: Timestamp,
+}
+
+/// One heartbeat.
+pub struct Waiting {
+    workspace: WorkspaceId,
+    hash: TokenHash,
+    /// To be written down, too.
+    report: Option<Beat>,
+}
+
+/// What came of it.
+pub(super) enum Outcome {
+    /// Recorded. The agent is asked to beat again after this long.
+    Recorded {
+        next_heartbeat: Duration,
+        /// It says that it does something else now.
+        task_changed: bool,
+    },
+    /// It needs a decision.
+    Undecided,
+}
+
+impl Default for Beats {
+    fn default() -> Self {
+        let group = Group::new(RUNNERS, store::MOST);
+        Self { group, told: Mutex::default() }
+    }
+}
+
+impl Beats {
+    /// Record a heartbeat that reports nothing that could move a status. `beat` has to be calm.
+    pub(super) async fn beat(
+        &self,
+        app: &App,
+        workspace: WorkspaceId,
+        hash: TokenHash,
+        beat: &Beat,
+    ) -> Outcome {
+        let now = app.clock.now();
+        let told = told(beat, now);
+        let last = self.lock().get(&workspace).copied();
+        let same = last.is_some_and(|last| last.all == told.all && now < last.at.after(REFRESH));
+        if beat.card.is_some() && !same {
+            return Outcome::Undecided;
+        }
+        let report = (!same).then(|| beat.clone());
+        let asked = self.group.ask(app, Waiting { workspace, hash, report }).await;
+        let Some(Some(next_heartbeat)) = asked else { return Outcome::Undecided };
+        if !same {
+            self.remember(workspace, told);
+        }
+        let task_changed = last.is_none_or(|last| last.task != told.task);
+        Outcome::Recorded { next_heartbeat, task_changed }
+    }
+
+    /// It was written down by the way of a decision.
+    pub(super) fn written(&self, workspace: WorkspaceId, beat: &Beat, now: Timestamp) {
+        self.remember(workspace, told(beat, now));
+    }
+
+    /// Something else wrote what the agent reports, or may have.
+    pub(super) fn forget(&self, workspace: WorkspaceId) {
+        self.lock().remove(&workspace);
+    }
+
+    fn remember(&self, workspace: WorkspaceId, told: Told) {
+        let mut all = self.lock();
+        if all.len() >= REMEMBERED {
+            all.clear();
+        }
+        all.insert(workspace, told);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<WorkspaceId, Told>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Uptime is left out: it always differs.
+fn told(beat: &Beat, at: Timestamp) -> Told {
+    let mut hasher = DefaultHasher::new();
+    beat.current_task.hash(&mut hasher);
+    let task = hasher.finish();
+    beat.error_rate.to_bits().hash(&mut hasher);
+    beat.sample_error.hash(&mut hasher);
+    beat.active_tasks.hash(&mut hasher);
+    beat.monthly_spend.hash(&mut hasher);
+    beat.capabilities.hash(&mut hasher);
+    beat.idle_timeout_seconds.hash(&mut hasher);
+    beat.card.hash(&mut hasher);
+    Told { all: hasher.finish(), task, at }
+}
+
+impl Item for Waiting {
+    type Key = WorkspaceId;
+    /// When it should beat again, if it was recorded.
+    type Answer = Option<Duration>;
+
+    /// The statement says which workspaces it recorded, not by which credential.
+    fn key(&self) -> WorkspaceId {
+        self.workspace
+    }
+
+    fn run(app: App, batch: Vec<Self>) -> BoxFuture<'static, Vec<Self::Answer>> {
+        async move {
+            match record(&app, &batch).await {
+                Ok(recorded) => {
+                    batch.iter().map(|one| recorded.get(&one.workspace).copied()).collect()
+                }
+                Err(cause) => {
+                    // Each is decided alone then, and says what is wrong.
+                    tracing::debug!(error = %cause, "a batch of heartbeats was not recorded");
+                    vec![None; batch.len()]
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+async fn record(
+    app: &App,
+    batch: &[Waiting],
+) -> Result<HashMap<WorkspaceId, Duration>, sqlx::Error> {
+    let mut tx = app.db.begin().await?;
+    let now = app.clock.now();
+    let mut beats: Vec<_> = batch.iter().map(|one| (one.workspace, one.hash)).collect();
+    // In one order everywhere, or batches of two replicas could wait for each other.
+    beats.sort_unstable_by_key(|(workspace, _)| workspace.uuid());
+    let recorded = store::record(&mut tx, &beats, now).await?;
+    let next = |one: &store::Recorded| {
+        let features = Features::from_names(one.features.split_whitespace());
+        let holder = workspaces::holder(app, one.backend.is_some(), features);
+        (WorkspaceId::from_uuid(one.workspace_id), holder.beat())
+    };
+    let recorded: HashMap<_, _> = recorded.iter().map(next).collect();
+    let admitted: HashSet<_> = recorded.keys().copied().collect();
+    let mut reports: Vec<_> = batch
+        .iter()
+        .filter(|one| admitted.contains(&one.workspace))
+        .filter_map(|one| Some((one.workspace, one.report.as_ref()?)))
+        .collect();
+    reports.sort_unstable_by_key(|(workspace, _)| workspace.uuid());
+    store::report(&mut tx, &reports, now).await?;
+    tx.commit().await?;
+    Ok(recorded)
+}

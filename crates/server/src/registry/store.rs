@@ -1,0 +1,118 @@
+//! Heartbeats in the database, many in one statement.
+
+use std::fmt::Write as _;
+use std::sync::{Arc, LazyLock};
+
+use ligand_domain::credential::TokenHash;
+use ligand_domain::id::WorkspaceId;
+use ligand_domain::time::Timestamp;
+use sqlx::AssertSqlSafe;
+use uuid::Uuid;
+
+use crate::db::{Tx, on};
+use crate::workspaces::Beat;
+
+/// Rows of the statements below. Few sizes, so that each is prepared once: what is missing is filled up with
+/// the last row, which changes nothing twice.
+const SIZES: [usize; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+
+/// Most rows of one statement.
+pub(super) const MOST: usize = 256;
+
+fn size(rows: usize) -> usize {
+    SIZES.into_iter().position(|size| size >= rows).expect("no batch is larger than MOST")
+}
+
+/// One text for each of [`SIZES`]; `$1` is the time, and each row has `columns` values.
+fn texts(columns: usize, names: &str, rest: &str) -> Vec<Arc<str>> {
+    let text = |rows: usize| {
+        let mut text = format!("WITH b ({names}) AS (VALUES ");
+        for row in 0..rows {
+            text.push_str(if row == 0 { "(" } else { ", (" });
+            for column in 0..columns {
+                let comma = if column == 0 { "" } else { ", " };
+                let _ = write!(text, "{comma}${}", 2 + row * columns + column);
+            }
+            text.push(')');
+        }
+        Arc::from(format!("{text}) {rest}"))
+    };
+    SIZES.into_iter().map(text).collect()
+}
+
+/// Only what needs no decision matches: an active credential of the current generation of a workspace that
+/// is online, and nothing is due for it. Everything else is left to admission.
+static RECORD: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
+    texts(
+        2,
+        "workspace_id, hash",
+        "UPDATE instances SET last_seen_at = $1
+         FROM b JOIN credentials c ON c.hash = b.hash JOIN workspaces w ON w.id = c.workspace_id
+         WHERE c.workspace_id = b.workspace_id AND c.kind = 'instance' AND c.state = 'active'
+           AND c.ended_at IS NULL AND w.status = 'online' AND w.current_generation = c.generation
+           AND w.rotations_wanted = w.rotations_done AND w.register_failed_at IS NULL
+           AND instances.workspace_id = c.workspace_id AND instances.generation = c.generation
+           AND instances.phase = 'serving' AND instances.ended_at IS NULL
+         RETURNING instances.workspace_id, instances.backend, instances.features",
+    )
+});
+
+static REPORT: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
+    texts(
+        9,
+        "id, error_rate, sample_error, active_tasks, uptime, task, spend, capabilities, idle",
+        "UPDATE workspaces SET last_heartbeat_at = $1, updated_at = $1, last_error_rate = b.error_rate,
+            last_sample_error = b.sample_error, active_tasks = b.active_tasks, uptime_seconds = b.uptime,
+            current_task = b.task, monthly_spend = COALESCE(b.spend, monthly_spend),
+            idle_timeout_seconds = CASE WHEN b.capabilities IS NULL THEN idle_timeout_seconds ELSE b.idle END,
+            capabilities = COALESCE(b.capabilities, workspaces.capabilities)
+         FROM b WHERE workspaces.id = b.id AND workspaces.status = 'online'",
+    )
+});
+
+/// An instance whose heartbeat was recorded.
+#[derive(sqlx::FromRow)]
+pub(super) struct Recorded {
+    pub(super) workspace_id: Uuid,
+    pub(super) backend: Option<String>,
+    pub(super) features: String,
+}
+
+/// Authenticate and record, in one statement: whoever is missing from the answer was not recorded. At most
+/// [`MOST`], each workspace once.
+pub(super) async fn record(
+    tx: &mut Tx,
+    beats: &[(WorkspaceId, TokenHash)],
+    now: Timestamp,
+) -> Result<Vec<Recorded>, sqlx::Error> {
+    let Some(last) = beats.last() else { return Ok(Vec::new()) };
+    let size = size(beats.len());
+    let rows = beats.iter().chain(std::iter::repeat(last)).take(SIZES[size]);
+    on!(tx, c => {
+        let mut query = sqlx::query_as(AssertSqlSafe(Arc::clone(&RECORD[size]))).bind(now.micros());
+        for (workspace, hash) in rows {
+            query = query.bind(workspace.uuid()).bind(hash.bytes().to_vec());
+        }
+        query.fetch_all(c).await
+    })
+}
+
+/// Take down what these report. At most [`MOST`], each workspace once.
+pub(super) async fn report(
+    tx: &mut Tx,
+    reports: &[(WorkspaceId, &Beat)],
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    let Some(last) = reports.last() else { return Ok(()) };
+    let size = size(reports.len());
+    let rows = reports.iter().chain(std::iter::repeat(last)).take(SIZES[size]);
+    on!(tx, c => {
+        let mut query = sqlx::query(AssertSqlSafe(Arc::clone(&REPORT[size]))).bind(now.micros());
+        for (workspace, beat) in rows {
+            query = query.bind(workspace.uuid()).bind(beat.error_rate).bind(&beat.sample_error)
+                .bind(beat.active_tasks).bind(beat.uptime_seconds).bind(&beat.current_task)
+                .bind(beat.monthly_spend).bind(&beat.capabilities).bind(beat.idle_timeout_seconds);
+        }
+        query.execute(c).await.map(|_| ())
+    })
+}
