@@ -16,6 +16,6 @@ up *arguments:
 snap *arguments:
     INSTA_UPDATE=always scripts/with-services cargo test --workspace --locked {{arguments}}
 
-# how fast it starts and what it weighs, measured on this machine
+# how fast it is and what it weighs, measured on this machine; arguments go to `ligand scaletest`
 gates *arguments:
-    cargo bench --locked -p ligand --bench start -- {{arguments}}
+    scripts/gates {{arguments}}

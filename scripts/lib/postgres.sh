@@ -1,5 +1,5 @@
 # Sourced, after steps.sh. A PostgreSQL server for one run of the tests: an empty cluster in a temporary folder, on a free
-# port of 127.0.0.1, with nothing that would make it durable. It shares no file, port or process with any other server.
+# port of 127.0.0.1, with nothing that would make it durable (unless LIGAND_TEST_POSTGRES_DURABLE is set). It shares no file, port or process with any other server.
 
 # The folder of the newest server's programs, or nothing. Debian keeps them apart, one folder per major version.
 postgres_bin() {
@@ -34,9 +34,10 @@ postgres_start() {
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
 max_connections = 200
-fsync = off
-full_page_writes = off
 CONF
+    if [[ -z ${LIGAND_TEST_POSTGRES_DURABLE:-} ]]; then
+        printf 'fsync = off\nfull_page_writes = off\n' | as_postgres tee -a "$postgres_dir/data/postgresql.conf" >/dev/null
+    fi
     # A port is free when the server could bind it: asking first and binding later would leave a gap. These are below
     # the range that Linux gives to outgoing connections.
     for try in {1..20}; do

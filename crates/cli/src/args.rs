@@ -7,7 +7,9 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 use crate::error::{CommandError, CommandResult};
-use crate::{completions, config_show, doctor, drill, error, events, openapi, serve, up, why, ws};
+use crate::{
+    completions, config_show, doctor, drill, error, events, openapi, scaletest, serve, up, why, ws,
+};
 
 /// Control plane for fleets of long-lived AI agents
 #[derive(Parser)]
@@ -31,6 +33,9 @@ pub(crate) enum Verb {
     Events(events::EventsArgs),
     Doctor(doctor::DoctorArgs),
     Drill(drill::DrillArgs),
+    Scaletest(scaletest::ScaletestArgs),
+    #[command(hide = true)]
+    ScaletestBare,
     Config(config_show::ConfigArgs),
     Completions(completions::CompletionsArgs),
     Openapi(openapi::OpenapiArgs),
@@ -48,6 +53,8 @@ pub(crate) fn run(verb: Verb) -> CommandResult<ExitCode> {
         Verb::Events(args) => client(events::run(args)),
         Verb::Doctor(args) => client(doctor::run(args)),
         Verb::Drill(args) => drill::drill(args),
+        Verb::Scaletest(args) => client(scaletest::run(args)),
+        Verb::ScaletestBare => scaletest::bare(),
         Verb::Config(args) => config_show::config(args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Openapi(args) => client(openapi::run(args)),

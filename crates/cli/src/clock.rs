@@ -1,6 +1,6 @@
 //! The only door to time. Whatever formats or decides gets `now` as an argument.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ligand_domain::time::Timestamp;
 
@@ -9,6 +9,12 @@ use ligand_domain::time::Timestamp;
 pub(crate) fn now() -> Timestamp {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::EPOCH.after(since_epoch)
+}
+
+/// A point to measure from.
+#[expect(clippy::disallowed_methods, reason = "what measures takes its time here")]
+pub(crate) fn instant() -> Instant {
+    Instant::now()
 }
 
 /// Waits.

@@ -29,6 +29,7 @@ mod local;
 mod mutant;
 mod openapi;
 mod output;
+mod scaletest;
 mod serve;
 mod session;
 mod target;

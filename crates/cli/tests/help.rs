@@ -17,6 +17,7 @@ const VERBS: &[&str] = &[
     "events",
     "doctor",
     "drill",
+    "scaletest",
     "completions",
     "openapi",
 ];

@@ -22,6 +22,7 @@ mod modes;
 mod python;
 mod run;
 mod sample;
+mod scaletest;
 mod secrecy;
 mod stack;
 mod why;
