@@ -1,0 +1,415 @@
+//! The platform's side of a call. The decision is production's, `ligand_domain::admission::decide`; what is
+//! done about it follows `crates/server/src/registry/mod.rs`, line by line, on rows in memory.
+
+use ligand_agent::session::Call as AgentCall;
+use ligand_domain::admission::{
+    self, Action, Bootstrap, Call, Decision, Facts, Newest, Presented, Standing,
+};
+use ligand_domain::credential::{self, Kind, PassportState, State};
+use ligand_domain::guards::{Guard, Guards};
+use ligand_domain::id::{CredentialId, Generation};
+use ligand_domain::instance::Phase;
+use ligand_domain::time::Timestamp;
+
+use crate::world::{Asked, Credential, Flaw, Knock, Row, Token, World};
+
+/// What a caller hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reply {
+    /// Let in.
+    Admitted {
+        /// A credential, shown this once.
+        minted: Option<Token>,
+        /// It is asked to rotate.
+        rotate: bool,
+    },
+    /// Not let in, and what it may know of why.
+    Refused(Option<Action>),
+}
+
+/// The settings of a workspace that no step changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Site {
+    /// A backend runs its instances.
+    pub managed: bool,
+    /// Whether it may be taken up without a credential.
+    pub bootstrap: Bootstrap,
+    /// Which of the platform's rules hold.
+    pub guards: Guards,
+}
+
+/// How a decision was carried out.
+struct Let {
+    generation: u8,
+    minted: Option<Token>,
+    inert: bool,
+}
+
+pub(crate) fn generation(number: u8) -> Generation {
+    Generation::new(i64::from(number))
+}
+
+fn number(generation: Generation) -> u8 {
+    u8::try_from(generation.number()).expect("generations are counted anew")
+}
+
+fn place(id: CredentialId) -> usize {
+    (0..16).find(|at| name(*at) == id).expect("it was named here")
+}
+
+fn name(at: usize) -> CredentialId {
+    let mut bytes = [0; 16];
+    bytes[0] = u8::try_from(at).expect("few credentials");
+    CredentialId::from_random(bytes)
+}
+
+impl World {
+    /// Handle a call, in one transaction.
+    pub fn knock(&mut self, site: &Site, knock: Knock) -> Reply {
+        let facts = self.facts(site, &knock);
+        let decision = admission::decide(&facts, site.guards);
+        if let Decision::Refused(refusal) = decision {
+            let told = refusal.told.map(|told| told.action);
+            self.judge_refusal(site, &knock, told, refusal.heard);
+            return Reply::Refused(told);
+        }
+        let before = self.clone();
+        let done = self.carry_out(site, &knock, decision);
+        if !done.inert && knock.call != Asked::Rotate {
+            self.heard(done.generation);
+        }
+        self.judge(site, &knock, &before, &decision, &done);
+        let asks = self.rotation && done.generation == self.current && !done.inert;
+        let rotate = asks && knock.call == Asked::Call(AgentCall::Heartbeat);
+        Reply::Admitted { minted: done.minted, rotate }
+    }
+
+    /// An instance credential is active, or pending and not given up.
+    pub(crate) fn live(&self) -> bool {
+        self.credentials.iter().any(|credential| credential.now().is_live())
+    }
+
+    pub(crate) fn newest_is(&self) -> Newest {
+        if self.newest == self.current {
+            Newest::Current
+        } else if self.migration.is_some_and(|it| it.candidate == self.newest) {
+            Newest::Candidate
+        } else if self.row(self.newest).is_some() {
+            Newest::Planned
+        } else {
+            Newest::Abandoned
+        }
+    }
+
+    fn facts(&self, site: &Site, knock: &Knock) -> Facts {
+        let presented = match knock.bearer {
+            Some(Token::Credential(at)) => Some(usize::from(at)),
+            Some(Token::Passport(_)) | None => None,
+        };
+        let by_key = knock.key.and_then(|key| self.credentials.iter().rposition(|c| c.key == Some(key)));
+        let loaded = |at: usize, it: &Credential| {
+            it.state.is_live() || presented == Some(at) || it.key.is_some() && it.key == knock.key
+        };
+        let fact = |at: usize| {
+            let it = self.credentials[at];
+            let newer = |(other, row): (usize, &Credential)| {
+                other > at && row.generation == it.generation && row.used && loaded(other, row)
+            };
+            credential::Credential {
+                id: name(at),
+                kind: Kind::Instance,
+                generation: Some(generation(it.generation)),
+                state: it.now(),
+                used: it.used,
+                newer_used: self.credentials.iter().enumerate().any(newer),
+            }
+        };
+        let call = match knock.call {
+            Asked::Call(AgentCall::Register) => Call::Register,
+            Asked::Call(AgentCall::Heartbeat) => Call::Heartbeat,
+            Asked::Rotate => Call::Rotate,
+        };
+        let presented = match knock.bearer {
+            None => Presented::Nothing,
+            Some(Token::Credential(at)) => Presented::Credential(fact(usize::from(at))),
+            Some(Token::Passport(at)) => {
+                let it = self.passports[usize::from(at)];
+                Presented::Passport(credential::Passport {
+                    generation: generation(it.generation),
+                    state: it.state,
+                    until: Timestamp::from_micros(i64::MAX),
+                })
+            }
+        };
+        let pending = site.guards.hold(Guard::PendingIsLive);
+        let counts = |it: &Credential| it.now() == State::Active || pending && it.now().is_live();
+        Facts {
+            call,
+            workspace: Some(Standing {
+                removed: false,
+                current: generation(self.current),
+                newest: generation(self.newest),
+                newest_is: self.newest_is(),
+                live: self.credentials.iter().any(counts),
+                bootstrap: site.bootstrap,
+                opened: self.opened,
+                just_revoked: false,
+                managed: site.managed,
+            }),
+            purged: false,
+            presented,
+            replayed: by_key.map(fact),
+            open_registration: false,
+            compat: false,
+        }
+    }
+
+    fn carry_out(&mut self, site: &Site, knock: &Knock, decision: Decision) -> Let {
+        let let_in = |generation: Generation| Let { generation: number(generation), minted: None, inert: false };
+        match decision {
+            Decision::Current { generation, .. } if knock.call == Asked::Rotate => {
+                let minted = self.answer_rotation(number(generation));
+                Let { minted, ..let_in(generation) }
+            }
+            Decision::Current { generation, activates } => {
+                self.mark_used(site, knock, number(generation), activates);
+                let_in(generation)
+            }
+            Decision::TakesOver { generation, mints } => {
+                self.current = number(generation);
+                self.newest = self.current;
+                let minted = mints.then(|| self.redeem(knock, self.current));
+                self.mark_used(site, knock, number(generation), true);
+                Let { minted, ..let_in(generation) }
+            }
+            Decision::Redeems { generation } => {
+                let minted = Some(self.redeem(knock, number(generation)));
+                Let { minted, ..let_in(generation) }
+            }
+            Decision::Early { generation } => Let { inert: true, ..let_in(generation) },
+            Decision::Candidate { generation, mints, activates } => {
+                let minted = mints.then(|| self.redeem(knock, number(generation)));
+                if activates {
+                    self.use_as_candidate(knock);
+                }
+                self.note_candidate(knock);
+                Let { minted, inert: true, ..let_in(generation) }
+            }
+            Decision::Remint { lost, generation } => {
+                self.credentials[place(lost)].state = State::Revoked;
+                let minted = Some(self.mint_answer(number(generation), knock));
+                Let { minted, ..let_in(generation) }
+            }
+            Decision::ReEnrols { generation } => {
+                self.current = number(generation);
+                self.newest = self.newest.max(self.current);
+                self.opened = false;
+                let minted = Some(self.mint_answer(number(generation), knock));
+                Let { minted, ..let_in(generation) }
+            }
+            Decision::Bootstraps { generation, abandons } => {
+                self.open(site, number(generation), abandons.map(number));
+                let minted = Some(self.mint_answer(number(generation), knock));
+                Let { minted, ..let_in(generation) }
+            }
+            Decision::Api { .. }
+            | Decision::Creates
+            | Decision::LetThrough { .. }
+            | Decision::Ignored
+            | Decision::Refused(_) => unreachable!("nobody here makes such a call"),
+        }
+    }
+
+    /// A generation that nobody planned begins.
+    fn open(&mut self, site: &Site, generation: u8, abandons: Option<u8>) {
+        let before = self.newest;
+        (self.current, self.newest) = (generation, generation);
+        self.opened = false;
+        if let Some(planned) = abandons {
+            self.lapse_pending(planned);
+            if self.migration.is_some_and(|it| it.candidate == planned) {
+                self.roll_back();
+            }
+            if !site.managed {
+                self.rows.retain(|row| row.generation != planned);
+            }
+        }
+        let row = self.rows.iter_mut().find(|row| row.generation == before);
+        match row.filter(|_| site.managed) {
+            Some(row) => (row.generation, row.phase) = (generation, Phase::Serving),
+            None => self.rows.push(Row {
+                generation,
+                born: if site.managed { generation } else { 0 },
+                phase: Phase::Serving,
+                silent: false,
+                overdue: false,
+            }),
+        }
+    }
+
+    fn mint_answer(&mut self, generation: u8, knock: &Knock) -> Token {
+        self.mint(Credential { lapses: true, key: knock.key, ..Credential::pending(generation) })
+    }
+
+    /// Commit a credential.
+    pub(crate) fn mint(&mut self, credential: Credential) -> Token {
+        self.credentials.push(credential);
+        Token::Credential(u8::try_from(self.credentials.len() - 1).expect("few credentials"))
+    }
+
+    fn redeem(&mut self, knock: &Knock, generation: u8) -> Token {
+        let Some(Token::Passport(at)) = knock.bearer else { unreachable!("a passport was presented") };
+        self.passports[usize::from(at)].state = PassportState::Redeemed;
+        let minted = Credential { passport: Some(at), ..Credential::pending(generation) };
+        self.mint(Credential { key: knock.key, ..minted })
+    }
+
+    /// The value of the rotation that was ordered, anew until one of them is used.
+    fn answer_rotation(&mut self, generation: u8) -> Option<Token> {
+        let ordered = self.rotation;
+        ordered.then(|| {
+            self.mint(Credential { rotation: true, lapses: true, ..Credential::pending(generation) })
+        })
+    }
+
+    fn mark_used(&mut self, site: &Site, knock: &Knock, generation: u8, activates: bool) {
+        let Some(Token::Credential(at)) = knock.bearer else { return };
+        let at = usize::from(at);
+        let own = &mut self.credentials[at];
+        if own.state.is_live() {
+            (own.state, own.used) = (State::Active, true);
+        }
+        let (passport, rotated) = (own.passport, own.rotation);
+        if !activates {
+            return;
+        }
+        if rotated {
+            self.rotation = false;
+        }
+        if let Some(passport) = passport {
+            self.passports[usize::from(passport)].state = PassportState::Spent;
+        }
+        if site.guards.hold(Guard::OneWriter) {
+            for (other, it) in self.credentials.iter_mut().enumerate() {
+                if other != at && it.state.is_live() && it.generation <= generation {
+                    it.state = State::Superseded;
+                }
+            }
+        }
+    }
+
+    fn use_as_candidate(&mut self, knock: &Knock) {
+        let Some(Token::Credential(at)) = knock.bearer else { return };
+        let own = &mut self.credentials[usize::from(at)];
+        (own.state, own.used) = (State::Active, true);
+        let (generation, passport) = (own.generation, own.passport);
+        if let Some(passport) = passport {
+            self.passports[usize::from(passport)].state = PassportState::Spent;
+        }
+        for (other, it) in self.credentials.iter_mut().enumerate() {
+            if other != usize::from(at) && it.state.is_live() && it.generation == generation {
+                it.state = State::Superseded;
+            }
+        }
+    }
+
+    /// The start of a generation is over.
+    pub(crate) fn lapse_pending(&mut self, generation: u8) {
+        for it in &mut self.credentials {
+            if it.generation == generation && it.state == State::Pending {
+                it.state = State::Lapsed;
+            }
+        }
+        for it in &mut self.passports {
+            if it.generation == generation {
+                it.state = PassportState::Revoked;
+            }
+        }
+    }
+
+    /// A call of the generation that counts.
+    fn heard(&mut self, generation: u8) {
+        if let Some(row) = self.rows.iter_mut().find(|row| row.generation == generation) {
+            (row.phase, row.silent, row.overdue) = (Phase::Serving, false, false);
+        }
+        let newer = self.row(self.newest).is_some_and(|row| row.generation > self.current);
+        if generation == self.current && !newer {
+            self.online = true;
+        }
+    }
+
+    /// Hold an admission against the laws.
+    fn judge(&mut self, site: &Site, knock: &Knock, before: &Self, decision: &Decision, done: &Let) {
+        if knock.from.is_none() {
+            let asked = matches!(decision, Decision::Bootstraps { .. }) && knock.bearer.is_none();
+            let open = site.bootstrap == Bootstrap::Open || before.opened;
+            if !(asked && open && !before.live()) {
+                self.broken(Flaw::Stranger);
+            } else if !site.managed {
+                self.person = true;
+            }
+        }
+        if done.inert || knock.call == Asked::Rotate {
+            self.judge_candidate(before);
+            return;
+        }
+        if done.generation < self.writer {
+            self.broken(Flaw::OlderWriter);
+        }
+        self.writer = self.writer.max(done.generation);
+        let Some(from) = knock.from else { return };
+        let agent = &before.agents[usize::from(from)];
+        let target = before.migration.is_some_and(|it| it.candidate == agent.born && agent.born > 0);
+        if target {
+            self.broken(Flaw::BlindCutover);
+        }
+        if agent.superseded && knock.bearer.is_some() {
+            self.broken(Flaw::Returned);
+        }
+    }
+
+    fn judge_candidate(&mut self, before: &Self) {
+        let live = |world: &Self| {
+            let of_source = |it: &&Credential| it.generation == before.current && it.now().is_live();
+            world.credentials.iter().filter(of_source).count()
+        };
+        if self.current != before.current || live(self) < live(before) {
+            self.broken(Flaw::BlindCutover);
+        }
+    }
+
+    /// Hold a refusal against the laws: nobody who is wanted is told to exit.
+    fn judge_refusal(&mut self, site: &Site, knock: &Knock, told: Option<Action>, heard: bool) {
+        if heard {
+            self.heard(self.current);
+        }
+        let Some(from) = knock.from else { return };
+        let agent = &self.agents[usize::from(from)];
+        let row = self.rows.iter().find(|row| row.born == agent.born);
+        let wanted = row.is_some_and(|row| row.generation >= self.current);
+        if told == Some(Action::Exit) && (wanted || !site.managed) && !agent.superseded {
+            self.broken(Flaw::Exiled);
+        }
+    }
+}
+
+impl Credential {
+    /// A value that nobody has used.
+    pub(crate) fn pending(generation: u8) -> Self {
+        Self {
+            generation,
+            state: State::Pending,
+            used: false,
+            lapses: false,
+            late: false,
+            key: None,
+            passport: None,
+            rotation: false,
+        }
+    }
+
+    /// Where it stands now, as an admission sees it.
+    pub(crate) fn now(&self) -> State {
+        if self.late && self.state == State::Pending { State::Lapsed } else { self.state }
+    }
+}

@@ -1,0 +1,309 @@
+//! What there is: the rows of one workspace, the agents that run somewhere, and what is on its way.
+//!
+//! Credentials, passports and keys are named by their place in a list. After every step what nobody can ever
+//! present again is dropped, and generations are counted anew in their order: so recoveries may go on for
+//! ever, while the states stay few.
+
+use ligand_agent::session::{Bearer, Call, Session};
+use ligand_domain::credential::{PassportState, State};
+use ligand_domain::instance::Phase;
+
+/// A secret that can be presented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Token {
+    /// A credential, by its place.
+    Credential(u8),
+    /// A passport, by its place.
+    Passport(u8),
+}
+
+/// A credential's row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Credential {
+    /// Its generation.
+    pub generation: u8,
+    /// Where the database has it.
+    pub state: State,
+    /// An admitted register or heartbeat presented it.
+    pub used: bool,
+    /// It came in an answer, and lapses if nobody uses it.
+    pub lapses: bool,
+    /// The time to use it is over; the row does not say so, its `lapses_at` does.
+    pub late: bool,
+    /// The `Idempotency-Key` that brought it.
+    pub key: Option<u8>,
+    /// The passport that it was minted for.
+    pub passport: Option<u8>,
+    /// It is the value of a rotation that was ordered.
+    pub rotation: bool,
+}
+
+/// A passport's row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Passport {
+    /// The generation it opens.
+    pub generation: u8,
+    /// Where it stands.
+    pub state: PassportState,
+}
+
+/// An instance's row, as long as it has not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Row {
+    /// The generation it stands for.
+    pub generation: u8,
+    /// The generation it was asked for under: the backend knows it by that.
+    pub born: u8,
+    /// How far it has come.
+    pub phase: Phase,
+    /// Its lease has lapsed.
+    pub silent: bool,
+    /// Its start takes longer than is waited for.
+    pub overdue: bool,
+}
+
+/// The credential files of an agent, or what it remembers of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Files {
+    /// `.auth_token`.
+    pub held: Option<Token>,
+    /// `.auth_token.previous`.
+    pub previous: Option<Token>,
+    /// `.register_key`.
+    pub key: Option<u8>,
+    /// The file was obtained with the passport of the start-up data.
+    pub by_passport: bool,
+}
+
+/// The next call of an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Turn {
+    /// Which.
+    pub call: Call,
+    /// With what.
+    pub bearer: Bearer,
+    /// After reading the file again.
+    pub reread: bool,
+}
+
+/// What runs beside the user's program.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Mind {
+    /// Ligand's own agent.
+    Ours(Session, Turn),
+    /// A runtime that registers once per start, then sends heartbeats for ever.
+    Foreign {
+        /// It has registered, or tried to.
+        registered: bool,
+    },
+}
+
+/// Something that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Agent {
+    /// The generation its backend knows it by; 0 where no backend runs it.
+    pub born: u8,
+    /// What it does next.
+    pub mind: Mind,
+    /// What is on its disk.
+    pub disk: Files,
+    /// What it has in memory.
+    pub memory: Files,
+    /// What is in memory has not been written.
+    pub unsaved: bool,
+    /// A passport in its start-up data.
+    pub passport: Option<u8>,
+    /// Not up yet: longer than anybody waits.
+    pub booting: bool,
+    /// Its platform asked it to rotate.
+    pub rotates: bool,
+    /// A newer generation took its place, or its row ended; and it still runs.
+    pub superseded: bool,
+    /// Its backend cannot end it.
+    pub unstoppable: bool,
+}
+
+/// A request on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Knock {
+    /// The agent that sent it, by its place; `None`: a stranger or a thief.
+    pub from: Option<u8>,
+    /// Which call.
+    pub call: Asked,
+    /// Its bearer.
+    pub bearer: Option<Token>,
+    /// Its key.
+    pub key: Option<u8>,
+}
+
+/// What a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Asked {
+    /// To be let in.
+    Call(Call),
+    /// The value of the rotation.
+    Rotate,
+}
+
+/// A migration in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Migration {
+    /// The generation of its target.
+    pub candidate: u8,
+    /// The target exists.
+    pub provisioned: bool,
+    /// It registered.
+    pub registered: bool,
+    /// It sent a heartbeat and its receipt.
+    pub receipt: bool,
+    /// It completed a turn.
+    pub probed: bool,
+}
+
+/// What may still happen to the world from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Budget {
+    /// Faults of network and machines.
+    pub faults: u8,
+    /// Restarts that administrators order.
+    pub restarts: u8,
+    /// Revocations that administrators order.
+    pub revokes: u8,
+    /// Rotations that administrators order.
+    pub rotations: u8,
+    /// Credentials that an operator puts into the agent's file.
+    pub deliveries: u8,
+    /// Migrations.
+    pub migrations: u8,
+    /// Calls of a stranger.
+    pub strangers: u8,
+    /// Calls of a thief.
+    pub thieves: u8,
+    /// Runs of the sweeper.
+    pub sweeps: u8,
+}
+
+/// A broken law.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Flaw {
+    /// An older generation acted after a newer one.
+    OlderWriter,
+    /// An instance that was superseded presented something and became the writer again.
+    Returned,
+    /// Somebody without a credential minted for it became the workspace.
+    Stranger,
+    /// A migration's target took over, or its source was ended, without the evidence.
+    BlindCutover,
+    /// A sweep ended a credential of the current or the newest generation, or of a candidate.
+    Swept,
+    /// An agent that is wanted was told to exit.
+    Exiled,
+    /// Two starts of one workspace at once.
+    TwoFlights,
+}
+
+/// One workspace and everything that touches it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct World {
+    /// The generation that counts.
+    pub current: u8,
+    /// The newest one.
+    pub newest: u8,
+    /// In the order in which they were minted.
+    pub credentials: Vec<Credential>,
+    /// In the order in which they were minted.
+    pub passports: Vec<Passport>,
+    /// Of instances that have not ended.
+    pub rows: Vec<Row>,
+    /// What runs.
+    pub agents: Vec<Agent>,
+    /// In flight.
+    pub migration: Option<Migration>,
+    /// A restart was asked for that no instance has loaded.
+    pub restart_due: bool,
+    /// The status serves.
+    pub online: bool,
+    /// An administrator opened it for one registration.
+    pub opened: bool,
+    /// A rotation was ordered.
+    pub rotation: bool,
+    /// The secret that the reconciler has in memory, and its generation.
+    pub fresh: Option<(u8, Token)>,
+    /// What a backend was asked to start, and has not begun with.
+    pub order: Option<(u8, Token)>,
+    /// A generation that was raised, and whose credential is not committed (only without that guard).
+    pub half_planned: Option<u8>,
+    /// Another replica decided to restart, and has not acted yet.
+    pub second: bool,
+    /// What the sweeper chose, as bits, and has not ended yet (only without that guard).
+    pub chosen: Option<u16>,
+    /// A copy of a request that the network has kept.
+    pub wire: Option<Knock>,
+    /// What a thief has.
+    pub stolen: Option<Token>,
+    /// A person has to say who is who.
+    pub person: bool,
+    /// The generation of the last call that counted.
+    pub writer: u8,
+    /// The first law that was broken. Nothing follows from such a state.
+    pub flaw: Option<Flaw>,
+    /// What may still happen.
+    pub budget: Budget,
+}
+
+impl World {
+    /// Where no workspace has an instance yet.
+    #[must_use]
+    pub fn new(budget: Budget) -> Self {
+        Self {
+            current: 0,
+            newest: 0,
+            credentials: Vec::new(),
+            passports: Vec::new(),
+            rows: Vec::new(),
+            agents: Vec::new(),
+            migration: None,
+            restart_due: false,
+            online: false,
+            opened: false,
+            rotation: false,
+            fresh: None,
+            order: None,
+            half_planned: None,
+            second: false,
+            chosen: None,
+            wire: None,
+            stolen: None,
+            person: false,
+            writer: 0,
+            flaw: None,
+            budget,
+        }
+    }
+
+    /// The row that stands for a generation.
+    #[must_use]
+    pub fn row(&self, generation: u8) -> Option<&Row> {
+        self.rows.iter().find(|row| row.generation == generation)
+    }
+
+    /// The generation of a token.
+    #[must_use]
+    pub fn generation_of(&self, token: Token) -> u8 {
+        match token {
+            Token::Credential(at) => self.credentials[usize::from(at)].generation,
+            Token::Passport(at) => self.passports[usize::from(at)].generation,
+        }
+    }
+
+    /// The generation that an agent stands for: that of its row, which a bootstrap may have raised.
+    #[must_use]
+    pub fn stands_for(&self, agent: &Agent) -> Option<u8> {
+        self.rows.iter().find(|row| row.born == agent.born).map(|row| row.generation)
+    }
+
+    /// Note a broken law; the first one counts.
+    pub fn broken(&mut self, flaw: Flaw) {
+        self.flaw.get_or_insert(flaw);
+    }
+}
