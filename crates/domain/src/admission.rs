@@ -7,11 +7,18 @@
 use std::time::Duration;
 
 use crate::credential::{Credential, Kind, Passport, PassportState, State};
-use crate::guards::Guards;
+use crate::guards::{Guard, Guards};
 use crate::id::{CredentialId, Generation};
+pub use crate::refusal::{Action, Code, Line, Refusal, Told};
+use crate::time::Timestamp;
 
 /// What a managed agent that will be replaced is told to wait before it asks again.
 pub const WAIT_FOR_REPLACEMENT: Duration = Duration::from_secs(5);
+/// How long an administrator's revocation opens a workspace for one registration.
+pub const OPENED_FOR: Duration = Duration::from_secs(900);
+/// How long after a revocation the heartbeats of its former holder are told to wait, so that whoever the
+/// workspace was opened for comes first.
+pub const OTHERS_FIRST: Duration = Duration::from_secs(120);
 
 /// Which call asks to be let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +29,16 @@ pub enum Call {
     Heartbeat,
     /// Changes the agent card. Not a use of a pending credential.
     UpdateCard,
+    /// Asks for a new credential beside the one it uses. Not a use either, and never let through.
+    Rotate,
+}
+
+impl Call {
+    /// Whether it makes a pending credential active.
+    #[must_use]
+    pub const fn is_use(self) -> bool {
+        matches!(self, Self::Register | Self::Heartbeat)
+    }
 }
 
 /// Whether a workspace with nothing live may be taken up by a caller without a credential.
@@ -69,9 +86,26 @@ pub struct Standing {
     pub managed: bool,
 }
 
+/// Whether a revocation at this time still keeps its former holder waiting.
+#[must_use]
+pub fn just_revoked(revoked_at: Option<Timestamp>, now: Timestamp) -> bool {
+    revoked_at.is_some_and(|at| now < at.after(OTHERS_FIRST))
+}
+
 impl Standing {
     fn may_bootstrap(&self) -> bool {
         !self.live && (self.bootstrap == Bootstrap::Open || self.opened)
+    }
+
+    /// The next generation, and the one that whoever opens it overtakes.
+    fn next(&self) -> (Generation, Option<Generation>) {
+        let overtaken = matches!(self.newest_is, Newest::Planned | Newest::Candidate);
+        (self.newest.next(), overtaken.then_some(self.newest))
+    }
+
+    fn bootstraps(&self) -> Decision {
+        let (generation, abandons) = self.next();
+        Decision::Bootstraps { generation, abandons }
     }
 
     fn may_re_enrol(&self, generation: Generation) -> bool {
@@ -79,8 +113,14 @@ impl Standing {
         generation == self.current && generation != Generation::NONE || planned
     }
 
-    fn is_candidate(&self, generation: Generation) -> bool {
-        self.newest_is == Newest::Candidate && generation == self.newest
+    fn is_candidate(&self, generation: Generation, guards: Guards) -> bool {
+        let candidate = self.newest_is == Newest::Candidate && generation == self.newest;
+        candidate && guards.hold(Guard::CandidateInert)
+    }
+
+    fn is_planned(&self, generation: Generation, guards: Guards) -> bool {
+        let unguarded = !guards.hold(Guard::CandidateInert) && self.newest_is == Newest::Candidate;
+        generation == self.newest && (self.newest_is == Newest::Planned || unguarded)
     }
 }
 
@@ -118,6 +158,8 @@ pub struct Facts {
     pub replayed: Option<Credential>,
     /// Unknown ids may create themselves by registering.
     pub open_registration: bool,
+    /// The contract's open doors are open.
+    pub compat: bool,
 }
 
 /// The table's answer.
@@ -150,12 +192,20 @@ pub enum Decision {
         /// Its generation.
         generation: Generation,
     },
+    /// The current generation's agent, with the passport whose first answer it never got: another
+    /// credential is minted in its generation.
+    Redeems {
+        /// Its generation.
+        generation: Generation,
+    },
     /// A migration's candidate: it is known as such, and nothing of the workspace changes.
     Candidate {
         /// Its generation.
         generation: Generation,
         /// It presented a passport, so a credential is minted for it.
         mints: bool,
+        /// First use: the credential becomes active, and its siblings are superseded.
+        activates: bool,
     },
     /// The rightful holder lost a race: it gets a new credential in its own generation.
     ReEnrols {
@@ -166,6 +216,8 @@ pub enum Decision {
     Api {
         /// Opens this generation, where nothing was live.
         opens: Option<Generation>,
+        /// A planned generation that will never be admitted now.
+        abandons: Option<Generation>,
     },
     /// The first registration: the next generation, and a credential for it.
     Bootstraps {
@@ -176,268 +228,235 @@ pub enum Decision {
     },
     /// An unknown id creates itself.
     Creates,
+    /// Nothing is live and the contract's open doors are open: the call counts as the current generation's,
+    /// whoever makes it.
+    LetThrough {
+        /// The current generation.
+        generation: Generation,
+    },
+    /// The contract's open doors are open, and there is nothing that the call could change.
+    Ignored,
     /// Not let in.
     Refused(Refusal),
-}
-
-/// Which line of the table refused. For the journal; a stranger never sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Line {
-    /// The workspace is removed or purged.
-    Removed,
-    /// A credential that was valid once.
-    FormerHolder,
-    /// A bearer that was never valid here.
-    Stranger,
-    /// No bearer.
-    Nothing,
-    /// No such workspace.
-    UnknownId,
-}
-
-impl Line {
-    /// As the journal says it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Removed => "the workspace is removed",
-            Self::FormerHolder => "the credential was valid once",
-            Self::Stranger => "the credential was never issued here",
-            Self::Nothing => "no credential was presented",
-            Self::UnknownId => "no such workspace",
-        }
-    }
-}
-
-/// A refusal, and what the caller may be told about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
-    /// Which line refused.
-    pub line: Line,
-    /// A bearer was sent: the contract's text is "invalid …", else "missing …".
-    pub bearer: bool,
-    /// Why and what to do; only for somebody who proved to be a former holder.
-    pub told: Option<Told>,
-}
-
-/// Why a former holder is refused, in one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Code {
-    /// Something newer was used.
-    Superseded,
-    /// A person ended it.
-    Revoked,
-    /// It was never used, or its start was given up.
-    Lapsed,
-}
-
-impl Code {
-    /// Text form on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Superseded => "superseded",
-            Self::Revoked => "revoked",
-            Self::Lapsed => "lapsed",
-        }
-    }
-}
-
-/// What a former holder should do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// A newer credential was delivered: read the file again.
-    RereadCredential,
-    /// A successor serves, or the workspace is gone: stop, for good.
-    Exit,
-    /// Ask to be enrolled anew.
-    Register,
-    /// The platform is replacing it; ask again after this long.
-    Wait(Duration),
-}
-
-impl Action {
-    /// Text form on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::RereadCredential => "reread-credential",
-            Self::Exit => "exit",
-            Self::Register => "register",
-            Self::Wait(_) => "wait",
-        }
-    }
-}
-
-/// What a former holder is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Told {
-    /// Why.
-    pub code: Code,
-    /// The cure.
-    pub action: Action,
 }
 
 /// Decide. Total: every combination of facts has an answer.
 #[must_use]
 pub fn decide(facts: &Facts, guards: Guards) -> Decision {
-    let _ = guards;
     let Some(workspace) = &facts.workspace else { return unknown_id(facts) };
-    if let Some(decision) = replay(facts, workspace) {
+    if let Some(decision) = replay(facts, workspace, guards) {
         return decision;
     }
     if workspace.removed {
-        return refuse_removed(facts);
+        return removed(facts);
     }
-    let registers = facts.call == Call::Register;
     let decision = match facts.presented {
         Presented::Credential(c) if c.kind == Kind::Instance => {
-            by_credential(facts.call, workspace, c)
+            by_credential(facts.call, workspace, c, guards)
         }
-        Presented::Credential(c) if c.state.is_live() => by_api(workspace, registers),
+        Presented::Credential(c) if c.state.is_live() => by_api(facts, workspace),
         Presented::Credential(_) => None,
-        Presented::Passport(passport) => by_passport(registers, workspace, passport),
+        Presented::Passport(passport) => by_passport(facts.call, workspace, passport, guards),
         Presented::Nothing | Presented::Stranger => {
-            (registers && workspace.may_bootstrap()).then(|| Decision::Bootstraps {
-                generation: workspace.newest.next(),
-                abandons: (workspace.newest_is == Newest::Planned).then_some(workspace.newest),
-            })
+            let registers = facts.call == Call::Register;
+            (registers && workspace.may_bootstrap()).then(|| workspace.bootstraps())
         }
     };
-    decision.unwrap_or_else(|| refuse(facts, workspace))
+    let decision = decision.or_else(|| by_open_door(facts, workspace));
+    decision.unwrap_or_else(|| refuse(facts, workspace, guards))
 }
 
 /// The answer to an earlier register was lost, and its sender asks again.
-fn replay(facts: &Facts, workspace: &Standing) -> Option<Decision> {
-    let lost = facts.replayed?;
-    let valid = matches!(facts.presented, Presented::Credential(c) if c.state.is_live());
-    let unused = !lost.used && matches!(lost.state, State::Pending | State::Lapsed);
-    let current = lost.generation == Some(workspace.current);
+fn replay(facts: &Facts, workspace: &Standing, guards: Guards) -> Option<Decision> {
+    let lost = facts.replayed.filter(|_| guards.hold(Guard::ReplayFirst))?;
+    let valid = match facts.presented {
+        Presented::Credential(held) => held.state.is_live(),
+        Presented::Passport(held) => held.state.opens(),
+        Presented::Nothing | Presented::Stranger => false,
+    };
+    let unused = !lost.used && lost.state == State::Pending;
+    let current = lost.generation == Some(workspace.current) && !workspace.removed;
     (facts.call == Call::Register && current && unused && !valid)
         .then_some(Decision::Remint { lost: lost.id, generation: workspace.current })
 }
 
-fn by_credential(call: Call, workspace: &Standing, held: Credential) -> Option<Decision> {
+fn by_credential(
+    call: Call,
+    workspace: &Standing,
+    held: Credential,
+    guards: Guards,
+) -> Option<Decision> {
     let generation = held.generation?;
-    let is_use = call != Call::UpdateCard;
+    let pending = held.state == State::Pending;
+    let activates = call.is_use() && pending;
     if held.state.is_live() {
-        if generation == workspace.current {
-            let activates = is_use && held.state == State::Pending;
-            return Some(Decision::Current { generation, activates });
+        let older = generation < workspace.current && !guards.hold(Guard::OneWriter);
+        if generation == workspace.current || older {
+            return Some(Decision::Current { generation: workspace.current, activates });
         }
-        if workspace.is_candidate(generation) {
-            return Some(Decision::Candidate { generation, mints: false });
+        if workspace.is_candidate(generation, guards) {
+            let known = pending || guards.hold(Guard::CandidateActive);
+            return known.then_some(Decision::Candidate { generation, mints: false, activates });
         }
-        let pending = held.state == State::Pending;
-        if pending && generation == workspace.newest && workspace.newest_is == Newest::Planned {
-            return Some(if is_use {
+        if pending && workspace.is_planned(generation, guards) {
+            return Some(if call.is_use() {
                 Decision::TakesOver { generation, mints: false }
             } else {
                 Decision::Early { generation }
             });
         }
     }
+    if call != Call::Register || held.state.is_live() || !workspace.may_bootstrap() {
+        return None;
+    }
+    if !guards.hold(Guard::ReEnrolByGeneration) {
+        return Some(workspace.bootstraps());
+    }
     // A race that its rightful holder lost. A superseded credential never comes back this way.
     let ended = matches!(held.state, State::Revoked | State::Lapsed);
-    let re_enrols = ended && workspace.may_bootstrap() && workspace.may_re_enrol(generation);
-    (call == Call::Register && re_enrols).then_some(Decision::ReEnrols { generation })
+    (ended && workspace.may_re_enrol(generation)).then_some(Decision::ReEnrols { generation })
 }
 
-fn by_passport(registers: bool, workspace: &Standing, held: Passport) -> Option<Decision> {
-    if !registers {
+fn by_passport(
+    call: Call,
+    workspace: &Standing,
+    held: Passport,
+    guards: Guards,
+) -> Option<Decision> {
+    if call != Call::Register {
         return None;
     }
     let generation = held.generation;
-    match held.state {
-        PassportState::Open if workspace.is_candidate(generation) => {
-            Some(Decision::Candidate { generation, mints: true })
+    let again = held.state == PassportState::Redeemed && guards.hold(Guard::PassportAgain);
+    if held.state == PassportState::Open || again {
+        if generation == workspace.current {
+            return Some(Decision::Redeems { generation });
         }
-        PassportState::Open
-            if generation == workspace.newest && workspace.newest_is == Newest::Planned =>
-        {
-            Some(Decision::TakesOver { generation, mints: true })
+        if workspace.is_candidate(generation, guards) {
+            return Some(Decision::Candidate { generation, mints: true, activates: false });
         }
-        PassportState::Spent if workspace.may_bootstrap() && workspace.may_re_enrol(generation) => {
-            Some(Decision::ReEnrols { generation })
+        if workspace.is_planned(generation, guards) {
+            return Some(Decision::TakesOver { generation, mints: true });
         }
-        PassportState::Open | PassportState::Spent | PassportState::Revoked => None,
     }
+    let lost = held.state == PassportState::Spent && workspace.may_bootstrap();
+    (lost && workspace.may_re_enrol(generation)).then_some(Decision::ReEnrols { generation })
 }
 
 /// An api credential lets an external workspace's operator serve by it.
-fn by_api(workspace: &Standing, registers: bool) -> Option<Decision> {
-    if workspace.managed {
+fn by_api(facts: &Facts, workspace: &Standing) -> Option<Decision> {
+    if facts.call == Call::Rotate || (workspace.managed && !facts.compat) {
         return None;
     }
-    let opens = (registers && !workspace.live).then(|| workspace.newest.next());
-    Some(Decision::Api { opens })
+    let opens = facts.call == Call::Register && !workspace.live;
+    let next = opens.then(|| workspace.next());
+    let abandons = next.and_then(|(_, abandons)| abandons);
+    Some(Decision::Api { opens: next.map(|(generation, _)| generation), abandons })
+}
+
+/// The contract lets everybody in where nothing is live: also whom a newer credential replaced, and where the
+/// bootstrap is sealed.
+fn by_open_door(facts: &Facts, workspace: &Standing) -> Option<Decision> {
+    if !facts.compat || workspace.live {
+        return None;
+    }
+    match facts.call {
+        Call::Register => Some(workspace.bootstraps()),
+        Call::Heartbeat | Call::UpdateCard => {
+            Some(Decision::LetThrough { generation: workspace.current })
+        }
+        Call::Rotate => None,
+    }
 }
 
 fn unknown_id(facts: &Facts) -> Decision {
     if facts.purged {
-        return refuse_removed(facts);
+        return removed(facts);
     }
-    if facts.call == Call::Register && facts.open_registration {
-        return Decision::Creates;
+    match facts.call {
+        Call::Register if facts.open_registration => Decision::Creates,
+        Call::Heartbeat | Call::UpdateCard if facts.compat => Decision::Ignored,
+        Call::Register | Call::Heartbeat | Call::UpdateCard | Call::Rotate => {
+            refusal(facts, Line::UnknownId, None)
+        }
     }
-    Decision::Refused(Refusal { line: Line::UnknownId, bearer: bearer(facts), told: None })
 }
 
-fn refuse_removed(facts: &Facts) -> Decision {
+fn removed(facts: &Facts) -> Decision {
+    if facts.compat && facts.call != Call::Rotate {
+        return Decision::Ignored;
+    }
     let told =
         facts.presented.is_held().then_some(Told { code: Code::Revoked, action: Action::Exit });
-    Decision::Refused(Refusal { line: Line::Removed, bearer: bearer(facts), told })
+    refusal(facts, Line::Removed, told)
 }
 
-fn bearer(facts: &Facts) -> bool {
-    facts.presented != Presented::Nothing
+fn refusal(facts: &Facts, line: Line, told: Option<Told>) -> Decision {
+    let bearer = facts.presented != Presented::Nothing;
+    Decision::Refused(Refusal { line, bearer, told, heard: false })
 }
 
-fn refuse(facts: &Facts, workspace: &Standing) -> Decision {
-    let (line, told) = match facts.presented {
-        Presented::Nothing => (Line::Nothing, None),
-        Presented::Stranger => (Line::Stranger, None),
+fn refuse(facts: &Facts, workspace: &Standing, guards: Guards) -> Decision {
+    let former = match facts.presented {
+        Presented::Nothing => return refusal(facts, Line::Nothing, None),
+        Presented::Stranger => return refusal(facts, Line::Stranger, None),
         // A live api credential of a managed workspace is valid elsewhere; here it is nobody's.
         Presented::Credential(c) if c.kind == Kind::Api && c.state.is_live() => {
-            (Line::Stranger, None)
+            return refusal(facts, Line::Stranger, None);
         }
-        Presented::Credential(c) => {
-            let generation = c.generation.unwrap_or(workspace.current);
-            (
-                Line::FormerHolder,
-                Some(tell(facts.call, workspace, c.state, generation, c.newer_used)),
-            )
-        }
-        Presented::Passport(p) => {
-            let state =
-                if p.state == PassportState::Revoked { State::Revoked } else { State::Lapsed };
-            (Line::FormerHolder, Some(tell(facts.call, workspace, state, p.generation, false)))
-        }
+        Presented::Credential(c) => Former {
+            state: c.state,
+            generation: c.generation.unwrap_or(workspace.current),
+            newer_used: c.newer_used,
+        },
+        Presented::Passport(p) => Former {
+            state: match p.state {
+                PassportState::Open | PassportState::Redeemed | PassportState::Expired => {
+                    State::Lapsed
+                }
+                PassportState::Spent => State::Superseded,
+                PassportState::Revoked => State::Revoked,
+            },
+            generation: p.generation,
+            newer_used: p.state == PassportState::Spent && workspace.live,
+        },
     };
-    Decision::Refused(Refusal { line, bearer: bearer(facts), told })
+    let told = tell(facts.call, workspace, former, guards);
+    let heard = workspace.just_revoked
+        && former.state == State::Revoked
+        && former.generation == workspace.current
+        && matches!(told.action, Action::Wait(_));
+    let told = Some(told);
+    Decision::Refused(Refusal { line: Line::FormerHolder, bearer: true, told, heard })
 }
 
-/// What a former holder is told, tried in the order of the table.
-fn tell(
-    call: Call,
-    workspace: &Standing,
+/// Whoever held a valid credential or passport of the workspace once.
+#[derive(Clone, Copy)]
+struct Former {
     state: State,
     generation: Generation,
     newer_used: bool,
-) -> Told {
+}
+
+/// What a former holder is told, tried in the order of the table.
+fn tell(call: Call, workspace: &Standing, former: Former, guards: Guards) -> Told {
+    let Former { state, generation, newer_used } = former;
     let code = match state {
         State::Pending | State::Active | State::Superseded => Code::Superseded,
         State::Revoked => Code::Revoked,
         State::Lapsed => Code::Lapsed,
     };
-    if newer_used {
-        return Told { code: Code::Superseded, action: Action::RereadCredential };
-    }
     let abandoned = generation == workspace.newest && workspace.newest_is == Newest::Abandoned;
-    let older = generation < workspace.current;
+    let replaced = match guards.hold(Guard::ExitByGeneration) {
+        true => generation < workspace.current || abandoned,
+        false => state == State::Superseded,
+    };
     // Only a backend's instance is ever told to exit: nobody would start an external agent again.
-    if (older || abandoned) && workspace.managed {
+    if replaced && (workspace.managed || !guards.hold(Guard::NeverExitExternal)) {
         return Told { code: Code::Superseded, action: Action::Exit };
+    }
+    if newer_used && !replaced {
+        return Told { code: Code::Superseded, action: Action::RereadCredential };
     }
     if workspace.may_bootstrap() && state != State::Superseded {
         let waits = workspace.just_revoked && call == Call::Heartbeat;

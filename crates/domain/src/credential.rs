@@ -5,11 +5,13 @@
 //! characters.
 
 use std::fmt;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
+use crate::guards::{Guard, Guards};
 use crate::id::{CredentialId, Generation};
 use crate::time::Timestamp;
 
@@ -19,6 +21,9 @@ pub const PREFIX_LEN: usize = 8;
 pub const TOKEN_LEN: usize = 43;
 /// Shortest `Idempotency-Key` that counts at register: 22 characters of base64url carry 128 bits.
 pub const MIN_IDEMPOTENCY_KEY: usize = 22;
+/// A credential that came in the answer to a bootstrap and was never used is given up after this long, so
+/// that a lost reply never locks anybody out.
+pub const UNUSED: Duration = Duration::from_secs(600);
 
 /// The secret itself. It has no `Display`, and `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
@@ -149,6 +154,37 @@ impl State {
     pub const fn is_live(self) -> bool {
         matches!(self, Self::Pending | Self::Active)
     }
+
+    /// Where a stored credential stands at this time: what was not used before it lapses has lapsed.
+    #[must_use]
+    pub fn at(self, lapses_at: Option<Timestamp>, now: Timestamp) -> Self {
+        let late = lapses_at.is_some_and(|at| at <= now);
+        if late && self == Self::Pending { Self::Lapsed } else { self }
+    }
+}
+
+/// What an instance credential was minted for. It decides when it lapses without ever being used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// A start: the instance finds it there.
+    Start,
+    /// The answer to a register that presented a passport.
+    Passport,
+    /// The answer to a rotation.
+    Rotation,
+    /// The answer to a register without a valid credential.
+    Bootstrap,
+}
+
+/// When a credential that is minted now lapses, if it is not used before. `None`: only together with the
+/// start or the generation that it belongs to.
+#[must_use]
+pub fn lapses_at(origin: Origin, now: Timestamp, guards: Guards) -> Option<Timestamp> {
+    let alone = match origin {
+        Origin::Start | Origin::Passport | Origin::Rotation => !guards.hold(Guard::LapseWithStart),
+        Origin::Bootstrap => guards.hold(Guard::UnusedLapses),
+    };
+    alone.then(|| now.after(UNUSED))
 }
 
 /// A credential of one workspace, without its secret.
@@ -164,19 +200,106 @@ pub struct Credential {
     pub state: State,
     /// Whether an admitted register or heartbeat ever presented it.
     pub used: bool,
-    /// Whether a credential minted after it in the same generation has been used.
+    /// Whether another one of its generation, still live, has been used since.
     pub newer_used: bool,
+}
+
+impl Credential {
+    /// Whether it keeps its workspace from being taken up without a credential.
+    #[must_use]
+    pub fn protects(&self, guards: Guards) -> bool {
+        let counts = match self.state {
+            State::Pending => guards.hold(Guard::PendingIsLive),
+            State::Active => true,
+            State::Superseded | State::Revoked | State::Lapsed => false,
+        };
+        self.kind == Kind::Instance && counts
+    }
+
+    /// Whether the first use of an instance credential of `generation`, named `used`, ends this one: its
+    /// siblings, and everything of older instances, unless it is a migration's candidate that calls.
+    #[must_use]
+    pub fn ended_by(
+        &self,
+        used: CredentialId,
+        generation: Generation,
+        candidate: bool,
+        guards: Guards,
+    ) -> bool {
+        let Some(own) = self.generation.filter(|_| self.id != used && self.state.is_live()) else {
+            return false;
+        };
+        let sibling = self.kind == Kind::Instance && own == generation;
+        let elder = own < generation && !candidate && guards.hold(Guard::OneWriter);
+        sibling || elder
+    }
+
+    /// Whether a sweep may end it: never one of the current or the newest generation, nor of a candidate.
+    #[must_use]
+    pub fn sweepable(
+        &self,
+        current: Generation,
+        newest: Generation,
+        candidate: Option<Generation>,
+        guards: Guards,
+    ) -> bool {
+        let Some(own) = self.generation else { return false };
+        let spared = own == current || own == newest || Some(own) == candidate;
+        let spared = spared && guards.hold(Guard::SweepSparesCurrent);
+        self.kind == Kind::Instance && self.state.is_live() && !spared
+    }
 }
 
 /// Where a passport stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PassportState {
-    /// May be presented, for the first time or again: nothing that it minted has been used.
+    /// Never presented.
     Open,
+    /// Presented, and nothing that it minted has been used: it may be presented again.
+    Redeemed,
     /// Something that it minted has been used.
     Spent,
+    /// Not used up before its time was over.
+    Expired,
     /// Ended with its generation.
     Revoked,
+}
+
+impl PassportState {
+    /// From the times that a store keeps.
+    #[must_use]
+    pub fn at(times: PassportTimes, now: Timestamp) -> Self {
+        if times.ended.is_some() {
+            Self::Revoked
+        } else if times.spent.is_some() {
+            Self::Spent
+        } else if times.until <= now {
+            Self::Expired
+        } else if times.redeemed.is_some() {
+            Self::Redeemed
+        } else {
+            Self::Open
+        }
+    }
+
+    /// Whether it may still open its generation.
+    #[must_use]
+    pub const fn opens(self) -> bool {
+        matches!(self, Self::Open | Self::Redeemed)
+    }
+}
+
+/// What happened to a passport, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PassportTimes {
+    /// It opens nothing from then on.
+    pub until: Timestamp,
+    /// First presented.
+    pub redeemed: Option<Timestamp>,
+    /// Something that it minted was used.
+    pub spent: Option<Timestamp>,
+    /// Ended with its generation.
+    pub ended: Option<Timestamp>,
 }
 
 /// The single-use right to become one generation of one workspace.
@@ -186,8 +309,6 @@ pub struct Passport {
     pub generation: Generation,
     /// Where it stands.
     pub state: PassportState,
-    /// It opens nothing afterwards.
-    pub until: Timestamp,
 }
 
 #[cfg(test)]
@@ -213,6 +334,82 @@ mod tests {
         }
         assert_eq!(State::parse("expired"), None);
         assert_eq!(Kind::parse("api"), Some(Kind::Api));
+    }
+
+    fn credential(id: u8, kind: Kind, generation: Option<i64>, state: State) -> Credential {
+        Credential {
+            id: CredentialId::from_random([id; 16]),
+            kind,
+            generation: generation.map(Generation::new),
+            state,
+            used: state == State::Active,
+            newer_used: false,
+        }
+    }
+
+    #[test]
+    fn a_first_use_ends_siblings_and_elders_and_nothing_else() {
+        let used = CredentialId::from_random([0; 16]);
+        let ended = |other: Credential, candidate| {
+            other.ended_by(used, Generation::new(3), candidate, Guards::ON)
+        };
+        let of = |kind, generation, state| credential(1, kind, generation, state);
+        let sibling = of(Kind::Instance, Some(3), State::Pending);
+        let elder = of(Kind::Instance, Some(2), State::Active);
+        assert!(ended(sibling, false) && ended(elder, false));
+        assert!(ended(sibling, true) && !ended(elder, true), "a candidate ends its siblings alone");
+        assert!(ended(of(Kind::Api, Some(2), State::Active), false));
+        for kept in [
+            of(Kind::Instance, Some(4), State::Pending),
+            of(Kind::Api, Some(3), State::Active),
+            of(Kind::Api, None, State::Active),
+            of(Kind::Instance, Some(2), State::Revoked),
+            credential(0, Kind::Instance, Some(3), State::Active),
+        ] {
+            assert!(!ended(kept, false), "{kept:?}");
+        }
+    }
+
+    #[test]
+    fn os_16_17_20_a_sweep_spares_what_counts_or_may_count() {
+        let swept = |generation| {
+            credential(1, Kind::Instance, Some(generation), State::Active).sweepable(
+                Generation::new(2),
+                Generation::new(4),
+                Some(Generation::new(3)),
+                Guards::ON,
+            )
+        };
+        assert_eq!([1, 2, 3, 4].map(swept), [true, false, false, false]);
+        let api = credential(1, Kind::Api, None, State::Active);
+        assert!(!api.sweepable(Generation::NONE, Generation::NONE, None, Guards::ON));
+    }
+
+    #[test]
+    fn only_the_answer_to_a_bootstrap_lapses_by_itself() {
+        let now = Timestamp::from_micros(7);
+        let lapses = |origin| lapses_at(origin, now, Guards::ON);
+        assert_eq!(lapses(Origin::Bootstrap), Some(now.after(UNUSED)));
+        for origin in [Origin::Start, Origin::Passport, Origin::Rotation] {
+            assert_eq!(lapses(origin), None, "{origin:?}");
+        }
+        assert_eq!(State::Pending.at(Some(now), now), State::Lapsed);
+        assert_eq!(State::Active.at(Some(now), now), State::Active);
+    }
+
+    #[test]
+    fn a_passport_goes_one_way() {
+        let now = Timestamp::from_micros(7);
+        let never =
+            PassportTimes { until: now.after(UNUSED), redeemed: None, spent: None, ended: None };
+        let state = |times| PassportState::at(times, now);
+        assert_eq!(state(never), PassportState::Open);
+        let redeemed = PassportTimes { redeemed: Some(now), ..never };
+        assert_eq!(state(redeemed), PassportState::Redeemed);
+        assert_eq!(state(PassportTimes { until: now, ..redeemed }), PassportState::Expired);
+        let spent = PassportTimes { spent: Some(now), ..redeemed };
+        assert_eq!(state(PassportTimes { until: now, ..spent }), PassportState::Spent);
+        assert_eq!(state(PassportTimes { ended: Some(now), ..spent }), PassportState::Revoked);
     }
 
     proptest! {

@@ -6,6 +6,8 @@
 //! | file | what it decides |
 //! | --- | --- |
 //! | [`admission`] | whether a register, heartbeat or card update is let in, and as what |
+//! | [`refusal`] | what a caller who is not let in may be told |
+//! | [`rotation`] | whether a running agent may have a new credential |
 //! | [`workspace`] | statuses, and which event moves them |
 //! | [`converge`] | the next step that brings a workspace in line with its intent |
 //! | [`lease`] | how long silence is tolerated |
@@ -30,5 +32,7 @@ pub mod guards;
 pub mod id;
 pub mod instance;
 pub mod lease;
+pub mod refusal;
+pub mod rotation;
 pub mod time;
 pub mod workspace;

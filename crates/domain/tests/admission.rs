@@ -1,7 +1,8 @@
 //! The admission table, line by line, and the laws that no combination of facts may break.
 
 use ligand_domain::admission::{
-    Action, Bootstrap, Call, Decision, Facts, Line, Newest, Presented, Refusal, Standing,
+    Action, Bootstrap, Call, Code, Decision, Facts, Line, Newest, Presented, Refusal, Standing,
+    just_revoked,
 };
 use ligand_domain::credential::{Credential, Kind, Passport, PassportState, State};
 use ligand_domain::guards::Guards;
@@ -52,6 +53,7 @@ fn facts(call: Call, workspace: Standing, presented: Presented) -> Facts {
         presented,
         replayed: None,
         open_registration: false,
+        compat: false,
     }
 }
 
@@ -89,13 +91,104 @@ fn a_planned_generation_takes_over_at_its_first_use() {
     assert_eq!(decision, Decision::TakesOver { generation: g(3), mints: false });
     let card = decide(&facts(Call::UpdateCard, workspace, presented));
     assert_eq!(card, Decision::Early { generation: g(3) });
-    let until = Timestamp::NEVER;
-    let passport =
-        Presented::Passport(Passport { generation: g(3), state: PassportState::Open, until });
+    let taken = register(workspace, passport(3, PassportState::Open));
+    assert_eq!(taken, Decision::TakesOver { generation: g(3), mints: true });
+}
+
+fn passport(generation: i64, state: PassportState) -> Presented {
+    Presented::Passport(Passport { generation: g(generation), state })
+}
+
+#[test]
+fn a_passport_may_be_presented_again_until_something_it_minted_was_used() {
+    let again = Decision::Redeems { generation: g(2) };
+    assert_eq!(register(standing(), passport(2, PassportState::Redeemed)), again);
+    // Used up: the file of its instance holds something newer.
+    let spent = refusal(register(standing(), passport(2, PassportState::Spent))).told.unwrap();
+    assert_eq!((spent.code, spent.action), (Code::Superseded, Action::RereadCredential));
+    // Nothing is live: it is proof enough of having been that instance.
+    let nothing_live = Standing { live: false, ..standing() };
     assert_eq!(
-        register(workspace, passport),
-        Decision::TakesOver { generation: g(3), mints: true }
+        register(nothing_live, passport(2, PassportState::Spent)),
+        Decision::ReEnrols { generation: g(2) }
     );
+    let candidate = Standing { newest: g(3), newest_is: Newest::Candidate, ..standing() };
+    assert_eq!(
+        register(candidate, passport(3, PassportState::Redeemed)),
+        Decision::Candidate { generation: g(3), mints: true, activates: false }
+    );
+    for state in [PassportState::Expired, PassportState::Revoked] {
+        assert!(matches!(register(standing(), passport(2, state)), Decision::Refused(_)));
+    }
+    // It opens a generation, and is no credential for anything else.
+    for call in [Call::Heartbeat, Call::UpdateCard, Call::Rotate] {
+        let decision = decide(&facts(call, standing(), passport(2, PassportState::Open)));
+        assert!(matches!(decision, Decision::Refused(_)), "{call:?}");
+    }
+}
+
+#[test]
+fn after_a_revocation_its_former_holder_waits_for_others() {
+    let revoked = Standing { live: false, opened: true, just_revoked: true, ..standing() };
+    let held = Presented::Credential(held(2, State::Revoked));
+    let beat = refusal(decide(&facts(Call::Heartbeat, revoked, held)));
+    assert!(matches!(beat.told.unwrap().action, Action::Wait(_)) && beat.heard);
+    // A register is admitted at once.
+    assert_eq!(register(revoked, held), Decision::ReEnrols { generation: g(2) });
+    let later = Standing { just_revoked: false, ..revoked };
+    let beat = refusal(decide(&facts(Call::Heartbeat, later, held)));
+    assert_eq!((beat.told.unwrap().action, beat.heard), (Action::Register, false));
+    let at = Timestamp::from_micros(7);
+    let waits = |seconds| just_revoked(Some(at), at.after(std::time::Duration::from_secs(seconds)));
+    assert!(waits(119) && !waits(120) && !just_revoked(None, at));
+}
+
+#[test]
+fn hb_17_compat_answers_what_cannot_be_changed_and_lets_in_where_nothing_is_live() {
+    let compat = |facts: Facts| decide(&Facts { compat: true, ..facts });
+    let unknown = |call| Facts { workspace: None, ..facts(call, standing(), Presented::Nothing) };
+    assert_eq!(compat(unknown(Call::Heartbeat)), Decision::Ignored);
+    assert_eq!(compat(unknown(Call::UpdateCard)), Decision::Ignored);
+    assert!(matches!(compat(unknown(Call::Register)), Decision::Refused(_)));
+    let removed = Standing { removed: true, live: false, ..standing() };
+    for call in [Call::Register, Call::Heartbeat, Call::UpdateCard] {
+        let held = Presented::Credential(held(2, State::Revoked));
+        assert_eq!(compat(facts(call, removed, held)), Decision::Ignored, "{call:?}");
+    }
+    let sealed = Standing { live: false, bootstrap: Bootstrap::Sealed, ..standing() };
+    let superseded = Presented::Credential(held(1, State::Superseded));
+    let next = Decision::Bootstraps { generation: g(3), abandons: None };
+    for presented in [Presented::Nothing, Presented::Stranger, superseded] {
+        assert_eq!(compat(facts(Call::Register, sealed, presented)), next);
+        let beat = compat(facts(Call::Heartbeat, sealed, presented));
+        assert_eq!(beat, Decision::LetThrough { generation: g(2) });
+        // Something live: as strict as ever.
+        assert!(matches!(
+            compat(facts(Call::Register, standing(), presented)),
+            Decision::Refused(_)
+        ));
+        assert!(matches!(compat(facts(Call::Rotate, sealed, presented)), Decision::Refused(_)));
+    }
+}
+
+#[test]
+fn rg_11_an_api_credential_serves_external_workspaces_and_mints_nothing() {
+    let api = Presented::Credential(Credential {
+        kind: Kind::Api,
+        generation: None,
+        ..held(0, State::Active)
+    });
+    let external = Standing { managed: false, ..standing() };
+    let current = Decision::Api { opens: None, abandons: None };
+    assert_eq!(register(external, api), current);
+    let nothing_live = Standing { live: false, ..external };
+    let opens = Decision::Api { opens: Some(g(3)), abandons: None };
+    assert_eq!(register(nothing_live, api), opens);
+    assert_eq!(decide(&facts(Call::Heartbeat, nothing_live, api)), current);
+    // Of a managed workspace: valid elsewhere, a stranger here.
+    assert_eq!(refusal(register(standing(), api)).told, None);
+    let compat = Facts { compat: true, ..facts(Call::Register, standing(), api) };
+    assert_eq!(decide(&compat), current);
 }
 
 #[test]
@@ -114,7 +207,8 @@ fn a_candidate_is_known_and_changes_nothing() {
     for state in [State::Pending, State::Active] {
         let decision =
             decide(&facts(Call::Heartbeat, workspace, Presented::Credential(held(3, state))));
-        assert_eq!(decision, Decision::Candidate { generation: g(3), mints: false });
+        let activates = state == State::Pending;
+        assert_eq!(decision, Decision::Candidate { generation: g(3), mints: false, activates });
     }
 }
 
@@ -157,6 +251,13 @@ fn a_lost_reply_is_answered_again_until_its_credential_was_used() {
     assert!(matches!(asked(Some(used), Presented::Nothing), Decision::Refused(_)));
     let older = Credential { generation: Some(g(1)), ..lost };
     assert!(matches!(asked(Some(older), Presented::Nothing), Decision::Refused(_)));
+    // Who holds something valid has lost nothing; and what a person revoked is not replaced.
+    let valid = Presented::Credential(held(2, State::Active));
+    assert_eq!(asked(Some(lost), valid), Decision::Current { generation: g(2), activates: false });
+    for state in [State::Lapsed, State::Revoked, State::Superseded] {
+        let ended = Credential { state, ..lost };
+        assert!(matches!(asked(Some(ended), Presented::Nothing), Decision::Refused(_)));
+    }
 }
 
 #[test]
@@ -237,16 +338,27 @@ fn any_presented() -> impl Strategy<Value = Presented> {
         Just(Presented::Nothing),
         Just(Presented::Stranger),
         any_credential().prop_map(Presented::Credential),
-        (0..6i64).prop_map(|n| Presented::Passport(Passport {
-            generation: g(n),
-            state: PassportState::Open,
-            until: Timestamp::NEVER,
-        })),
+        (0..6i64, any_passport_state()).prop_map(|(n, state)| passport(n, state)),
+    ]
+}
+
+fn any_passport_state() -> impl Strategy<Value = PassportState> {
+    prop_oneof![
+        Just(PassportState::Open),
+        Just(PassportState::Redeemed),
+        Just(PassportState::Spent),
+        Just(PassportState::Expired),
+        Just(PassportState::Revoked)
     ]
 }
 
 fn any_call() -> impl Strategy<Value = Call> {
-    prop_oneof![Just(Call::Register), Just(Call::Heartbeat), Just(Call::UpdateCard)]
+    prop_oneof![
+        Just(Call::Register),
+        Just(Call::Heartbeat),
+        Just(Call::UpdateCard),
+        Just(Call::Rotate)
+    ]
 }
 
 proptest! {
@@ -270,8 +382,12 @@ proptest! {
     fn law_1_no_older_generation_is_ever_admitted(workspace in any_standing(), call in any_call(), presented in any_presented()) {
         let admitted = match decide(&facts(call, workspace, presented)) {
             Decision::Current { generation, .. } | Decision::TakesOver { generation, .. }
-            | Decision::Early { generation } | Decision::Candidate { generation, .. }
+            | Decision::Early { generation } | Decision::Candidate { generation, .. } | Decision::Redeems { generation }
             | Decision::ReEnrols { generation } | Decision::Bootstraps { generation, .. } => generation,
+            Decision::LetThrough { .. } | Decision::Ignored => {
+                prop_assert!(false, "the contract's open doors are closed");
+                return Ok(());
+            }
             Decision::Remint { .. } | Decision::Api { .. } | Decision::Creates | Decision::Refused(_) => return Ok(()),
         };
         prop_assert!(!workspace.removed, "a removed workspace admits nobody");
@@ -283,7 +399,7 @@ proptest! {
     fn a_heartbeat_never_mints(workspace in any_standing(), presented in any_presented()) {
         let decision = decide(&facts(Call::Heartbeat, workspace, presented));
         let mints = matches!(decision, Decision::Remint { .. } | Decision::ReEnrols { .. } | Decision::Bootstraps { .. }
-            | Decision::Creates | Decision::TakesOver { mints: true, .. } | Decision::Candidate { mints: true, .. });
+            | Decision::Creates | Decision::Redeems { .. } | Decision::TakesOver { mints: true, .. } | Decision::Candidate { mints: true, .. });
         prop_assert!(!mints, "{:?}", decision);
     }
 
@@ -294,5 +410,62 @@ proptest! {
         {
             prop_assert!(workspace.removed || workspace.managed);
         }
+    }
+
+    #[test]
+    fn law_4_a_candidate_never_changes_hands_by_admission(workspace in any_standing(), call in any_call(), presented in any_presented()) {
+        let workspace = Standing { newest_is: Newest::Candidate, newest: workspace.current.next(), ..workspace };
+        let generation = match decide(&facts(call, workspace, presented)) {
+            Decision::TakesOver { generation, .. } | Decision::ReEnrols { generation }
+            | Decision::Redeems { generation } | Decision::Current { generation, .. } => generation,
+            _ => return Ok(()),
+        };
+        prop_assert_eq!(generation, workspace.current);
+    }
+
+    #[test]
+    fn whom_a_newer_credential_replaced_never_comes_back(workspace in any_standing(), call in any_call(), generation in 0..6i64) {
+        let presented = Presented::Credential(held(generation, State::Superseded));
+        let decision = decide(&facts(call, workspace, presented));
+        prop_assert!(matches!(decision, Decision::Refused(_)), "{:?}", decision);
+    }
+
+    #[test]
+    fn only_a_call_that_is_a_use_activates(workspace in any_standing(), call in any_call(), presented in any_presented()) {
+        let activates = match decide(&facts(call, workspace, presented)) {
+            Decision::Current { activates, .. } | Decision::Candidate { activates, .. } => activates,
+            Decision::TakesOver { .. } => true,
+            _ => false,
+        };
+        prop_assert!(!activates || call.is_use());
+    }
+}
+
+/// Each guard of the table, switched off, changes an answer that the tests above rely on.
+#[cfg(feature = "mutants")]
+#[test]
+fn every_guard_of_the_table_carries_load() {
+    use ligand_domain::admission;
+    use ligand_domain::guards::Guard;
+
+    let nothing_live = Standing { live: false, managed: false, ..standing() };
+    let candidate = Standing { newest: g(3), newest_is: Newest::Candidate, ..standing() };
+    let external = Standing { managed: false, ..standing() };
+    let of = |generation, state| Presented::Credential(held(generation, state));
+    let beat = |workspace, presented| facts(Call::Heartbeat, workspace, presented);
+    let enrol = |workspace, presented| facts(Call::Register, workspace, presented);
+    let replayed = Some(held(2, State::Pending));
+    for (guard, facts) in [
+        (Guard::ReplayFirst, Facts { replayed, ..enrol(standing(), Presented::Nothing) }),
+        (Guard::PassportAgain, enrol(standing(), passport(2, PassportState::Redeemed))),
+        (Guard::ExitByGeneration, beat(standing(), of(2, State::Superseded))),
+        (Guard::NeverExitExternal, beat(external, of(1, State::Superseded))),
+        (Guard::ReEnrolByGeneration, enrol(nothing_live, of(1, State::Superseded))),
+        (Guard::CandidateActive, beat(candidate, of(3, State::Active))),
+        (Guard::CandidateInert, beat(candidate, of(3, State::Pending))),
+        (Guard::OneWriter, beat(standing(), of(1, State::Active))),
+    ] {
+        let mutant = admission::decide(&facts, Guards::without(guard));
+        assert_ne!(decide(&facts), mutant, "{guard:?}");
     }
 }

@@ -21,6 +21,7 @@ use serde_json::json;
 
 use crate::access::{self, For, Held};
 use crate::app::App;
+use crate::config::Auth;
 use crate::error::{Error, Result};
 use crate::journal::{self, Kind, Work};
 use crate::workspaces::{self, Workspace};
@@ -114,10 +115,7 @@ fn facts(
     newest_is: Newest,
     now: Timestamp,
 ) -> Facts {
-    let state = |credential: &Held| {
-        let late = credential.lapses_at.is_some_and(|at| at <= now);
-        if late && credential.state == State::Pending { State::Lapsed } else { credential.state }
-    };
+    let state = |credential: &Held| credential.state.at(credential.lapses_at, now);
     let credential = |credential: &Held| Credential {
         id: credential.id,
         kind: credential.kind,
@@ -131,6 +129,7 @@ fn facts(
         }),
     };
     let live = held.iter().any(|c| c.kind == CredentialKind::Instance && state(c).is_live());
+    let compat = app.config.auth == Auth::Compat;
     let replayed = keys.key.and_then(|key| {
         held.iter().rev().find(|c| c.idempotency_hash.as_deref() == Some(key.bytes()))
     });
@@ -154,7 +153,8 @@ fn facts(
             (Some(_), Some(found)) => Presented::Credential(credential(found)),
         },
         replayed: replayed.map(credential),
-        open_registration: app.config.open_registration,
+        open_registration: app.config.open_registration || compat,
+        compat,
     }
 }
 
@@ -220,16 +220,23 @@ impl Admission<'_, '_, '_> {
                 let (current, newest) = (generation, generation);
                 Ok(Admitted { minted: Some(minted), current, newest, first: true, ..admitted })
             }
-            Decision::Api { opens } => {
+            Decision::Api { opens, abandons } => {
                 let generation = opens.unwrap_or(current);
                 if opens.is_some() {
-                    self.open(&before, generation, None).await?;
+                    self.open(&before, generation, abandons).await?;
                 }
                 let newest = newest.max(generation);
                 let first = opens.is_some();
                 Ok(Admitted { current: generation, newest, first, ..let_in(generation, before) })
             }
-            Decision::Creates | Decision::Refused(_) => unreachable!("handled by the caller"),
+            Decision::Redeems { generation } => {
+                let minted = self.mint(before.id, generation).await?;
+                Ok(Admitted { minted: Some(minted), ..let_in(generation, before) })
+            }
+            Decision::LetThrough { generation } => Ok(let_in(generation, before)),
+            Decision::Ignored | Decision::Creates | Decision::Refused(_) => {
+                unreachable!("handled by the caller")
+            }
         }
     }
 
