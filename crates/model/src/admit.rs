@@ -5,13 +5,14 @@ use ligand_agent::session::Call as AgentCall;
 use ligand_domain::admission::{
     self, Action, Bootstrap, Call, Decision, Facts, Newest, Presented, Standing,
 };
-use ligand_domain::credential::{self, Kind, PassportState, State};
-use ligand_domain::guards::{Guard, Guards};
+use ligand_domain::credential::{self, Kind, Origin, PassportState, State};
+use ligand_domain::guards::Guards;
 use ligand_domain::id::{CredentialId, Generation};
 use ligand_domain::instance::Phase;
+use ligand_domain::rotation::{self, Serials};
 use ligand_domain::time::Timestamp;
 
-use crate::world::{Asked, Credential, Flaw, Knock, Row, Token, World};
+use crate::world::{Credential, Flaw, Knock, Row, Token, World};
 
 /// What a caller hears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,8 +22,10 @@ pub enum Reply {
         /// A credential, shown this once.
         minted: Option<Token>,
         /// It is asked to rotate.
-        rotate: bool,
+        rotate: Option<i64>,
     },
+    /// The rotation that it asks for is not answered.
+    NoRotation,
     /// Not let in, and what it may know of why.
     Refused(Option<Action>),
 }
@@ -57,6 +60,15 @@ fn place(id: CredentialId) -> usize {
     (0..16).find(|at| name(*at) == id).expect("it was named here")
 }
 
+/// The credential at a place.
+pub(crate) fn credential(at: usize) -> Token {
+    Token::Credential(u8::try_from(at).expect("few credentials"))
+}
+
+fn rotates(knock: &Knock) -> bool {
+    matches!(knock.call, AgentCall::Rotate { .. })
+}
+
 fn name(at: usize) -> CredentialId {
     let mut bytes = [0; 16];
     bytes[0] = u8::try_from(at).expect("few credentials");
@@ -75,12 +87,15 @@ impl World {
         }
         let before = self.clone();
         let done = self.carry_out(site, &knock, decision);
-        if !done.inert && knock.call != Asked::Rotate {
+        if !done.inert && !rotates(&knock) {
             self.heard(done.generation);
         }
         self.judge(site, &knock, &before, &decision, &done);
-        let asks = self.rotation && done.generation == self.current && !done.inert;
-        let rotate = asks && knock.call == Asked::Call(AgentCall::Heartbeat);
+        if rotates(&knock) && done.minted.is_none() {
+            return Reply::NoRotation;
+        }
+        let asks = done.generation == self.current && !done.inert && knock.call == AgentCall::Heartbeat;
+        let rotate = self.serials().due().filter(|_| asks);
         Reply::Admitted { minted: done.minted, rotate }
     }
 
@@ -101,48 +116,49 @@ impl World {
         }
     }
 
+    /// A credential as an admission sees it, which loads the presented one, those of its key, and the live.
+    fn fact(&self, at: usize, knock: &Knock) -> credential::Credential {
+        let it = self.credentials[at];
+        let loaded = |other: usize, row: &Credential| {
+            let presented = knock.bearer == Some(credential(other));
+            row.state.is_live() || presented || row.key.is_some() && row.key == knock.key
+        };
+        let newer = |(other, row): (usize, &Credential)| {
+            other > at && row.generation == it.generation && row.used && loaded(other, row)
+        };
+        credential::Credential {
+            id: name(at),
+            kind: Kind::Instance,
+            generation: Some(generation(it.generation)),
+            state: it.now(),
+            used: it.used,
+            newer_used: self.credentials.iter().enumerate().any(newer),
+        }
+    }
+
+    pub(crate) fn serials(&self) -> Serials {
+        Serials { wanted: i64::from(self.wanted), done: i64::from(self.rotated) }
+    }
+
     fn facts(&self, site: &Site, knock: &Knock) -> Facts {
-        let presented = match knock.bearer {
-            Some(Token::Credential(at)) => Some(usize::from(at)),
-            Some(Token::Passport(_)) | None => None,
-        };
         let by_key = knock.key.and_then(|key| self.credentials.iter().rposition(|c| c.key == Some(key)));
-        let loaded = |at: usize, it: &Credential| {
-            it.state.is_live() || presented == Some(at) || it.key.is_some() && it.key == knock.key
-        };
-        let fact = |at: usize| {
-            let it = self.credentials[at];
-            let newer = |(other, row): (usize, &Credential)| {
-                other > at && row.generation == it.generation && row.used && loaded(other, row)
-            };
-            credential::Credential {
-                id: name(at),
-                kind: Kind::Instance,
-                generation: Some(generation(it.generation)),
-                state: it.now(),
-                used: it.used,
-                newer_used: self.credentials.iter().enumerate().any(newer),
-            }
-        };
+        let fact = |at: usize| self.fact(at, knock);
         let call = match knock.call {
-            Asked::Call(AgentCall::Register) => Call::Register,
-            Asked::Call(AgentCall::Heartbeat) => Call::Heartbeat,
-            Asked::Rotate => Call::Rotate,
+            AgentCall::Register => Call::Register,
+            AgentCall::Heartbeat => Call::Heartbeat,
+            AgentCall::Rotate { .. } => Call::Rotate,
         };
         let presented = match knock.bearer {
-            None => Presented::Nothing,
+            None | Some(Token::Key(_) | Token::Origin(_)) => Presented::Nothing,
             Some(Token::Credential(at)) => Presented::Credential(fact(usize::from(at))),
             Some(Token::Passport(at)) => {
                 let it = self.passports[usize::from(at)];
                 Presented::Passport(credential::Passport {
                     generation: generation(it.generation),
                     state: it.state,
-                    until: Timestamp::from_micros(i64::MAX),
                 })
             }
         };
-        let pending = site.guards.hold(Guard::PendingIsLive);
-        let counts = |it: &Credential| it.now() == State::Active || pending && it.now().is_live();
         Facts {
             call,
             workspace: Some(Standing {
@@ -150,7 +166,7 @@ impl World {
                 current: generation(self.current),
                 newest: generation(self.newest),
                 newest_is: self.newest_is(),
-                live: self.credentials.iter().any(counts),
+                live: (0..self.credentials.len()).any(|at| fact(at).protects(site.guards)),
                 bootstrap: site.bootstrap,
                 opened: self.opened,
                 just_revoked: false,
@@ -167,49 +183,49 @@ impl World {
     fn carry_out(&mut self, site: &Site, knock: &Knock, decision: Decision) -> Let {
         let let_in = |generation: Generation| Let { generation: number(generation), minted: None, inert: false };
         match decision {
-            Decision::Current { generation, .. } if knock.call == Asked::Rotate => {
-                let minted = self.answer_rotation(number(generation));
+            Decision::Current { generation, .. } if rotates(knock) => {
+                let minted = self.answer_rotation(site, knock);
                 Let { minted, ..let_in(generation) }
             }
-            Decision::Current { generation, activates } => {
-                self.mark_used(site, knock, number(generation), activates);
+            Decision::Current { generation, .. } => {
+                self.mark_used(site, knock, false);
                 let_in(generation)
             }
             Decision::TakesOver { generation, mints } => {
                 self.current = number(generation);
                 self.newest = self.current;
-                let minted = mints.then(|| self.redeem(knock, self.current));
-                self.mark_used(site, knock, number(generation), true);
+                let minted = mints.then(|| self.redeem(site, knock, self.current));
+                self.mark_used(site, knock, false);
                 Let { minted, ..let_in(generation) }
             }
             Decision::Redeems { generation } => {
-                let minted = Some(self.redeem(knock, number(generation)));
+                let minted = Some(self.redeem(site, knock, number(generation)));
                 Let { minted, ..let_in(generation) }
             }
             Decision::Early { generation } => Let { inert: true, ..let_in(generation) },
             Decision::Candidate { generation, mints, activates } => {
-                let minted = mints.then(|| self.redeem(knock, number(generation)));
+                let minted = mints.then(|| self.redeem(site, knock, number(generation)));
                 if activates {
-                    self.use_as_candidate(knock);
+                    self.mark_used(site, knock, true);
                 }
                 self.note_candidate(knock);
                 Let { minted, inert: true, ..let_in(generation) }
             }
             Decision::Remint { lost, generation } => {
                 self.credentials[place(lost)].state = State::Revoked;
-                let minted = Some(self.mint_answer(number(generation), knock));
+                let minted = Some(self.mint_answer(site, number(generation), knock));
                 Let { minted, ..let_in(generation) }
             }
             Decision::ReEnrols { generation } => {
                 self.current = number(generation);
                 self.newest = self.newest.max(self.current);
                 self.opened = false;
-                let minted = Some(self.mint_answer(number(generation), knock));
+                let minted = Some(self.mint_answer(site, number(generation), knock));
                 Let { minted, ..let_in(generation) }
             }
             Decision::Bootstraps { generation, abandons } => {
                 self.open(site, number(generation), abandons.map(number));
-                let minted = Some(self.mint_answer(number(generation), knock));
+                let minted = Some(self.mint_answer(site, number(generation), knock));
                 Let { minted, ..let_in(generation) }
             }
             Decision::Api { .. }
@@ -247,69 +263,87 @@ impl World {
         }
     }
 
-    fn mint_answer(&mut self, generation: u8, knock: &Knock) -> Token {
-        self.mint(Credential { lapses: true, key: knock.key, ..Credential::pending(generation) })
+    fn mint_answer(&mut self, site: &Site, generation: u8, knock: &Knock) -> Token {
+        let key = knock.key;
+        self.mint(site, Origin::Bootstrap, Credential { key, ..Credential::pending(generation) })
     }
 
     /// Commit a credential.
-    pub(crate) fn mint(&mut self, credential: Credential) -> Token {
-        self.credentials.push(credential);
-        Token::Credential(u8::try_from(self.credentials.len() - 1).expect("few credentials"))
+    pub(crate) fn mint(&mut self, site: &Site, origin: Origin, new: Credential) -> Token {
+        let lapses = credential::lapses_at(origin, Timestamp::EPOCH, site.guards).is_some();
+        self.credentials.push(Credential { lapses, serial: self.wanted, ..new });
+        credential(self.credentials.len() - 1)
     }
 
-    fn redeem(&mut self, knock: &Knock, generation: u8) -> Token {
+    fn redeem(&mut self, site: &Site, knock: &Knock, generation: u8) -> Token {
         let Some(Token::Passport(at)) = knock.bearer else { unreachable!("a passport was presented") };
         self.passports[usize::from(at)].state = PassportState::Redeemed;
         let minted = Credential { passport: Some(at), ..Credential::pending(generation) };
-        self.mint(Credential { key: knock.key, ..minted })
+        self.mint(site, Origin::Passport, Credential { key: knock.key, ..minted })
     }
 
     /// The value of the rotation that was ordered, anew until one of them is used.
-    fn answer_rotation(&mut self, generation: u8) -> Option<Token> {
-        let ordered = self.rotation;
-        ordered.then(|| {
-            self.mint(Credential { rotation: true, lapses: true, ..Credential::pending(generation) })
-        })
+    fn answer_rotation(&mut self, site: &Site, knock: &Knock) -> Option<Token> {
+        let (Some(Token::Credential(at)), AgentCall::Rotate { serial }) = (knock.bearer, knock.call) else {
+            return None;
+        };
+        let facts = rotation::Facts {
+            held: self.fact(usize::from(at), knock),
+            current: generation(self.current),
+            serials: self.serials(),
+            asked: serial,
+        };
+        match rotation::decide(&facts, site.guards) {
+            rotation::Decision::Mints(it) => {
+                let token = self.mint(site, Origin::Rotation, Credential::pending(number(it)));
+                let newest = self.credentials.last_mut().expect("it was minted");
+                newest.serial = u8::try_from(serial).expect("few rotations");
+                Some(token)
+            }
+            _ => None,
+        }
     }
 
-    fn mark_used(&mut self, site: &Site, knock: &Knock, generation: u8, activates: bool) {
+    /// An admitted register or heartbeat presented it.
+    fn mark_used(&mut self, site: &Site, knock: &Knock, candidate: bool) {
         let Some(Token::Credential(at)) = knock.bearer else { return };
         let at = usize::from(at);
+        let ended: Vec<bool> = (0..self.credentials.len())
+            .map(|other| {
+                let of = generation(self.credentials[at].generation);
+                self.fact(other, knock).ended_by(name(at), of, candidate, site.guards)
+            })
+            .collect();
         let own = &mut self.credentials[at];
-        if own.state.is_live() {
-            (own.state, own.used) = (State::Active, true);
-        }
-        let (passport, rotated) = (own.passport, own.rotation);
-        if !activates {
+        let first = own.state == State::Pending;
+        (own.state, own.used) = (State::Active, true);
+        let (passport, serial) = (own.passport, own.serial);
+        if !first {
             return;
         }
-        if rotated {
-            self.rotation = false;
-        }
+        let done = self.serials().after_use(i64::from(serial)).done;
+        self.rotated = u8::try_from(done).expect("few rotations");
         if let Some(passport) = passport {
             self.passports[usize::from(passport)].state = PassportState::Spent;
         }
-        if site.guards.hold(Guard::OneWriter) {
-            for (other, it) in self.credentials.iter_mut().enumerate() {
-                if other != at && it.state.is_live() && it.generation <= generation {
-                    it.state = State::Superseded;
-                }
+        for (it, ended) in self.credentials.iter_mut().zip(ended) {
+            if ended {
+                it.state = State::Superseded;
             }
         }
     }
 
-    fn use_as_candidate(&mut self, knock: &Knock) {
-        let Some(Token::Credential(at)) = knock.bearer else { return };
-        let own = &mut self.credentials[usize::from(at)];
-        (own.state, own.used) = (State::Active, true);
-        let (generation, passport) = (own.generation, own.passport);
-        if let Some(passport) = passport {
-            self.passports[usize::from(passport)].state = PassportState::Spent;
-        }
-        for (other, it) in self.credentials.iter_mut().enumerate() {
-            if other != usize::from(at) && it.state.is_live() && it.generation == generation {
-                it.state = State::Superseded;
-            }
+    /// What a candidate's calls prove.
+    fn note_candidate(&mut self, knock: &Knock) {
+        let active = match knock.bearer {
+            Some(Token::Credential(at)) => self.credentials[usize::from(at)].state == State::Active,
+            _ => false,
+        };
+        if let Some(migration) = &mut self.migration {
+            migration.registered |= knock.call == AgentCall::Register;
+            // The receipt is sent with a credential that is in use; a turn is probed after it.
+            migration.probed |= active && migration.receipt;
+            migration.receipt |= active;
         }
     }
 
@@ -349,7 +383,7 @@ impl World {
                 self.person = true;
             }
         }
-        if done.inert || knock.call == Asked::Rotate {
+        if done.inert || rotates(knock) {
             self.judge_candidate(before);
             return;
         }
@@ -404,7 +438,7 @@ impl Credential {
             late: false,
             key: None,
             passport: None,
-            rotation: false,
+            serial: 0,
         }
     }
 

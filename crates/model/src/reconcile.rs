@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use ligand_domain::converge::{self, Cause, Step};
-use ligand_domain::credential::{PassportState, State};
+use ligand_domain::credential::{Origin, PassportState, State};
 use ligand_domain::guards::Guard;
 use ligand_domain::instance::{Instance, Phase, Seen};
 use ligand_domain::time::Timestamp;
@@ -173,21 +173,21 @@ impl World {
         self.restart_due = false;
         self.online = false;
         if site.guards.hold(Guard::PlanCommits) {
-            self.commit(recipe, generation);
+            self.commit(site, recipe, generation);
         } else {
             self.half_planned = Some(generation);
         }
     }
 
     /// The other half of a plan: what its instance will prove itself with.
-    pub(crate) fn commit(&mut self, recipe: &Recipe, generation: u8) {
+    pub(crate) fn commit(&mut self, site: &Site, recipe: &Recipe, generation: u8) {
         self.half_planned = None;
-        self.fresh = Some((generation, self.deliver(recipe, generation)));
+        self.fresh = Some((generation, self.deliver(site, recipe, generation)));
     }
 
-    fn deliver(&mut self, recipe: &Recipe, generation: u8) -> Token {
+    fn deliver(&mut self, site: &Site, recipe: &Recipe, generation: u8) -> Token {
         if !recipe.by_passport {
-            return self.mint(Credential::pending(generation));
+            return self.mint(site, Origin::Start, Credential::pending(generation));
         }
         self.passports.push(Passport { generation, state: PassportState::Open });
         Token::Passport(u8::try_from(self.passports.len() - 1).expect("few passports"))
@@ -222,7 +222,7 @@ impl World {
         if !site.guards.hold(Guard::ResumeBeside) {
             self.lapse_pending(generation);
         }
-        self.deliver(recipe, generation)
+        self.deliver(site, recipe, generation)
     }
 
     fn destroy(&mut self, generation: u8, mishap: Mishap) {

@@ -2,7 +2,7 @@
 
 use ligand_domain::credential::PassportState;
 
-use crate::world::{Files, Token, World};
+use crate::world::{Mind, Token, World};
 
 impl World {
     /// Drop what nobody can present, and count generations and keys anew.
@@ -14,34 +14,41 @@ impl World {
         self
     }
 
-    fn each_token(&mut self, mut change: impl FnMut(&mut Token)) {
-        let files = |files: &mut Files, change: &mut dyn FnMut(&mut Token)| {
-            files.held.iter_mut().chain(&mut files.previous).for_each(change);
-        };
+    fn each_token(&mut self, mut change: impl FnMut(Token) -> Token) {
         for agent in &mut self.agents {
-            files(&mut agent.disk, &mut change);
-            files(&mut agent.memory, &mut change);
-            if let Some(at) = &mut agent.passport {
-                let mut token = Token::Passport(*at);
-                change(&mut token);
-                if let Token::Passport(to) = token {
-                    *at = to;
+            if let Some(at) = agent.passport {
+                let Token::Passport(to) = change(Token::Passport(at)) else { unreachable!("its kind stays") };
+                agent.passport = Some(to);
+            }
+            match &mut agent.mind {
+                Mind::Ours { holdings, disk, .. } => {
+                    *holdings = holdings.clone().map(&mut change);
+                    *disk = disk.clone().map(&mut change);
+                }
+                Mind::Foreign { file, held, .. } => {
+                    *file = file.map(&mut change);
+                    *held = held.map(&mut change);
                 }
             }
         }
-        let loose = [&mut self.fresh, &mut self.order];
-        loose.into_iter().flatten().for_each(|(_, token)| change(token));
-        self.stolen.iter_mut().for_each(&mut change);
-        self.wire.iter_mut().filter_map(|knock| knock.bearer.as_mut()).for_each(change);
-    }
-
-    fn each_key(&self) -> impl Iterator<Item = u8> {
-        let own = self.agents.iter().flat_map(|agent| [agent.disk.key, agent.memory.key]);
-        own.chain(self.wire.map(|knock| knock.key)).flatten()
+        for (_, token) in self.fresh.iter_mut().chain(&mut self.order) {
+            *token = change(*token);
+        }
+        self.stolen = self.stolen.map(&mut change);
+        if let Some(knock) = &mut self.wire {
+            knock.bearer = knock.bearer.map(&mut change);
+            knock.key = knock.key.map(&mut change);
+        }
     }
 
     fn drop_unreachable(&mut self) {
-        let keys: Vec<u8> = self.each_key().collect();
+        let mut keys = Vec::new();
+        self.each_token(|token| {
+            if matches!(token, Token::Key(_)) {
+                keys.push(token);
+            }
+            token
+        });
         let mut credentials: Vec<bool> = self.credentials.iter().map(|c| c.state.is_live()).collect();
         let mut passports: Vec<bool> =
             self.passports.iter().map(|p| p.state == PassportState::Open).collect();
@@ -50,9 +57,13 @@ impl World {
             let chosen = self.chosen.is_some_and(|bits| bits >> at & 1 == 1);
             credentials[at] |= by_key || chosen;
         }
-        self.each_token(|token| match token {
-            Token::Credential(at) => credentials[usize::from(*at)] = true,
-            Token::Passport(at) => passports[usize::from(*at)] = true,
+        self.each_token(|token| {
+            match token {
+                Token::Credential(at) => credentials[usize::from(at)] = true,
+                Token::Passport(at) | Token::Origin(at) => passports[usize::from(at)] = true,
+                Token::Key(_) => {}
+            }
+            token
         });
         if credentials.iter().chain(&passports).all(|kept| *kept) {
             return;
@@ -62,8 +73,10 @@ impl World {
             u8::try_from(before).expect("few are kept")
         };
         self.each_token(|token| match token {
-            Token::Credential(at) => *at = place(&credentials, *at),
-            Token::Passport(at) => *at = place(&passports, *at),
+            Token::Credential(at) => Token::Credential(place(&credentials, at)),
+            Token::Passport(at) => Token::Passport(place(&passports, at)),
+            Token::Origin(at) => Token::Origin(place(&passports, at)),
+            Token::Key(_) => token,
         });
         if let Some(bits) = self.chosen {
             let kept = (0..self.credentials.len()).filter(|at| credentials[*at]);
@@ -107,23 +120,21 @@ impl World {
     }
 
     fn rekey(&mut self) {
-        let mut known: Vec<u8> = Vec::new();
-        for key in self.each_key() {
-            if !known.contains(&key) {
-                known.push(key);
+        let mut known: Vec<Token> = Vec::new();
+        let mut name = |token: Token| {
+            if !matches!(token, Token::Key(_)) {
+                return token;
             }
-        }
-        let name = |key: &mut Option<u8>| {
-            *key = key.and_then(|key| {
-                let at = known.iter().position(|known| *known == key)?;
-                Some(u8::try_from(at).expect("few keys"))
-            });
+            let at = known.iter().position(|known| *known == token).unwrap_or(known.len());
+            if at == known.len() {
+                known.push(token);
+            }
+            Token::Key(u8::try_from(at).expect("few keys"))
         };
-        for agent in &mut self.agents {
-            name(&mut agent.disk.key);
-            name(&mut agent.memory.key);
+        self.each_token(&mut name);
+        for it in &mut self.credentials {
+            let at = it.key.and_then(|key| known.iter().position(|known| *known == key));
+            it.key = at.map(|at| Token::Key(u8::try_from(at).expect("few keys")));
         }
-        self.wire.iter_mut().for_each(|knock| name(&mut knock.key));
-        self.credentials.iter_mut().for_each(|it| name(&mut it.key));
     }
 }

@@ -4,6 +4,7 @@
 //! present again is dropped, and generations are counted anew in their order: so recoveries may go on for
 //! ever, while the states stay few.
 
+use ligand_agent::holdings::{Disk, Holdings};
 use ligand_agent::session::{Bearer, Call, Session};
 use ligand_domain::credential::{PassportState, State};
 use ligand_domain::instance::Phase;
@@ -15,6 +16,10 @@ pub enum Token {
     Credential(u8),
     /// A passport, by its place.
     Passport(u8),
+    /// The `Idempotency-Key` of a register. A credential only in that it is a text.
+    Key(u8),
+    /// The mark of what was obtained with the passport of this place.
+    Origin(u8),
 }
 
 /// A credential's row.
@@ -26,16 +31,16 @@ pub struct Credential {
     pub state: State,
     /// An admitted register or heartbeat presented it.
     pub used: bool,
-    /// It came in an answer, and lapses if nobody uses it.
+    /// It lapses if nobody uses it.
     pub lapses: bool,
     /// The time to use it is over; the row does not say so, its `lapses_at` does.
     pub late: bool,
     /// The `Idempotency-Key` that brought it.
-    pub key: Option<u8>,
+    pub key: Option<Token>,
     /// The passport that it was minted for.
     pub passport: Option<u8>,
-    /// It is the value of a rotation that was ordered.
-    pub rotation: bool,
+    /// How many rotations had been ordered when it was minted.
+    pub serial: u8,
 }
 
 /// A passport's row.
@@ -62,20 +67,7 @@ pub struct Row {
     pub overdue: bool,
 }
 
-/// The credential files of an agent, or what it remembers of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Files {
-    /// `.auth_token`.
-    pub held: Option<Token>,
-    /// `.auth_token.previous`.
-    pub previous: Option<Token>,
-    /// `.register_key`.
-    pub key: Option<u8>,
-    /// The file was obtained with the passport of the start-up data.
-    pub by_passport: bool,
-}
-
-/// The next call of an agent.
+/// The next call of an agent of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Turn {
     /// Which.
@@ -89,10 +81,23 @@ pub struct Turn {
 /// What runs beside the user's program.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Mind {
-    /// Ligand's own agent.
-    Ours(Session, Turn),
+    /// Ligand's own agent: its rules are production's.
+    Ours {
+        /// Where its conversation stands.
+        session: Session,
+        /// What it has in memory.
+        holdings: Holdings<Token>,
+        /// What is on its disk.
+        disk: Disk<Token>,
+        /// What it does next; `None`: it exited.
+        turn: Option<Turn>,
+    },
     /// A runtime that registers once per start, then sends heartbeats for ever.
     Foreign {
+        /// Its token file.
+        file: Option<Token>,
+        /// What it has in memory.
+        held: Option<Token>,
         /// It has registered, or tried to.
         registered: bool,
     },
@@ -103,24 +108,35 @@ pub enum Mind {
 pub struct Agent {
     /// The generation its backend knows it by; 0 where no backend runs it.
     pub born: u8,
-    /// What it does next.
+    /// What it does.
     pub mind: Mind,
-    /// What is on its disk.
-    pub disk: Files,
-    /// What it has in memory.
-    pub memory: Files,
-    /// What is in memory has not been written.
-    pub unsaved: bool,
     /// A passport in its start-up data.
     pub passport: Option<u8>,
-    /// Not up yet: longer than anybody waits.
+    /// Not up yet: it takes longer than an unused credential is kept.
     pub booting: bool,
-    /// Its platform asked it to rotate.
-    pub rotates: bool,
     /// A newer generation took its place, or its row ended; and it still runs.
     pub superseded: bool,
-    /// Its backend cannot end it.
+    /// Its backend cannot end it, nor see it.
     pub unstoppable: bool,
+}
+
+impl Agent {
+    /// Everything that it has, in memory and on disk.
+    pub fn has(&self, token: Token) -> bool {
+        match &self.mind {
+            Mind::Ours { holdings, disk, .. } => {
+                let mut found = self.passport.is_some_and(|at| Token::Passport(at) == token);
+                let mut look = |it: Token| {
+                    found |= it == token;
+                    it
+                };
+                let _ = holdings.clone().map(&mut look);
+                let _ = disk.clone().map(&mut look);
+                found
+            }
+            Mind::Foreign { file, held, .. } => *file == Some(token) || *held == Some(token),
+        }
+    }
 }
 
 /// A request on its way.
@@ -129,20 +145,11 @@ pub struct Knock {
     /// The agent that sent it, by its place; `None`: a stranger or a thief.
     pub from: Option<u8>,
     /// Which call.
-    pub call: Asked,
+    pub call: Call,
     /// Its bearer.
     pub bearer: Option<Token>,
     /// Its key.
-    pub key: Option<u8>,
-}
-
-/// What a request asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Asked {
-    /// To be let in.
-    Call(Call),
-    /// The value of the rotation.
-    Rotate,
+    pub key: Option<Token>,
 }
 
 /// A migration in flight.
@@ -225,8 +232,10 @@ pub struct World {
     pub online: bool,
     /// An administrator opened it for one registration.
     pub opened: bool,
-    /// A rotation was ordered.
-    pub rotation: bool,
+    /// Rotations that were ordered.
+    pub wanted: u8,
+    /// The newest of them that a used credential satisfies.
+    pub rotated: u8,
     /// The secret that the reconciler has in memory, and its generation.
     pub fresh: Option<(u8, Token)>,
     /// What a backend was asked to start, and has not begun with.
@@ -266,7 +275,8 @@ impl World {
             restart_due: false,
             online: false,
             opened: false,
-            rotation: false,
+            wanted: 0,
+            rotated: 0,
             fresh: None,
             order: None,
             half_planned: None,
@@ -292,7 +302,8 @@ impl World {
     pub fn generation_of(&self, token: Token) -> u8 {
         match token {
             Token::Credential(at) => self.credentials[usize::from(at)].generation,
-            Token::Passport(at) => self.passports[usize::from(at)].generation,
+            Token::Passport(at) | Token::Origin(at) => self.passports[usize::from(at)].generation,
+            Token::Key(_) => 0,
         }
     }
 
