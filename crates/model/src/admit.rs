@@ -117,7 +117,7 @@ impl World {
     }
 
     /// A credential as an admission sees it, which loads the presented one, those of its key, and the live.
-    fn fact(&self, at: usize, knock: &Knock) -> credential::Credential {
+    pub(crate) fn fact(&self, at: usize, knock: &Knock) -> credential::Credential {
         let it = self.credentials[at];
         let loaded = |other: usize, row: &Credential| {
             let presented = knock.bearer == Some(credential(other));
@@ -379,7 +379,9 @@ impl World {
             let open = site.bootstrap == Bootstrap::Open || before.opened;
             if !(asked && open && !before.live()) {
                 self.broken(Flaw::Stranger);
-            } else if !site.managed {
+            } else if site.managed {
+                self.displace();
+            } else {
                 self.person = true;
             }
         }
@@ -399,6 +401,14 @@ impl World {
         }
         if agent.superseded && knock.bearer.is_some() {
             self.broken(Flaw::Returned);
+        }
+    }
+
+    /// A stranger has the place of the newest instance, as the contract lets it.
+    fn displace(&mut self) {
+        let born = self.row(self.current).map(|row| row.born);
+        for agent in self.agents.iter_mut().filter(|agent| Some(agent.born) == born) {
+            agent.superseded = true;
         }
     }
 

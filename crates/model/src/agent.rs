@@ -61,7 +61,8 @@ impl Recipe {
             self.awake(site.managed, passport, disk)
         };
         let booting = self.slow;
-        Agent { born, mind, passport, booting, superseded: false, unstoppable: false }
+        let (superseded, unstoppable) = (false, false);
+        Agent { born, stands: born, mind, passport, booting, superseded, unstoppable }
     }
 
     fn awake(&self, managed: bool, passport: Option<u8>, disk: Disk<Token>) -> Mind {
@@ -171,6 +172,7 @@ impl World {
         };
         write(&mut holdings, &mut disk, most);
         let next = session.after(&answer, holdings.facts(differs, 0.0));
+        let session = session.timeless();
         Mind::Ours { session, holdings, disk, turn: self::turn(next) }
     }
 
@@ -244,13 +246,10 @@ impl World {
         if !site.managed {
             return;
         }
-        let candidate = self.migration.map(|it| it.candidate);
-        for at in 0..self.agents.len() {
-            let born = self.agents[at].born;
-            let row = self.rows.iter().find(|row| row.born == born);
-            let counts = row.is_some_and(|row| row.generation >= self.current);
-            let counts = counts && !self.agents[at].unstoppable;
-            self.agents[at].superseded |= !counts && candidate != Some(born);
+        for agent in &mut self.agents {
+            let row = self.rows.iter().find(|row| row.born == agent.born);
+            agent.stands = row.map_or(agent.stands, |row| row.generation);
+            agent.superseded |= agent.stands < self.current;
         }
     }
 }

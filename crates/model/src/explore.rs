@@ -63,7 +63,7 @@ impl Broken {
         let numbered = self.steps.iter().enumerate();
         let steps: String = numbered.map(|(at, it)| format!("  {:>2}. {it}\n", at + 1)).collect();
         let world = &self.world;
-        format!("{} does not hold after {} steps:\n{steps}  then: {world:#?}", self.property, self.steps.len())
+        format!("{} does not hold after {} steps:\n{steps}{world}", self.property, self.steps.len())
     }
 }
 

@@ -8,6 +8,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | [`world`] | what there is |
+//! | `words` | the same in a few lines |
 //! | `tidy` | one shape for worlds that differ in names only |
 //! | [`admit`] | a call, as the platform handles it; the laws that one call can break |
 //! | [`reconcile`] | the steps towards what is wanted |
@@ -28,4 +29,5 @@ pub mod reconcile;
 pub mod scenario;
 pub mod step;
 mod tidy;
+mod words;
 pub mod world;

@@ -70,7 +70,7 @@ pub enum Action {
     RollsBack,
     /// Somebody without a credential registers.
     StrangerRegisters,
-    /// A thief takes a credential that is dead, and keeps it.
+    /// A thief takes a credential that is superseded, and keeps it.
     Steals(u8),
     /// It calls with that.
     ThiefCalls(Call),
@@ -161,7 +161,7 @@ impl fmt::Display for Action {
             Self::CutsOver => write!(f, "the migration cuts over"),
             Self::RollsBack => write!(f, "the migration is called off"),
             Self::StrangerRegisters => write!(f, "a stranger registers without a credential"),
-            Self::Steals(at) => write!(f, "a thief takes the dead credential {at}"),
+            Self::Steals(at) => write!(f, "a thief takes the superseded credential {at}"),
             Self::ThiefCalls(Call::Register) => write!(f, "the thief registers"),
             Self::ThiefCalls(_) => write!(f, "the thief sends a heartbeat"),
             Self::Sweeps => write!(f, "the sweeper looks and acts"),
@@ -322,7 +322,7 @@ fn by_people(scenario: &Scenario, world: &World, found: &mut Vec<Action>) {
                 when(true, Action::ThiefCalls(Call::Heartbeat));
             }
             None => {
-                let dead = |it: &Credential| !it.now().is_live() && it.used;
+                let dead = |it: &Credential| it.state == State::Superseded;
                 for (at, _) in (0u8..).zip(&world.credentials).filter(|(_, it)| dead(it)) {
                     when(true, Action::Steals(at));
                 }

@@ -2,7 +2,7 @@
 
 use ligand_domain::credential::PassportState;
 
-use crate::world::{Mind, Token, World};
+use crate::world::{Credential, Mind, Token, World};
 
 impl World {
     /// Drop what nobody can present, and count generations and keys anew.
@@ -53,7 +53,10 @@ impl World {
         let mut passports: Vec<bool> =
             self.passports.iter().map(|p| p.state == PassportState::Open).collect();
         for (at, credential) in self.credentials.iter().enumerate() {
-            let by_key = credential.key.is_some_and(|key| keys.contains(&key));
+            // Of one key the newest is looked for; an older one matters only if it was used.
+            let newer = |it: &Credential| it.key == credential.key;
+            let counts = credential.used || !self.credentials[at + 1..].iter().any(newer);
+            let by_key = counts && credential.key.is_some_and(|key| keys.contains(&key));
             let chosen = self.chosen.is_some_and(|bits| bits >> at & 1 == 1);
             credentials[at] |= by_key || chosen;
         }
@@ -101,7 +104,10 @@ impl World {
             change(&mut row.generation);
             change(&mut row.born);
         }
-        self.agents.iter_mut().for_each(|it| change(&mut it.born));
+        for agent in &mut self.agents {
+            change(&mut agent.born);
+            change(&mut agent.stands);
+        }
         self.fresh.iter_mut().chain(&mut self.order).for_each(|it| change(&mut it.0));
         self.half_planned.iter_mut().for_each(&mut change);
         self.migration.iter_mut().for_each(|it| change(&mut it.candidate));

@@ -108,13 +108,15 @@ pub enum Mind {
 pub struct Agent {
     /// The generation its backend knows it by; 0 where no backend runs it.
     pub born: u8,
+    /// The generation that it was last known to stand for.
+    pub stands: u8,
     /// What it does.
     pub mind: Mind,
     /// A passport in its start-up data.
     pub passport: Option<u8>,
     /// Not up yet: it takes longer than an unused credential is kept.
     pub booting: bool,
-    /// A newer generation took its place, or its row ended; and it still runs.
+    /// A newer generation took its place, and it still runs.
     pub superseded: bool,
     /// Its backend cannot end it, nor see it.
     pub unstoppable: bool,
@@ -295,22 +297,6 @@ impl World {
     #[must_use]
     pub fn row(&self, generation: u8) -> Option<&Row> {
         self.rows.iter().find(|row| row.generation == generation)
-    }
-
-    /// The generation of a token.
-    #[must_use]
-    pub fn generation_of(&self, token: Token) -> u8 {
-        match token {
-            Token::Credential(at) => self.credentials[usize::from(at)].generation,
-            Token::Passport(at) | Token::Origin(at) => self.passports[usize::from(at)].generation,
-            Token::Key(_) => 0,
-        }
-    }
-
-    /// The generation that an agent stands for: that of its row, which a bootstrap may have raised.
-    #[must_use]
-    pub fn stands_for(&self, agent: &Agent) -> Option<u8> {
-        self.rows.iter().find(|row| row.born == agent.born).map(|row| row.generation)
     }
 
     /// Note a broken law; the first one counts.

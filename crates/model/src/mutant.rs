@@ -1,0 +1,1 @@
+//! Every guard, and the property that misses it.
