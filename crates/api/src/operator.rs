@@ -67,3 +67,39 @@ pub struct Reconciler {
     #[serde(default)]
     pub last_error_at: Option<String>,
 }
+
+/// Answer to `POST /admin/workspaces/{id}/revoke-auth-tokens`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Revoked {
+    /// `revoked`.
+    pub status: String,
+    /// Whose credentials.
+    pub workspace_id: String,
+}
+
+/// Answer to `POST /admin/workspaces/{id}/rotate`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct RotationRequested {
+    /// `rotation_requested`.
+    pub status: String,
+    /// Whose credential.
+    pub workspace_id: String,
+    /// The serial that its agent is asked to rotate to.
+    pub serial: i64,
+}
+
+/// Answer to `POST /workspaces/{id}/external/rotate`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct ExternalRotated {
+    /// `rotated`.
+    pub status: String,
+    /// Whose credential.
+    pub workspace_id: String,
+    /// The new credential. Shown here and never again.
+    pub auth_token: String,
+    /// What the operator of the agent needs.
+    pub connection: crate::workspace::Connection,
+}

@@ -95,6 +95,18 @@ pub struct Heartbeat {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<Object>))]
     pub agent_card: Option<Value>,
+    /// What a Ligand agent has to say about its own work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ligand: Option<AgentReport>,
+}
+
+/// What an agent could not do that it was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct AgentReport {
+    /// Why the last rotation of its credential failed. The old credential stays in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation_error: Option<String>,
 }
 
 /// What a runtime does by itself, so that the platform need not.
@@ -118,6 +130,33 @@ pub struct Beaten {
     /// When the next one is wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_heartbeat_seconds: Option<u64>,
+    /// The agent should ask for a new credential, with this serial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotate: Option<i64>,
+}
+
+/// Body of `POST /registry/rotate`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Rotate {
+    /// The workspace's id.
+    pub workspace_id: String,
+    /// The serial that a heartbeat's answer named.
+    pub serial: i64,
+}
+
+/// Answer to a request for a new credential. The old one stays valid until the new one is used.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Rotated {
+    /// `rotated`.
+    pub status: String,
+    /// The new credential. Shown here and never again.
+    pub auth_token: String,
+    /// The serial that it satisfies when it is first used.
+    pub serial: i64,
+    /// Its generation, which is the old one's.
+    pub generation: i64,
 }
 
 /// Body of `POST /registry/update-card`.

@@ -339,7 +339,8 @@ fn by_passport(
             return Some(Decision::TakesOver { generation, mints: true });
         }
     }
-    let lost = held.state == PassportState::Spent && workspace.may_bootstrap();
+    let ended = matches!(held.state, PassportState::Spent | PassportState::Revoked);
+    let lost = ended && workspace.may_bootstrap();
     (lost && workspace.may_re_enrol(generation)).then_some(Decision::ReEnrols { generation })
 }
 

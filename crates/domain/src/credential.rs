@@ -216,6 +216,13 @@ impl Credential {
         self.kind == Kind::Instance && counts
     }
 
+    /// Whether it ends when `generation` becomes current: it belongs to an older instance.
+    #[must_use]
+    pub fn elder_of(&self, generation: Generation, guards: Guards) -> bool {
+        let older = self.generation.is_some_and(|own| own < generation);
+        older && self.state.is_live() && guards.hold(Guard::OneWriter)
+    }
+
     /// Whether the first use of an instance credential of `generation`, named `used`, ends this one: its
     /// siblings, and everything of older instances, unless it is a migration's candidate that calls.
     #[must_use]
@@ -226,12 +233,9 @@ impl Credential {
         candidate: bool,
         guards: Guards,
     ) -> bool {
-        let Some(own) = self.generation.filter(|_| self.id != used && self.state.is_live()) else {
-            return false;
-        };
-        let sibling = self.kind == Kind::Instance && own == generation;
-        let elder = own < generation && !candidate && guards.hold(Guard::OneWriter);
-        sibling || elder
+        let alike = self.kind == Kind::Instance && self.generation == Some(generation);
+        let sibling = alike && self.state.is_live() && self.id != used;
+        sibling || (!candidate && self.elder_of(generation, guards))
     }
 
     /// Whether a sweep may end it: never one of the current or the newest generation, nor of a candidate.

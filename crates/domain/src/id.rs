@@ -74,6 +74,10 @@ id!(
     CredentialId
 );
 id!(
+    /// One passport. Safe to show: it is not the secret.
+    PassportId
+);
+id!(
     /// One recorded event.
     EventId
 );

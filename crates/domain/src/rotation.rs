@@ -4,12 +4,9 @@
 //! first use of one satisfies every rotation up to that count: no clock takes part, and a restart or a new
 //! registration satisfies a rotation too.
 
-use std::time::Duration;
-
 use crate::credential::{Credential, Kind, State};
 use crate::guards::{Guard, Guards};
 use crate::id::Generation;
-use crate::time::Timestamp;
 
 /// The rotations of one workspace, counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -85,12 +82,6 @@ pub fn decide(facts: &Facts, guards: Guards) -> Decision {
     Decision::Mints(current)
 }
 
-/// Whether a credential of this age should be replaced. `after` of zero: never.
-#[must_use]
-pub fn due_by_age(minted: Timestamp, after: Duration, now: Timestamp) -> bool {
-    !after.is_zero() && minted.after(after) <= now
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,13 +133,5 @@ mod tests {
         assert_eq!(serials.after_use(2).due(), Some(3));
         assert_eq!(serials.after_use(3).due(), None);
         assert_eq!(serials.after_use(3).after_use(1).due(), None, "it never goes back");
-    }
-
-    #[test]
-    fn age_counts_only_where_somebody_said_so() {
-        let (minted, hour) = (Timestamp::EPOCH, Duration::from_secs(3600));
-        assert!(!due_by_age(minted, Duration::ZERO, Timestamp::NEVER));
-        assert!(due_by_age(minted, hour, minted.after(hour)));
-        assert!(!due_by_age(minted, hour, minted.after(hour / 2)));
     }
 }

@@ -108,10 +108,12 @@ fn a_passport_may_be_presented_again_until_something_it_minted_was_used() {
     assert_eq!((spent.code, spent.action), (Code::Superseded, Action::RereadCredential));
     // Nothing is live: it is proof enough of having been that instance.
     let nothing_live = Standing { live: false, ..standing() };
-    assert_eq!(
-        register(nothing_live, passport(2, PassportState::Spent)),
-        Decision::ReEnrols { generation: g(2) }
-    );
+    for state in [PassportState::Spent, PassportState::Revoked] {
+        let again = Decision::ReEnrols { generation: g(2) };
+        assert_eq!(register(nothing_live, passport(2, state)), again);
+        let abandoned = Standing { newest: g(3), newest_is: Newest::Abandoned, ..nothing_live };
+        assert!(matches!(register(abandoned, passport(3, state)), Decision::Refused(_)));
+    }
     let candidate = Standing { newest: g(3), newest_is: Newest::Candidate, ..standing() };
     assert_eq!(
         register(candidate, passport(3, PassportState::Redeemed)),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ligand_domain::credential::Token;
-use ligand_domain::id::{CredentialId, EventId, InstanceId, WorkspaceId};
+use ligand_domain::id::{CredentialId, EventId, InstanceId, PassportId, WorkspaceId};
 use ligand_domain::time::Timestamp;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha20Rng;
@@ -166,6 +166,11 @@ impl Ids {
     /// A new credential's id.
     pub fn credential(&self) -> CredentialId {
         CredentialId::from_random(self.bytes())
+    }
+
+    /// A new passport's id.
+    pub fn passport(&self) -> PassportId {
+        PassportId::from_random(self.bytes())
     }
 
     /// A new event's id.

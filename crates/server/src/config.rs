@@ -134,6 +134,8 @@ pub struct Config {
     pub workspace_roots: Vec<String>,
     /// How long an instance may take to end politely.
     pub stop_grace: Duration,
+    /// Credentials older than this are rotated, where the agent can. Zero: never.
+    pub rotate_after: Duration,
     /// The program that runs beside an agent, and its first arguments.
     pub agent: Vec<String>,
     /// Backends by name.
@@ -301,6 +303,9 @@ pub fn resolve(
             file.stop_grace_seconds,
             STOP_GRACE_SECONDS,
         )),
+        rotate_after: Duration::from_secs(
+            said.of_file("rotate_after_hours", file.rotate_after_hours, 0).saturating_mul(3600),
+        ),
         agent: said.of_file("agent", file.agent, Vec::new()),
         backends: said.backends(file.backends, backend.as_deref()),
         runtimes: said.runtimes(file.runtimes),

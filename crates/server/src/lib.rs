@@ -10,6 +10,7 @@
 //! | [`registry`] | register, heartbeat, card: who is let in |
 //! | [`workspaces`] | intent, observation, instances, convergence |
 //! | [`access`] | credentials, and the gates in front of handlers |
+//! | [`credentials`] | revoking and rotating them |
 //! | [`messages`] | turns sent to agents |
 //! | [`journal`] | decisions and events |
 //! | [`operator`] | health, metrics, reports |
@@ -22,6 +23,7 @@ pub mod access;
 pub mod app;
 pub mod backend;
 pub mod config;
+pub mod credentials;
 pub mod db;
 pub mod error;
 pub mod http;

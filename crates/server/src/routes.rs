@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
 use axum::{Extension, Json, Router, middleware};
 use ligand_api::error::ErrorBody;
 use utoipa::OpenApi;
@@ -14,17 +15,18 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::http::metrics;
 use crate::operator::http::Document;
-use crate::{journal, messages, operator, registry, workspaces};
+use crate::{credentials, journal, messages, operator, registry, workspaces};
 
 /// Routes that answer a caller without a credential, and why that is right. Everything else is 401; a test
 /// compares this list with what the routes do.
-pub const OPEN: [(&str, &str, &str); 7] = [
+pub const OPEN: [(&str, &str, &str); 8] = [
     ("get", "/health", "load balancers"),
     ("get", "/metrics", "scrapers"),
     ("get", "/openapi.json", "the API is no secret"),
     ("post", "/registry/register", "admission decides"),
     ("post", "/registry/heartbeat", "admission decides"),
     ("post", "/registry/update-card", "admission decides"),
+    ("post", "/registry/rotate", "admission decides"),
     ("get", "/workspaces/{id}", "the contract's short form"),
 ];
 
@@ -61,6 +63,11 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(registry::http::register))
         .routes(routes!(registry::http::heartbeat))
         .routes(routes!(registry::http::update_card))
+        .routes(routes!(registry::http::rotate))
+        // Credentials.
+        .routes(routes!(credentials::http::revoke))
+        .routes(routes!(credentials::http::rotate))
+        .routes(routes!(credentials::http::rotate_external))
         // Workspaces.
         .routes(routes!(workspaces::http::create, workspaces::http::list))
         .routes(routes!(workspaces::http::get, workspaces::http::patch, workspaces::http::delete))
@@ -87,6 +94,8 @@ pub fn router(app: App) -> Router {
     let (router, description) = table().split_for_parts();
     let text = description.to_json().expect("a description of plain types becomes JSON");
     router
+        // No id at all: the contract has a text for it.
+        .route("/admin/workspaces//revoke-auth-tokens", post(credentials::http::revoke_nothing))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(Extension(Document(Arc::from(text))))

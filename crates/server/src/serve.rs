@@ -18,6 +18,7 @@ use crate::backend::fake::Fake;
 use crate::backend::process::Process;
 use crate::backend::{Backend, Backends, Push, Pushes};
 use crate::config::{BackendKind, Config, Secret};
+use crate::credentials::RotationReconciler;
 use crate::db::{DatabaseUrl, Db, OpenError};
 use crate::http::metrics::Metrics;
 use crate::journal::Hub;
@@ -101,12 +102,13 @@ impl StartError {
 /// Every reconciler. Taken apart exhaustively in [`Reconcilers::drive`], so that none can be forgotten.
 struct Reconcilers {
     workspaces: WorkspaceReconciler,
+    rotation: RotationReconciler,
 }
 
 impl Reconcilers {
     fn drive(self, app: &App) {
-        let Self { workspaces } = self;
-        let all: [Arc<dyn Reconciler>; 1] = [Arc::new(workspaces)];
+        let Self { workspaces, rotation } = self;
+        let all: [Arc<dyn Reconciler>; 2] = [Arc::new(workspaces), Arc::new(rotation)];
         for reconciler in all {
             drive(app, reconciler);
         }
@@ -143,7 +145,8 @@ pub async fn start(mut config: Config) -> Result<Server, StartError> {
     let backends = backends(&config, &pushes);
     let app = assemble(config, db, ids, backends)?;
     recover(&app).await;
-    Reconcilers { workspaces: WorkspaceReconciler }.drive(&app);
+    let rotation = RotationReconciler::default();
+    Reconcilers { workspaces: WorkspaceReconciler, rotation }.drive(&app);
     hear(&app, pushed);
     let (router, stop) = (routes::router(app.clone()), app.stop.clone());
     app.spawn(async move {

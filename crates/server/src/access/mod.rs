@@ -3,13 +3,13 @@
 
 mod store;
 
-use std::time::Duration;
-
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use ligand_domain::credential::{Kind, State, Token, TokenHash, bearer};
-use ligand_domain::id::{CredentialId, Generation, WorkspaceId};
+use ligand_domain::credential::{
+    self, Kind, Origin, PassportTimes, State, Token, TokenHash, bearer,
+};
+use ligand_domain::id::{CredentialId, Generation, PassportId, WorkspaceId};
 use ligand_domain::time::Timestamp;
 use subtle::ConstantTimeEq as _;
 
@@ -19,7 +19,10 @@ use crate::error::{Error, Result};
 use crate::http::path;
 use crate::journal::Work;
 
-pub(crate) use store::{end_one, ever_issued, for_admission, mark_used, supersede_others};
+pub(crate) use store::passports::{
+    end_of as end_passports_of, presented as passport, redeem, spend,
+};
+pub(crate) use store::{end_one, ever_issued, for_admission, mark_used};
 
 /// A credential as the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,11 +47,20 @@ pub struct Held {
     pub lapses_at: Option<Timestamp>,
     /// Its first use by an admitted register or heartbeat.
     pub first_used_at: Option<Timestamp>,
+    /// The rotations that had been asked for when it was minted: its first use satisfies them.
+    pub serial: i64,
 }
 
-/// A credential that came in an answer and was never used is given up after this long, so that a lost reply
-/// never locks anybody out.
-const UNUSED: Duration = Duration::from_secs(600);
+/// A passport as the database has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HeldPassport {
+    /// Its name.
+    pub(crate) id: PassportId,
+    /// The generation it opens.
+    pub(crate) generation: Generation,
+    /// What happened to it.
+    pub(crate) times: PassportTimes,
+}
 
 /// What a credential is minted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +74,15 @@ pub enum For {
         /// By what a repeated call is recognised.
         key: Option<TokenHash>,
     },
+    /// The same, for a passport. It lapses only with its start.
+    Passport {
+        /// The generation that it opens.
+        generation: Generation,
+        /// By what a repeated call is recognised.
+        key: Option<TokenHash>,
+    },
+    /// A running agent, beside the credential that it uses. It lapses only with its generation.
+    Rotation(Generation),
     /// A caller of the platform on the workspace's behalf.
     Caller,
 }
@@ -77,16 +98,18 @@ pub async fn mint(
     purpose: For,
 ) -> std::result::Result<Token, sqlx::Error> {
     let (now, token) = (work.now, app.ids.token());
-    let (kind, generation, state) = match purpose {
-        For::Start(generation) | For::Answer { generation, .. } => {
-            (Kind::Instance, Some(generation), State::Pending)
-        }
-        For::Caller => (Kind::Api, None, State::Active),
+    let (origin, generation, key) = match purpose {
+        For::Start(generation) => (Some(Origin::Start), Some(generation), None),
+        For::Answer { generation, key } => (Some(Origin::Bootstrap), Some(generation), key),
+        For::Passport { generation, key } => (Some(Origin::Passport), Some(generation), key),
+        For::Rotation(generation) => (Some(Origin::Rotation), Some(generation), None),
+        For::Caller => (None, None, None),
     };
-    let (key, lapses_at) = match purpose {
-        For::Answer { key, .. } => (key, Some(now.after(UNUSED))),
-        For::Start(_) | For::Caller => (None, None),
+    let (kind, state) = match origin {
+        Some(_) => (Kind::Instance, State::Pending),
+        None => (Kind::Api, State::Active),
     };
+    let lapses_at = origin.and_then(|origin| credential::lapses_at(origin, now, app.config.guards));
     let held = Held {
         id: app.ids.credential(),
         workspace,
@@ -98,9 +121,63 @@ pub async fn mint(
         created_at: now,
         lapses_at,
         first_used_at: None,
+        serial: 0,
     };
     store::insert(&mut work.tx, &held, token.prefix()).await?;
     Ok(token)
+}
+
+/// Mint a passport: the right to become `generation` of a workspace until a time. Its secret goes into the
+/// start-up data of the instance that is about to be started on `backend`.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn mint_passport(
+    app: &App,
+    work: &mut Work<'_>,
+    of: (WorkspaceId, Generation),
+    backend: Option<&str>,
+    until: Timestamp,
+) -> std::result::Result<Token, sqlx::Error> {
+    let (now, token) = (work.now, app.ids.token());
+    let new = store::passports::New {
+        id: app.ids.passport(),
+        of,
+        hash: token.hash(),
+        backend,
+        created_at: now,
+        expires_at: until,
+    };
+    store::passports::insert(&mut work.tx, &new).await?;
+    Ok(token)
+}
+
+/// End every credential and passport of one generation: it will never be admitted again.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn end_generation(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    generation: Generation,
+    now: Timestamp,
+) -> std::result::Result<(), sqlx::Error> {
+    store::end_generation(tx, workspace, generation, now).await?;
+    store::passports::end_of(tx, workspace, generation, now).await
+}
+
+/// End every live instance credential of a workspace, and every passport that is still open. Credentials of
+/// callers stay.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn revoke_instances(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    now: Timestamp,
+) -> std::result::Result<(), sqlx::Error> {
+    store::end_instances(tx, workspace, now).await?;
+    store::passports::end_all(tx, workspace, now).await
 }
 
 /// How many live credentials a workspace has, of any kind.
@@ -119,7 +196,8 @@ pub async fn live_anywhere(db: &Db) -> std::result::Result<i64, sqlx::Error> {
     store::live_anywhere(&mut db.read().await?).await
 }
 
-/// End every live credential of a workspace. Nothing live is success.
+/// End every live credential of a workspace, and every passport that is still open. Nothing live is success.
+/// Gives how many credentials ended.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -128,6 +206,7 @@ pub async fn revoke_all(
     workspace: WorkspaceId,
     now: Timestamp,
 ) -> std::result::Result<u64, sqlx::Error> {
+    store::passports::end_all(tx, workspace, now).await?;
     store::end_all(tx, workspace, State::Revoked, now).await
 }
 

@@ -1,5 +1,7 @@
 //! Credentials in the database. A secret never comes here: its hash does.
 
+pub(super) mod passports;
+
 use ligand_domain::credential::{Kind, State, TokenHash};
 use ligand_domain::id::{CredentialId, Generation, WorkspaceId};
 use ligand_domain::time::Timestamp;
@@ -23,6 +25,7 @@ struct Row {
     created_at: i64,
     lapses_at: Option<i64>,
     first_used_at: Option<i64>,
+    serial: i64,
 }
 
 impl TryFrom<Row> for Held {
@@ -41,14 +44,16 @@ impl TryFrom<Row> for Held {
             created_at: Timestamp::from_micros(row.created_at),
             lapses_at: row.lapses_at.map(Timestamp::from_micros),
             first_used_at: row.first_used_at.map(Timestamp::from_micros),
+            serial: row.serial,
         })
     }
 }
 
 pub(super) async fn insert(tx: &mut Tx, new: &Held, prefix: &str) -> Result<(), sqlx::Error> {
     on!(tx, c => sqlx::query("INSERT INTO credentials
-            (id, workspace_id, kind, generation, state, hash, prefix, idempotency_hash, lapses_at, created_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)")
+            (id, workspace_id, kind, generation, state, hash, prefix, idempotency_hash, lapses_at, created_at, serial)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
+                COALESCE((SELECT rotations_wanted FROM workspaces WHERE id = $2), 0))")
         .bind(new.id.uuid()).bind(new.workspace.uuid()).bind(new.kind.as_str())
         .bind(new.generation.map(Generation::number)).bind(new.state.as_str())
         .bind(&new.hash).bind(prefix).bind(&new.idempotency_hash)
@@ -64,7 +69,7 @@ pub(super) async fn find_live(
 ) -> Result<Option<Held>, sqlx::Error> {
     let row: Option<Row> = on!(tx, c => sqlx::query_as(
             "SELECT c.id, c.workspace_id, c.kind, c.generation, c.state, c.hash, c.idempotency_hash,
-                c.created_at, c.lapses_at, c.first_used_at
+                c.created_at, c.lapses_at, c.first_used_at, c.serial
              FROM credentials c JOIN workspaces w ON w.id = c.workspace_id
              WHERE c.hash = $1 AND c.ended_at IS NULL AND w.status <> 'removed'
                AND (c.state <> 'pending' OR c.lapses_at IS NULL OR c.lapses_at > $2)")
@@ -81,7 +86,7 @@ pub(crate) async fn for_admission(
     key: Option<&TokenHash>,
 ) -> Result<Vec<Held>, sqlx::Error> {
     let rows: Vec<Row> = on!(tx, c => sqlx::query_as(
-            "SELECT id, workspace_id, kind, generation, state, hash, idempotency_hash, created_at, lapses_at, first_used_at
+            "SELECT id, workspace_id, kind, generation, state, hash, idempotency_hash, created_at, lapses_at, first_used_at, serial
              FROM credentials
              WHERE workspace_id = $1 AND (hash = $2 OR idempotency_hash = $3 OR ended_at IS NULL)
              ORDER BY created_at")
@@ -114,22 +119,6 @@ pub(crate) async fn mark_used(
         .bind(now.micros()).bind(id.uuid()).execute(c).await.map(|_| ()))
 }
 
-/// End every other instance credential up to `generation`, and the api credentials that came with an older
-/// instance.
-pub(crate) async fn supersede_others(
-    tx: &mut Tx,
-    workspace: WorkspaceId,
-    keep: CredentialId,
-    generation: Generation,
-    now: Timestamp,
-) -> Result<(), sqlx::Error> {
-    on!(tx, c => sqlx::query("UPDATE credentials SET state = 'superseded', ended_at = $1
-            WHERE workspace_id = $2 AND ended_at IS NULL AND id <> $3
-              AND ((kind = 'instance' AND generation <= $4) OR (kind = 'api' AND generation < $4))")
-        .bind(now.micros()).bind(workspace.uuid()).bind(keep.uuid()).bind(generation.number())
-        .execute(c).await.map(|_| ()))
-}
-
 /// End one credential.
 pub(crate) async fn end_one(
     tx: &mut Tx,
@@ -150,6 +139,30 @@ pub(super) async fn end_all(
     on!(tx, c => sqlx::query("UPDATE credentials SET state = $1, ended_at = $2 WHERE workspace_id = $3 AND ended_at IS NULL")
         .bind(state.as_str()).bind(now.micros()).bind(workspace.uuid())
         .execute(c).await.map(|done| done.rows_affected()))
+}
+
+/// Instance credentials alone.
+pub(super) async fn end_instances(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    on!(tx, c => sqlx::query("UPDATE credentials SET state = 'revoked', ended_at = $1
+            WHERE workspace_id = $2 AND kind = 'instance' AND ended_at IS NULL")
+        .bind(now.micros()).bind(workspace.uuid()).execute(c).await.map(|_| ()))
+}
+
+/// Everything that belongs to one generation.
+pub(super) async fn end_generation(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    generation: Generation,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    on!(tx, c => sqlx::query("UPDATE credentials SET state = 'revoked', ended_at = $1
+            WHERE workspace_id = $2 AND generation = $3 AND ended_at IS NULL")
+        .bind(now.micros()).bind(workspace.uuid()).bind(generation.number())
+        .execute(c).await.map(|_| ()))
 }
 
 pub(super) async fn lapse_pending(
@@ -173,9 +186,10 @@ pub(super) async fn live_anywhere(tx: &mut Tx) -> Result<i64, sqlx::Error> {
     on!(tx, c => sqlx::query_scalar("SELECT COUNT(*) FROM credentials WHERE ended_at IS NULL").fetch_one(c).await)
 }
 
-/// Whether a workspace of this id ever had a credential. Where there is no such workspace, that is the
+/// Whether a workspace of this id ever had a credential or a passport. Where there is no such workspace, that is the
 /// tombstone of a purged one.
 pub(crate) async fn ever_issued(tx: &mut Tx, workspace: WorkspaceId) -> Result<bool, sqlx::Error> {
-    on!(tx, c => sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM credentials WHERE workspace_id = $1)")
+    on!(tx, c => sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM credentials WHERE workspace_id = $1)
+                OR EXISTS (SELECT 1 FROM passports WHERE workspace_id = $1)")
         .bind(workspace.uuid()).fetch_one(c).await)
 }

@@ -53,6 +53,12 @@ pub enum Kind {
     GivenUp,
     /// An instance that should not be was ended.
     Retired,
+    /// An administrator revoked every credential.
+    Revoked,
+    /// A new credential was asked for, or given out.
+    Rotated,
+    /// An agent could not take its new credential.
+    RotationFailed,
     /// A workspace was deleted.
     Removed,
 }
@@ -75,6 +81,9 @@ impl Kind {
             Self::Silent => "silent",
             Self::GivenUp => "given-up",
             Self::Retired => "retired",
+            Self::Revoked => "revoked",
+            Self::Rotated => "rotated",
+            Self::RotationFailed => "rotation-failed",
             Self::Removed => "removed",
         }
     }
@@ -104,6 +113,8 @@ pub struct Work<'a> {
     pub now: Timestamp,
     app: &'a App,
     records: Vec<Record>,
+    /// The last number that was taken before the commit.
+    taken: Option<i64>,
 }
 
 impl<'a> Work<'a> {
@@ -113,7 +124,7 @@ impl<'a> Work<'a> {
     /// When no connection can be had.
     pub async fn begin(app: &'a App) -> Result<Self, sqlx::Error> {
         let tx = app.db.begin().await?;
-        Ok(Self { tx, now: app.clock.now(), app, records: Vec::new() })
+        Ok(Self { tx, now: app.clock.now(), app, records: Vec::new(), taken: None })
     }
 
     /// Record a decision with what it rested on. `evidence` never holds a secret.
@@ -129,6 +140,36 @@ impl<'a> Work<'a> {
         self.records.push(Record::Entry { workspace, generation, kind, summary, evidence });
     }
 
+    /// Record a decision, unless an entry of its kind says the same and nothing of another kind happened since:
+    /// so that callers who knock for ever do not fill the journal. The statements are the same whether it is
+    /// recorded or not, and where there is no such workspace. Call it last: it takes its number at once.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn note_once(
+        &mut self,
+        workspace: WorkspaceId,
+        generation: Option<Generation>,
+        kind: Kind,
+        summary: String,
+        evidence: Value,
+    ) -> Result<(), sqlx::Error> {
+        let seq = store::take_number_if_new(&mut self.tx, workspace, kind, &summary).await?;
+        let at = self.now;
+        let entry = store::NewEntry {
+            seq: seq.unwrap_or_default(),
+            at,
+            workspace,
+            generation,
+            kind,
+            summary,
+            evidence,
+        };
+        store::insert_entry_if(&mut self.tx, entry, seq.is_some()).await?;
+        self.taken = seq.or(self.taken);
+        Ok(())
+    }
+
     /// Record an event of the contract.
     pub fn emit(&mut self, event: &'static str, workspace: WorkspaceId, payload: Value) {
         self.records.push(Record::Event { event, workspace, payload });
@@ -140,7 +181,11 @@ impl<'a> Work<'a> {
     /// When the database does not confirm it.
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
         if self.records.is_empty() {
-            return self.tx.commit().await;
+            self.tx.commit().await?;
+            if let Some(last) = self.taken {
+                self.app.hub.committed(last);
+            }
+            return Ok(());
         }
         let count = i64::try_from(self.records.len()).unwrap_or(i64::MAX);
         let last = store::take_numbers(&mut self.tx, count).await?;
@@ -189,20 +234,6 @@ pub async fn entries(
 /// When the database does not answer.
 pub async fn purge(tx: &mut Tx, workspace: WorkspaceId) -> Result<(), sqlx::Error> {
     store::purge(tx, workspace).await
-}
-
-/// Whether an entry of this kind says the same, and nothing of another kind happened since: so that callers
-/// who knock for ever do not fill the journal.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn said_since(
-    tx: &mut Tx,
-    workspace: WorkspaceId,
-    kind: Kind,
-    summary: &str,
-) -> Result<bool, sqlx::Error> {
-    store::said_since(tx, workspace, kind, summary).await
 }
 
 /// Tells watchers on this server that there is something to read.

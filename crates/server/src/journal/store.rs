@@ -34,6 +34,37 @@ pub(super) async fn take_numbers(tx: &mut Tx, count: i64) -> Result<i64, sqlx::E
         .bind(count).fetch_one(c).await)
 }
 
+/// Take one number, unless an entry says the same since the newest one of another kind, or there is no such
+/// workspace.
+pub(super) async fn take_number_if_new(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    kind: Kind,
+    summary: &str,
+) -> Result<Option<i64>, sqlx::Error> {
+    on!(tx, c => sqlx::query_scalar("UPDATE sequence SET value = value + 1 WHERE id = 1
+            AND EXISTS (SELECT 1 FROM workspaces WHERE id = $1)
+            AND NOT EXISTS (
+                SELECT 1 FROM journal WHERE workspace_id = $1 AND kind = $2 AND summary = $3 AND seq > (
+                    SELECT COALESCE(MAX(seq), 0) FROM journal WHERE workspace_id = $1 AND kind <> $2))
+            RETURNING value")
+        .bind(workspace.uuid()).bind(kind.as_str()).bind(summary).fetch_optional(c).await)
+}
+
+/// Insert an entry, or run the same statement and insert none.
+pub(super) async fn insert_entry_if(
+    tx: &mut Tx,
+    new: NewEntry,
+    really: bool,
+) -> Result<(), sqlx::Error> {
+    on!(tx, c => sqlx::query("INSERT INTO journal (seq, at, workspace_id, generation, kind, summary, evidence)
+            SELECT $1, $2, $3, $4, $5, $6, $7 WHERE $8")
+        .bind(new.seq).bind(new.at.micros()).bind(new.workspace.uuid())
+        .bind(new.generation.map(Generation::number)).bind(new.kind.as_str())
+        .bind(&new.summary).bind(new.evidence.to_string()).bind(really)
+        .execute(c).await.map(|_| ()))
+}
+
 pub(super) async fn insert_entry(tx: &mut Tx, new: NewEntry) -> Result<(), sqlx::Error> {
     on!(tx, c => sqlx::query("INSERT INTO journal (seq, at, workspace_id, generation, kind, summary, evidence)
             VALUES ($1, $2, $3, $4, $5, $6, $7)")
@@ -80,19 +111,6 @@ pub(super) async fn entries(
         evidence: json(&row.evidence),
     };
     Ok(rows.into_iter().rev().map(entry).collect())
-}
-
-/// Whether an entry says the same since the newest one of another kind.
-pub(super) async fn said_since(
-    tx: &mut Tx,
-    workspace: WorkspaceId,
-    kind: Kind,
-    summary: &str,
-) -> Result<bool, sqlx::Error> {
-    on!(tx, c => sqlx::query_scalar("SELECT EXISTS (
-                SELECT 1 FROM journal WHERE workspace_id = $1 AND kind = $2 AND summary = $3 AND seq > (
-                    SELECT COALESCE(MAX(seq), 0) FROM journal WHERE workspace_id = $1 AND kind <> $2))")
-        .bind(workspace.uuid()).bind(kind.as_str()).bind(summary).fetch_one(c).await)
 }
 
 #[derive(sqlx::FromRow)]

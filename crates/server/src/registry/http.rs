@@ -4,7 +4,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use ligand_api::error::ErrorBody;
-use ligand_api::registry::{Beaten, Done, Heartbeat, Register, Registered, UpdateCard};
+use ligand_api::registry::{
+    Beaten, Done, Heartbeat, Register, Registered, Rotate, Rotated, UpdateCard,
+};
 use ligand_domain::address;
 use ligand_domain::admission::Call;
 use ligand_domain::id::WorkspaceId;
@@ -12,9 +14,10 @@ use ligand_domain::instance::Features;
 use ligand_domain::workspace::Vitals;
 use serde_json::{Value, json};
 
-use super::{Admitted, Knock, admit, status};
+use super::{Admitted, Knock, enter, status};
 use crate::access;
 use crate::app::App;
+use crate::credentials;
 use crate::error::{Error, Result};
 use crate::http::body::{Payload, parse};
 use crate::journal::Work;
@@ -40,9 +43,9 @@ pub(crate) async fn register(
     let key = headers.get("idempotency-key").and_then(|value| value.to_str().ok());
     let knock =
         Knock { call: Call::Register, workspace: id, bearer: access::presented(&headers), key };
-    let mut work = Work::begin(&app).await?;
-    let admitted = admit(&app, &mut work, &knock).await;
-    let (mut work, admitted) = keep_refusal(work, admitted).await?;
+    let Some((mut work, admitted)) = enter(&app, &knock, "registration failed").await? else {
+        return Ok(Json(Registered { status: "registered".to_owned(), ..Registered::default() }));
+    };
     if request.kind.as_deref() == Some("platform") {
         let body = ErrorBody::new("this workspace is not a platform agent");
         let body = body.detail("kind: only \"workspace\" can be registered here");
@@ -83,19 +86,23 @@ pub(crate) async fn heartbeat(
     let id = workspace_id("workspace_id", &beat.workspace_id)?;
     let bearer = access::presented(&headers);
     let knock = Knock { call: Call::Heartbeat, workspace: id, bearer, key: None };
-    let mut work = Work::begin(&app).await?;
-    let admitted = admit(&app, &mut work, &knock).await;
-    let (mut work, admitted) = keep_refusal(work, admitted).await?;
+    let Some((mut work, admitted)) = enter(&app, &knock, "failed to update").await? else {
+        return Ok(Json(Beaten { status: "ok".to_owned(), ..Beaten::default() }));
+    };
     let observed =
         status::heartbeat(&app, &mut work, &admitted, vitals(&beat, &admitted), &report(&beat))
             .await
             .map_err(Error::internal("failed to update"))?;
+    if let Some(why) = beat.ligand.as_ref().and_then(|said| said.rotation_error.as_deref()) {
+        credentials::note_failure(&mut work, &admitted, why).await?;
+    }
     let now = work.now;
     work.commit().await.map_err(Error::internal("failed to update"))?;
     announce(&app, &beat, &admitted, &observed, now);
     Ok(Json(Beaten {
         status: "ok".to_owned(),
         next_heartbeat_seconds: Some(observed.next_heartbeat.as_secs()),
+        rotate: admitted.rotate(&observed),
     }))
 }
 
@@ -111,9 +118,9 @@ pub(crate) async fn update_card(
     let id = workspace_id("workspace_id", &request.workspace_id)?;
     let bearer = access::presented(&headers);
     let knock = Knock { call: Call::UpdateCard, workspace: id, bearer, key: None };
-    let mut work = Work::begin(&app).await?;
-    let admitted = admit(&app, &mut work, &knock).await;
-    let (mut work, admitted) = keep_refusal(work, admitted).await?;
+    let Some((mut work, admitted)) = enter(&app, &knock, "failed to update card").await? else {
+        return Ok(Json(Done { status: "updated".to_owned() }));
+    };
     if let Some(url) =
         request.agent_card.get("url").and_then(Value::as_str).filter(|url| !url.is_empty())
         && !admitted.before.managed()
@@ -132,16 +139,29 @@ pub(crate) async fn update_card(
     Ok(Json(Done { status: "updated".to_owned() }))
 }
 
-/// A refusal is recorded too: commit what it noted, then pass it on.
-async fn keep_refusal(work: Work<'_>, admitted: Result<Admitted>) -> Result<(Work<'_>, Admitted)> {
-    match admitted {
-        Ok(admitted) => Ok((work, admitted)),
-        Err(refused @ Error::Refused(..)) => {
-            work.commit().await?;
-            Err(refused)
-        }
-        Err(other) => Err(other),
-    }
+/// Take a new credential beside the one in use, for the serial that a heartbeat's answer named. Answered anew
+/// until one of them is used.
+#[utoipa::path(post, path = "/registry/rotate", tag = "registry", request_body = Rotate, responses(
+    (status = 200, body = Rotated), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 409, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub(crate) async fn rotate(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Payload(body): Payload,
+) -> Result<Json<Rotated>> {
+    let request: Rotate = parse(&body, BAD_BODY)?;
+    let id = workspace_id("workspace_id", &request.workspace_id)?;
+    let bearer = access::presented(&headers);
+    let knock = Knock { call: Call::Rotate, workspace: id, bearer, key: None };
+    let entered = enter(&app, &knock, "rotation failed").await?;
+    let (mut work, admitted) = entered.expect("a rotation is never let through");
+    let token = credentials::rotate(&app, &mut work, &admitted, request.serial).await?;
+    work.commit().await?;
+    Ok(Json(Rotated {
+        status: "rotated".to_owned(),
+        auth_token: token.reveal().to_owned(),
+        serial: admitted.serials.wanted,
+        generation: admitted.generation.number(),
+    }))
 }
 
 fn workspace_id(field: &str, text: &str) -> Result<WorkspaceId> {

@@ -1,30 +1,35 @@
-//! Registers, heartbeats and card updates: who is let in, and what follows from it.
+//! Registers, heartbeats, card updates and rotations: who is let in, and what follows from it.
 //!
-//! A heartbeat is handled in `http.rs`, by `heartbeat`. Each call is one transaction: lock the workspace's
-//! row, load the facts, ask `ligand_domain::admission::decide`, carry the answer out here in [`admit`], and
-//! commit. A reply is sent only after the commit, so what it says is already true.
+//! A heartbeat is handled in `http.rs`, by `heartbeat`. Each call is one transaction, begun by [`enter`]: lock
+//! the workspace's row, load the facts, ask `ligand_domain::admission::decide`, carry the answer out
+//! (`carry.rs`), and commit. A reply is sent only after the commit, so what it says is already true.
+//!
+//! Who proves nothing learns nothing: for such a caller the same statements run in the same order, whether the
+//! workspace is there, sealed, removed, purged, or was never there.
 
+mod carry;
 pub mod http;
 mod status;
 
-use ligand_api::error::ErrorBody;
 use ligand_domain::admission::{
-    self, Action, Bootstrap, Call, Decision, Facts, Newest, Presented, Refusal,
+    self, Bootstrap, Call, Decision, Facts, Newest, Presented, just_revoked,
 };
 use ligand_domain::credential::{
-    Credential, Kind as CredentialKind, MIN_IDEMPOTENCY_KEY, State, Token, TokenHash,
+    Credential, MIN_IDEMPOTENCY_KEY, Passport, PassportState, Token, TokenHash,
 };
-use ligand_domain::id::{CredentialId, Generation, WorkspaceId};
+use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::instance::Phase;
+use ligand_domain::rotation::Serials;
 use ligand_domain::time::Timestamp;
-use serde_json::json;
+use ligand_domain::workspace::Intent;
 
-use crate::access::{self, For, Held};
+use self::carry::Admission;
+use crate::access::{self, For, Held, HeldPassport};
 use crate::app::App;
 use crate::config::Auth;
 use crate::error::{Error, Result};
-use crate::journal::{self, Kind, Work};
-use crate::workspaces::{self, Workspace};
+use crate::journal::Work;
+use crate::workspaces::{self, Observed, Workspace};
 
 /// What a call brings along to be let in by.
 pub(crate) struct Knock<'a> {
@@ -54,295 +59,204 @@ pub(crate) struct Admitted {
     pub(crate) inert: bool,
     /// Admitted for the first time in its generation.
     pub(crate) first: bool,
+    /// The credential that it presented, as it was before the call.
+    pub(crate) held: Option<Credential>,
+    /// The rotations from now on.
+    pub(crate) serials: Serials,
 }
 
-/// Decide, and carry the decision out in the caller's transaction.
-///
-/// # Errors
-/// 401 with what may be told; 503 when the database does not answer.
-pub(crate) async fn admit(app: &App, work: &mut Work<'_>, knock: &Knock<'_>) -> Result<Admitted> {
-    let workspace = workspaces::lock(&mut work.tx, knock.workspace).await?;
-    let hash = knock.bearer.map(TokenHash::of);
-    let key = knock.key.filter(|key| key.len() >= MIN_IDEMPOTENCY_KEY).map(TokenHash::of);
-    let held =
-        access::for_admission(&mut work.tx, knock.workspace, hash.as_ref(), key.as_ref()).await?;
-    let newest_is = newest(work, workspace.as_ref()).await?;
-    let purged = workspace.is_none() && access::ever_issued(&mut work.tx, knock.workspace).await?;
-    let keys = Keys { hash, key, purged };
-    let facts = facts(app, knock, workspace.as_ref(), &held, keys, newest_is, work.now);
-    let mut admission = Admission { app, work, key, held: presented(&held, hash.as_ref()) };
-    match admission::decide(&facts, app.config.guards) {
-        Decision::Refused(refusal) => Err(admission.refuse(workspace.as_ref(), refusal).await?),
-        Decision::Creates => admission.create(knock.workspace).await,
-        decision => {
-            let before =
-                workspace.expect("every other decision is about a workspace that is there");
-            admission.carry_out(before, decision).await
-        }
+impl Admitted {
+    /// The serial that its agent should ask for: the current generation's, if it can.
+    pub(crate) fn rotate(&self, observed: &Observed) -> Option<i64> {
+        let asked = observed.rotates && !observed.inert && self.generation == self.current;
+        self.serials.due().filter(|_| asked && self.held.is_some())
     }
 }
 
-#[derive(Clone, Copy)]
-struct Keys {
+/// Begin a transaction, and decide and carry out in it whether the call is let in. `None`: the contract wants
+/// it answered as if it had been, and nothing changes. A refusal is noted and committed.
+///
+/// # Errors
+/// 401 with what may be told; 503 when the database does not answer (compat: 500 with `failed`, the contract's
+/// text for the place).
+pub(crate) async fn enter<'a>(
+    app: &'a App,
+    knock: &Knock<'_>,
+    failed: &'static str,
+) -> Result<Option<(Work<'a>, Admitted)>> {
+    let entered = async {
+        let mut work = Work::begin(app).await?;
+        match admit(app, &mut work, knock).await {
+            Ok(Some(admitted)) => Ok(Some((work, admitted))),
+            Ok(None) => Ok(None),
+            Err(refused @ Error::Refused(..)) => {
+                work.commit().await?;
+                Err(refused)
+            }
+            Err(other) => Err(other),
+        }
+    };
+    match entered.await {
+        Err(Error::Unavailable(cause)) if app.config.auth == Auth::Compat => {
+            Err(Error::Internal(failed, cause))
+        }
+        other => other,
+    }
+}
+
+/// What the bearer and the key are, at this workspace.
+struct Looked {
+    /// The bearer's hash.
     hash: Option<TokenHash>,
+    /// The key's hash, if the key counts.
     key: Option<TokenHash>,
+    /// The credential that the bearer is, the one that the key brought, and every live one.
+    held: Vec<Held>,
+    /// The passport that the bearer is.
+    passport: Option<HeldPassport>,
+    /// What the newest generation is.
+    newest_is: Newest,
     /// There is no such workspace any more, but its tombstone.
     purged: bool,
 }
 
-async fn newest(work: &mut Work<'_>, workspace: Option<&Workspace>) -> Result<Newest> {
-    let Some(workspace) = workspace.filter(|w| w.newest > w.current) else {
-        return Ok(Newest::Current);
-    };
-    let instance = workspaces::instance_of(&mut work.tx, workspace.id, workspace.newest).await?;
-    let alive = instance.is_some_and(|instance| instance.ended_at.is_none());
-    Ok(if alive { Newest::Planned } else { Newest::Abandoned })
+impl Looked {
+    /// The credential that the bearer is.
+    fn presented(&self) -> Option<&Held> {
+        let hash = self.hash.as_ref()?;
+        self.held.iter().find(|credential| credential.hash == hash.bytes())
+    }
+
+    /// A credential as decisions look at it.
+    fn credential(&self, of: &Held, now: Timestamp) -> Credential {
+        let since = |other: &Held| {
+            other.generation == of.generation
+                && other.id != of.id
+                && other.state.is_live()
+                && other.first_used_at.is_some()
+        };
+        Credential {
+            id: of.id,
+            kind: of.kind,
+            generation: of.generation,
+            state: of.state.at(of.lapses_at, now),
+            used: of.first_used_at.is_some(),
+            newer_used: !of.state.is_live() && self.held.iter().any(since),
+        }
+    }
 }
 
-fn presented<'h>(held: &'h [Held], hash: Option<&TokenHash>) -> Option<&'h Held> {
-    let hash = hash?;
-    held.iter().find(|credential| credential.hash == hash.bytes())
+/// Decide, and carry the decision out in the caller's transaction.
+async fn admit(app: &App, work: &mut Work<'_>, knock: &Knock<'_>) -> Result<Option<Admitted>> {
+    let workspace = workspaces::lock(&mut work.tx, knock.workspace).await?;
+    let looked = look(work, knock, workspace.as_ref()).await?;
+    let facts = facts(app, knock, workspace.as_ref(), &looked, work.now);
+    let decision = admission::decide(&facts, app.config.guards);
+    let mut admission = Admission { app, work, looked: &looked };
+    match decision {
+        Decision::Refused(refusal) => {
+            Err(admission.refuse(knock, workspace.as_ref(), refusal).await?)
+        }
+        Decision::Ignored => Ok(None),
+        Decision::Creates => admission.create(knock.workspace).await.map(Some),
+        decision => {
+            let before =
+                workspace.expect("every other decision is about a workspace that is there");
+            admission.carry_out(before, decision).await.map(Some)
+        }
+    }
+}
+
+/// Who holds a live credential has proven who they are; for everybody else the same statements run.
+async fn look(
+    work: &mut Work<'_>,
+    knock: &Knock<'_>,
+    workspace: Option<&Workspace>,
+) -> Result<Looked> {
+    let (tx, id) = (&mut work.tx, knock.workspace);
+    let hash = knock.bearer.map(TokenHash::of);
+    let key = knock.key.filter(|key| key.len() >= MIN_IDEMPOTENCY_KEY).map(TokenHash::of);
+    let held = access::for_admission(tx, id, hash.as_ref(), key.as_ref()).await?;
+    let mut looked =
+        Looked { hash, key, held, passport: None, newest_is: Newest::Current, purged: false };
+    let proven = looked.presented().is_some_and(|held| held.state.is_live());
+    let generation = workspace.map_or(Generation::NONE, |workspace| workspace.newest);
+    let ahead = workspace.filter(|workspace| workspace.newest > workspace.current);
+    if !proven || ahead.is_some() {
+        let newest = workspaces::instance_of(tx, id, generation).await?;
+        let alive = newest.is_some_and(|instance| instance.ended_at.is_none());
+        looked.newest_is = match ahead {
+            None => Newest::Current,
+            Some(w) if w.identity.candidate == Some(w.newest) => Newest::Candidate,
+            Some(_) if alive => Newest::Planned,
+            Some(_) => Newest::Abandoned,
+        };
+    }
+    if !proven {
+        looked.passport = access::passport(tx, id, looked.hash.as_ref()).await?;
+        let issued = access::ever_issued(tx, id).await?;
+        looked.purged = issued && workspace.is_none();
+    }
+    Ok(looked)
 }
 
 /// Translate what the database has into what the decision looks at.
-#[expect(clippy::too_many_arguments, reason = "each is one kind of fact")]
 fn facts(
     app: &App,
     knock: &Knock<'_>,
     workspace: Option<&Workspace>,
-    held: &[Held],
-    keys: Keys,
-    newest_is: Newest,
+    looked: &Looked,
     now: Timestamp,
 ) -> Facts {
-    let state = |credential: &Held| credential.state.at(credential.lapses_at, now);
-    let credential = |credential: &Held| Credential {
-        id: credential.id,
-        kind: credential.kind,
-        generation: credential.generation,
-        state: state(credential),
-        used: credential.first_used_at.is_some(),
-        newer_used: held.iter().any(|other| {
-            other.generation == credential.generation
-                && other.created_at > credential.created_at
-                && other.first_used_at.is_some()
-        }),
-    };
-    let live = held.iter().any(|c| c.kind == CredentialKind::Instance && state(c).is_live());
     let compat = app.config.auth == Auth::Compat;
-    let replayed = keys.key.and_then(|key| {
-        held.iter().rev().find(|c| c.idempotency_hash.as_deref() == Some(key.bytes()))
+    let guards = app.config.guards;
+    let live = looked.held.iter().any(|held| looked.credential(held, now).protects(guards));
+    let replayed = looked.key.and_then(|key| {
+        looked.held.iter().rev().find(|c| c.idempotency_hash.as_deref() == Some(key.bytes()))
     });
     Facts {
         call: knock.call,
         workspace: workspace.map(|w| admission::Standing {
-            removed: w.intent == ligand_domain::workspace::Intent::Removed,
+            removed: w.intent == Intent::Removed,
             current: w.current,
             newest: w.newest,
-            newest_is,
+            newest_is: looked.newest_is,
             live,
             bootstrap: w.bootstrap,
             opened: w.bootstrap_until.is_some_and(|until| until > now),
-            just_revoked: false,
+            just_revoked: just_revoked(w.identity.revoked_at, now),
             managed: w.managed(),
         }),
-        purged: keys.purged,
-        presented: match (knock.bearer, presented(held, keys.hash.as_ref())) {
-            (None, _) => Presented::Nothing,
-            (Some(_), None) => Presented::Stranger,
-            (Some(_), Some(found)) => Presented::Credential(credential(found)),
+        purged: looked.purged,
+        presented: match (knock.bearer, looked.presented(), &looked.passport) {
+            (None, ..) => Presented::Nothing,
+            (Some(_), Some(held), _) => Presented::Credential(looked.credential(held, now)),
+            (Some(_), None, Some(passport)) => Presented::Passport(Passport {
+                generation: passport.generation,
+                state: PassportState::at(passport.times, now),
+            }),
+            (Some(_), None, None) => Presented::Stranger,
         },
-        replayed: replayed.map(credential),
+        replayed: replayed.map(|held| looked.credential(held, now)),
         open_registration: app.config.open_registration || compat,
         compat,
     }
 }
 
-/// One admission in progress.
-struct Admission<'w, 'a, 'h> {
-    app: &'h App,
-    work: &'w mut Work<'a>,
-    key: Option<TokenHash>,
-    held: Option<&'h Held>,
-}
-
-impl Admission<'_, '_, '_> {
-    async fn carry_out(&mut self, before: Workspace, decision: Decision) -> Result<Admitted> {
-        let (current, newest) = (before.current, before.newest);
-        let let_in = |generation, before: Workspace| Admitted {
-            before,
-            generation,
-            current,
-            newest,
-            minted: None,
-            inert: false,
-            first: false,
-        };
-        match decision {
-            Decision::Current { generation, activates } => {
-                self.mark_used(&before, generation, activates).await?;
-                Ok(Admitted { first: activates, ..let_in(generation, before) })
-            }
-            Decision::TakesOver { generation, mints: _ } => {
-                workspaces::set_generations(&mut self.work.tx, before.id, generation, generation)
-                    .await?;
-                self.mark_used(&before, generation, true).await?;
-                let taken = let_in(generation, before);
-                Ok(Admitted { current: generation, newest: generation, first: true, ..taken })
-            }
-            Decision::Early { generation } | Decision::Candidate { generation, .. } => {
-                Ok(Admitted { inert: true, ..let_in(generation, before) })
-            }
-            Decision::Remint { lost, generation } => {
-                access::end_one(&mut self.work.tx, lost, State::Revoked, self.work.now).await?;
-                let minted = self.mint(before.id, generation).await?;
-                Ok(Admitted { minted: Some(minted), ..let_in(generation, before) })
-            }
-            Decision::ReEnrols { generation } => {
-                let takes_over = generation > current;
-                if takes_over {
-                    workspaces::set_generations(
-                        &mut self.work.tx,
-                        before.id,
-                        generation,
-                        generation,
-                    )
-                    .await?;
-                }
-                let minted = self.mint(before.id, generation).await?;
-                let admitted = let_in(generation, before);
-                Ok(Admitted { minted: Some(minted), current: generation, first: true, ..admitted })
-            }
-            Decision::Bootstraps { generation, abandons } => {
-                self.open(&before, generation, abandons).await?;
-                let minted = self.mint(before.id, generation).await?;
-                let admitted = let_in(generation, before);
-                let (current, newest) = (generation, generation);
-                Ok(Admitted { minted: Some(minted), current, newest, first: true, ..admitted })
-            }
-            Decision::Api { opens, abandons } => {
-                let generation = opens.unwrap_or(current);
-                if opens.is_some() {
-                    self.open(&before, generation, abandons).await?;
-                }
-                let newest = newest.max(generation);
-                let first = opens.is_some();
-                Ok(Admitted { current: generation, newest, first, ..let_in(generation, before) })
-            }
-            Decision::Redeems { generation } => {
-                let minted = self.mint(before.id, generation).await?;
-                Ok(Admitted { minted: Some(minted), ..let_in(generation, before) })
-            }
-            Decision::LetThrough { generation } => Ok(let_in(generation, before)),
-            Decision::Ignored | Decision::Creates | Decision::Refused(_) => {
-                unreachable!("handled by the caller")
-            }
-        }
-    }
-
-    /// An unknown id creates itself.
-    async fn create(&mut self, id: WorkspaceId) -> Result<Admitted> {
-        workspaces::insert_registered(&mut self.work.tx, id, self.work.now).await?;
-        let before = workspaces::get(&mut self.work.tx, id).await?;
-        let before = before.expect("it was inserted in this transaction");
-        let generation = Generation::NONE.next();
-        self.work.note(
-            id,
-            None,
-            Kind::Created,
-            "registered under an id that was unknown",
-            json!({}),
-        );
-        self.carry_out(before, Decision::Bootstraps { generation, abandons: None }).await
-    }
-
-    /// A generation that nobody planned begins.
-    async fn open(
-        &mut self,
-        before: &Workspace,
-        generation: Generation,
-        abandons: Option<Generation>,
-    ) -> Result<()> {
-        let (id, now) = (before.id, self.work.now);
-        let tx = &mut self.work.tx;
-        workspaces::set_generations(tx, id, generation, generation).await?;
-        if let Some(planned) = abandons {
-            access::lapse_pending(tx, id, planned, now).await?;
-            if !before.managed() {
-                workspaces::abandon(tx, (id, planned), now).await?;
-            }
-        }
-        let bound =
-            before.managed() && workspaces::bind_newest(tx, id, before.newest, generation).await?;
-        if !bound {
-            let instance = self.app.ids.instance();
-            let backend = before.backend.as_deref();
-            workspaces::insert_instance(
-                tx,
-                instance,
-                (id, generation),
-                backend,
-                Phase::Serving,
-                now,
-            )
-            .await?;
-        }
-        Ok(())
-    }
-
-    async fn mint(&mut self, workspace: WorkspaceId, generation: Generation) -> Result<Token> {
-        let purpose = For::Answer { generation, key: self.key };
-        Ok(access::mint(self.app, self.work, workspace, purpose).await?)
-    }
-
-    async fn mark_used(
-        &mut self,
-        before: &Workspace,
-        generation: Generation,
-        activates: bool,
-    ) -> Result<()> {
-        let id: CredentialId = self.held.expect("a credential was presented").id;
-        access::mark_used(&mut self.work.tx, id, self.work.now).await?;
-        if activates {
-            access::supersede_others(&mut self.work.tx, before.id, id, generation, self.work.now)
-                .await?;
-        }
-        Ok(())
-    }
-
-    /// Say no, and note why: each reason once, until something else happens. A caller who knocks for ever
-    /// does not bury what matters.
-    async fn refuse(&mut self, workspace: Option<&Workspace>, refusal: Refusal) -> Result<Error> {
-        let line = refusal.line.as_str();
-        self.app.metrics.refusals.with_label_values(&[line]).inc();
-        if let Some(workspace) = workspace {
-            let prefix = self.held.map(|held| held.id.to_string());
-            let told = refusal.told.map(|told| told.action.as_str());
-            let summary = format!("a call was refused: {line}");
-            let said =
-                journal::said_since(&mut self.work.tx, workspace.id, Kind::Refused, &summary)
-                    .await?;
-            if !said {
-                let evidence = json!({"credential": prefix, "told": told});
-                let generation = self.held.and_then(|held| held.generation);
-                self.work.note(workspace.id, generation, Kind::Refused, summary, evidence);
-            }
-        }
-        let text = if refusal.bearer {
-            "invalid workspace auth token"
-        } else {
-            "missing workspace auth token"
-        };
-        let mut body = ErrorBody::new(text);
-        if let Some(told) = refusal.told {
-            body.code = Some(told.code.as_str().to_owned());
-            body.action = Some(told.action.as_str().to_owned());
-            if let Action::Wait(time) = told.action {
-                body.retry_after = Some(time.as_secs());
-            }
-        }
-        Ok(Error::Refused(axum::http::StatusCode::UNAUTHORIZED, Box::new(body)))
-    }
+/// End a generation for good, in the caller's transaction: every credential and passport of it ends, it is
+/// marked abandoned, and if it was a migration's candidate there is none any more. Only after the commit may
+/// its instance be destroyed.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn abandon(
+    work: &mut Work<'_>,
+    of: (WorkspaceId, Generation),
+) -> std::result::Result<(), sqlx::Error> {
+    let now = work.now;
+    access::end_generation(&mut work.tx, of.0, of.1, now).await?;
+    workspaces::abandon(&mut work.tx, of, now).await?;
+    workspaces::clear_candidate(&mut work.tx, of.0).await
 }
 
 /// The credential of an external workspace's first generation, for its operator to deliver. It never lapses:

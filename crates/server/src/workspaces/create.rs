@@ -8,7 +8,7 @@ use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Status};
 use serde_json::json;
 
-use super::{Reported, Workspace, store};
+use super::{Identity, Reported, Workspace, store};
 use crate::access::{self, For};
 use crate::app::App;
 use crate::error::{Error, Result};
@@ -280,6 +280,7 @@ fn blank(id: WorkspaceId, now: Timestamp) -> Workspace {
         bootstrap: registry::bootstrap_of(false),
         bootstrap_until: None,
         agent: Reported::default(),
+        identity: Identity::default(),
         created_at: now,
     }
 }
@@ -317,7 +318,13 @@ fn answer(app: &App, wanted: &Wanted, token: Option<Token>, origin: &str) -> Cre
     Created { external: Some(true), connection, ..created }
 }
 
-fn connection(app: &App, id: WorkspaceId, auth_token: String, origin: &str) -> Connection {
+/// What the operator of an external agent needs, with its credential.
+pub(crate) fn connection(
+    app: &App,
+    id: WorkspaceId,
+    auth_token: String,
+    origin: &str,
+) -> Connection {
     let url = app.config.external_platform_url.as_deref().unwrap_or(origin).trim_end_matches('/');
     let register = format!("{url}/registry/register");
     let body = format!(

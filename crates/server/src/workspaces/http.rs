@@ -44,7 +44,7 @@ pub(crate) async fn create(
 }
 
 /// Where the caller reaches us, as it says.
-fn origin(headers: &HeaderMap, app: &App) -> String {
+pub(crate) fn origin(headers: &HeaderMap, app: &App) -> String {
     let value = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let scheme = value("x-forwarded-proto").unwrap_or("http");
     match value("x-forwarded-host").or_else(|| value("host")) {

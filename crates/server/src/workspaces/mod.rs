@@ -20,9 +20,12 @@ use ligand_domain::backoff::Failures;
 use ligand_domain::id::{Generation, InstanceId, WorkspaceId};
 use ligand_domain::instance::{Features, Phase, Seen};
 use ligand_domain::lease::{self, Holder};
+use ligand_domain::rotation::Serials;
 use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Standing, Status};
 
+pub(crate) use self::create::connection;
+pub(crate) use self::http::origin;
 pub use self::reconcile::WorkspaceReconciler;
 use crate::app::App;
 use crate::backend::Push;
@@ -30,8 +33,9 @@ use crate::db::Tx;
 use crate::error::{Error, Result};
 
 pub(crate) use self::store::{
-    Beat, Register, abandon, bind_newest, get, heard_again, insert_instance, insert_registered,
-    instance_of, lineage, lock, observe_beat, observe_instance, observe_register, release_all,
+    Beat, Register, abandon, bind_newest, clear_candidate, close_bootstrap, count_rotation, get,
+    heard, heard_again, insert_instance, insert_registered, instance_of, lineage, lock,
+    note_refused, observe_beat, observe_instance, observe_register, release_all, revoked, rotated,
     save_card, set_generations, set_status, touch_outbound, wake,
 };
 
@@ -98,8 +102,42 @@ pub struct Workspace {
     pub bootstrap_until: Option<Timestamp>,
     /// What its agent reports.
     pub agent: Reported,
+    /// What else admissions look at.
+    pub identity: Identity,
     /// When it was created.
     pub created_at: Timestamp,
+}
+
+/// What admissions look at, besides generations and bootstrap.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Identity {
+    /// The generation that a migration brings up.
+    pub candidate: Option<Generation>,
+    /// When an administrator last revoked its credentials.
+    pub revoked_at: Option<Timestamp>,
+    /// When a register was last refused, and why.
+    pub refused: Option<(Timestamp, String)>,
+    /// Rotations of its credential.
+    pub serials: Serials,
+}
+
+impl Identity {
+    /// What a person should know where an external agent was refused after it was last heard of: whether
+    /// that was the agent or a stranger nobody here can tell.
+    #[must_use]
+    pub fn refused_since(&self, heard: Option<Timestamp>) -> Option<String> {
+        let (at, why) = self.refused.as_ref().filter(|(at, _)| heard.is_none_or(|it| *at > it))?;
+        Some(refused_text(*at, why))
+    }
+}
+
+/// The cause and the cure, for people.
+#[must_use]
+pub(crate) fn refused_text(at: Timestamp, why: &str) -> String {
+    format!(
+        "a register was refused at {at}: {why}; if that was its agent, give it a new credential \
+         (external/rotate) or let it take the workspace up again (revoke-auth-tokens)"
+    )
 }
 
 /// What a workspace's agent reports.
@@ -222,6 +260,8 @@ pub(crate) struct Observed {
     pub(crate) inert: bool,
     /// The reconciler has something to do.
     pub(crate) woke: bool,
+    /// Its agent can take a new credential while it runs.
+    pub(crate) rotates: bool,
 }
 
 /// What is known of the instance that calls.
@@ -235,8 +275,10 @@ pub(crate) async fn observed(
     let holder = instance.as_ref().map_or(Holder::Plain, |instance| instance.holder(app));
     // What its backend reported as ended says nothing about the workspace any more, even if it still calls.
     let ended = instance.as_ref().is_some_and(|instance| instance.ended_at.is_some());
+    let rotates = instance.as_ref().is_some_and(|instance| instance.features.rotate);
     let url = instance.filter(|instance| instance.url_reported).map(|instance| instance.url);
-    Ok(Observed { url, next_heartbeat: holder.beat(), inert: inert || ended, woke: false })
+    let inert = inert || ended;
+    Ok(Observed { url, next_heartbeat: holder.beat(), inert, woke: false, rotates })
 }
 
 /// Whether there is such a workspace, in whatever status.

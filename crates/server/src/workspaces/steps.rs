@@ -369,7 +369,12 @@ impl<'a> Steps<'a> {
             return Ok(());
         }
         let (generation, now) = (instance.generation, work.now);
-        let why = format!("unreachable: generation {generation} sent no heartbeat in time; {seen}");
+        let mut why =
+            format!("unreachable: generation {generation} sent no heartbeat in time; {seen}");
+        let refused = locked.identity.refused_since(instance.last_seen_at);
+        if let Some(refused) = refused.filter(|_| !locked.managed()) {
+            why = format!("{why}; {refused}");
+        }
         let (to, event) = match workspace.managed() {
             true => (Status::Offline, "WORKSPACE_OFFLINE"),
             false => (Status::AwaitingAgent, "WORKSPACE_AWAITING_AGENT"),

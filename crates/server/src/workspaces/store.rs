@@ -1,5 +1,6 @@
 //! Workspaces and instances in the database.
 
+mod identity;
 mod instances;
 mod rows;
 
@@ -10,9 +11,12 @@ use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Status};
 use uuid::Uuid;
 
+pub(crate) use self::identity::{
+    clear_candidate, close_bootstrap, count_rotation, note_refused, revoked, rotated,
+};
 pub(crate) use self::instances::{
-    abandon, alive, bind_newest, end, insert_instance, instance_of, latest, observe_instance,
-    started,
+    abandon, alive, bind_newest, end, heard, insert_instance, instance_of, latest,
+    observe_instance, started,
 };
 use self::rows::{Row, columns};
 use super::Workspace;

@@ -118,7 +118,10 @@ fn next(of: &Workspace, instances: &[Instance], lease_until: Option<Timestamp>) 
             format!("if no heartbeat comes by {until}, its backend is asked about it")
         }
         (Status::AwaitingAgent, _) => {
-            "it comes online when its agent registers; nothing here starts it".to_owned()
+            let heard = newest.and_then(|instance| instance.last_seen_at);
+            let refused = of.identity.refused_since(heard).map(|text| format!("; {text}"));
+            let refused = refused.unwrap_or_default();
+            format!("it comes online when its agent registers; nothing here starts it{refused}")
         }
         _ if !of.managed() => "nothing: no backend runs it".to_owned(),
         _ => "it is being looked after".to_owned(),

@@ -88,6 +88,13 @@ pub(crate) async fn observe_instance(
         .execute(c).await.map(|_| ()))
 }
 
+/// It called, and was not let in for a reason that is not its own: it is alive.
+pub(crate) async fn heard(tx: &mut Tx, of: (WorkspaceId, Generation), now: Timestamp) -> Done {
+    on!(tx, c => sqlx::query("UPDATE instances SET last_seen_at = $1
+            WHERE workspace_id = $2 AND generation = $3 AND ended_at IS NULL")
+        .bind(now.micros()).bind(of.0.uuid()).bind(of.1.number()).execute(c).await.map(|_| ()))
+}
+
 /// The agent of a planned instance was admitted without its credential: it is the new generation's now.
 /// The label at the backend keeps the number it was born with.
 pub(crate) async fn bind_newest(

@@ -4,11 +4,12 @@ use ligand_domain::admission::Bootstrap;
 use ligand_domain::backoff::Failures;
 use ligand_domain::id::{Generation, InstanceId, WorkspaceId};
 use ligand_domain::instance::{Features, Phase};
+use ligand_domain::rotation::Serials;
 use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Status};
 use uuid::Uuid;
 
-use crate::workspaces::{Instance, Reported, Workspace};
+use crate::workspaces::{Identity, Instance, Reported, Workspace};
 
 /// The columns of [`Row`], named: a prepared statement must not change its shape under a new column.
 macro_rules! columns {
@@ -18,7 +19,8 @@ macro_rules! columns {
          restarts_loaded, status, since, evidence, current_generation, newest_generation, last_error, \
          next_attempt_at, failures, failures_since, released_at, bootstrap, bootstrap_until, url, agent_card, \
          delivery_mode, last_heartbeat_at, last_outbound_at, last_error_rate, last_sample_error, active_tasks, \
-         uptime_seconds, current_task, capabilities, idle_timeout_seconds, created_at"
+         uptime_seconds, current_task, capabilities, idle_timeout_seconds, created_at, \
+         candidate_generation, revoked_at, refused_at, refused_why, rotations_wanted, rotations_done"
     };
 }
 pub(super) use columns;
@@ -79,6 +81,12 @@ pub(super) struct Row {
     capabilities: String,
     idle_timeout_seconds: Option<i64>,
     created_at: i64,
+    candidate_generation: Option<i64>,
+    revoked_at: Option<i64>,
+    refused_at: Option<i64>,
+    refused_why: Option<String>,
+    rotations_wanted: i64,
+    rotations_done: i64,
 }
 
 fn corrupt(table: &str, column: &str) -> sqlx::Error {
@@ -156,6 +164,12 @@ impl TryFrom<Row> for Workspace {
             bootstrap: bootstrap(&row.bootstrap).ok_or_else(|| unknown("bootstrap"))?,
             bootstrap_until: time(row.bootstrap_until),
             agent,
+            identity: Identity {
+                candidate: row.candidate_generation.map(Generation::new),
+                revoked_at: time(row.revoked_at),
+                refused: time(row.refused_at).zip(row.refused_why),
+                serials: Serials { wanted: row.rotations_wanted, done: row.rotations_done },
+            },
             created_at: Timestamp::from_micros(row.created_at),
         })
     }

@@ -1,0 +1,60 @@
+//! What admissions leave in a workspace's row.
+
+use ligand_domain::id::WorkspaceId;
+use ligand_domain::time::Timestamp;
+
+use super::Done;
+use crate::db::{Tx, on};
+
+/// The registration for which it was opened was made.
+pub(crate) async fn close_bootstrap(tx: &mut Tx, id: WorkspaceId) -> Done {
+    on!(tx, c => sqlx::query("UPDATE workspaces SET bootstrap_until = NULL WHERE id = $1")
+        .bind(id.uuid()).execute(c).await.map(|_| ()))
+}
+
+/// Its credentials were revoked: it may be taken up once without one until this time.
+pub(crate) async fn revoked(
+    tx: &mut Tx,
+    id: WorkspaceId,
+    now: Timestamp,
+    open_until: Timestamp,
+) -> Done {
+    on!(tx, c => sqlx::query("UPDATE workspaces SET revoked_at = $1, bootstrap_until = $2 WHERE id = $3 AND status <> 'removed'")
+        .bind(now.micros()).bind(open_until.micros()).bind(id.uuid()).execute(c).await.map(|_| ()))
+}
+
+/// The migration whose candidate this was is over.
+pub(crate) async fn clear_candidate(tx: &mut Tx, id: WorkspaceId) -> Done {
+    on!(tx, c => sqlx::query("UPDATE workspaces SET candidate_generation = NULL WHERE id = $1")
+        .bind(id.uuid()).execute(c).await.map(|_| ()))
+}
+
+/// Ask for one more rotation. Gives its serial.
+pub(crate) async fn count_rotation(tx: &mut Tx, id: WorkspaceId) -> Done<i64> {
+    on!(tx, c => sqlx::query_scalar("UPDATE workspaces SET rotations_wanted = rotations_wanted + 1
+            WHERE id = $1 RETURNING rotations_wanted")
+        .bind(id.uuid()).fetch_one(c).await)
+}
+
+/// A credential that satisfies rotations up to this one is in use.
+pub(crate) async fn rotated(tx: &mut Tx, id: WorkspaceId, serial: i64) -> Done {
+    on!(tx, c => sqlx::query("UPDATE workspaces SET rotations_done = $1 WHERE id = $2 AND rotations_done < $1")
+        .bind(serial).bind(id.uuid()).execute(c).await.map(|_| ()))
+}
+
+/// A call was refused. A register is remembered, and where the workspace only waits for its agent, `shown`
+/// says so. The statement is the same where there is no such workspace.
+pub(crate) async fn note_refused(
+    tx: &mut Tx,
+    id: WorkspaceId,
+    registers: bool,
+    why: &str,
+    shown: &str,
+    now: Timestamp,
+) -> Done {
+    on!(tx, c => sqlx::query("UPDATE workspaces SET refused_at = $1, refused_why = $2,
+                last_error = CASE WHEN backend IS NULL AND status = 'awaiting_agent' THEN $3 ELSE last_error END
+            WHERE id = $4 AND status <> 'removed' AND $5")
+        .bind(now.micros()).bind(why).bind(shown).bind(id.uuid()).bind(registers)
+        .execute(c).await.map(|_| ()))
+}
