@@ -8,13 +8,19 @@ use std::path::PathBuf;
 use reqwest::Url;
 use reqwest::header::HeaderValue;
 
+use crate::guards::Guards;
+use crate::holdings::Passport;
+use crate::identity::Token;
+
 /// What is read from the environment alone, for the end of a help text.
 pub const ENVIRONMENT: &str = "\
 Environment without a flag:
   MOLECULE_ORG_ID        organisation, sent with every call to the platform
   LIGAND_AGENT_NAME      name on the agent's card (default: the workspace's id)
   LIGAND_LISTEN_STDIN=1  descriptor 0 is the listening socket
-  LIGAND_MANAGED=1       a backend started this agent and replaces it";
+  LIGAND_MANAGED=1       a backend started this agent and replaces it
+  LIGAND_PASSPORT        right to become one generation; redeemed at the first register
+  LIGAND_GENERATION      the generation that it is for";
 
 /// The command line. Each flag wins over the environment variable that its help names.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -88,6 +94,10 @@ pub struct Settings {
     pub name: String,
     /// A backend started this agent and replaces it.
     pub managed: bool,
+    /// A right to become one generation.
+    pub passport: Option<Passport<Token>>,
+    /// Which rules hold: all of them, but for a mutant.
+    pub guards: Guards,
     /// The program; `None` is the built-in echo.
     pub command: Option<CommandLine>,
 }
@@ -140,20 +150,24 @@ impl Settings {
         let advertise = advertise.map(|text| advertised(&text)).transpose();
         let path = |name| env(name).map(PathBuf::from);
         let configs_dir = args.configs_dir.or_else(|| path("CONFIGS_DIR"));
+        let passport = env("LIGAND_PASSPORT").map(|text| passport(&text, env("LIGAND_GENERATION")));
+        let passport = passport.transpose();
         let mut words = args.command.into_iter();
         let command = words.next().map(|program| CommandLine { program, args: words.collect() });
 
         let (platform_url, workspace_id) =
             (noted(platform_url, &mut problems), noted(workspace_id, &mut problems));
         let (org_id, listen) = (noted(org_id, &mut problems), noted(listen, &mut problems));
-        let advertise = noted(advertise, &mut problems);
-        match (platform_url, workspace_id, org_id, listen, advertise) {
+        let (advertise, passport) =
+            (noted(advertise, &mut problems), noted(passport, &mut problems));
+        match (platform_url, workspace_id, org_id, listen, advertise, passport) {
             (
                 Some(platform_url),
                 Some(workspace_id),
                 Some(org_id),
                 Some(listen),
                 Some(advertise),
+                Some(passport),
             ) => Ok(Self {
                 platform_url,
                 configs_dir: configs_dir.unwrap_or_else(|| "/configs".into()),
@@ -163,12 +177,46 @@ impl Settings {
                 log_dir: args.log_dir.or_else(|| path("LIGAND_LOG_DIR")),
                 name: env("LIGAND_AGENT_NAME").unwrap_or_else(|| workspace_id.clone()),
                 managed: env("LIGAND_MANAGED").as_deref() == Some("1"),
+                passport,
+                guards: guards(&env),
                 workspace_id,
                 command,
             }),
             _ => Err(Invalid { problems }),
         }
     }
+}
+
+/// Without the feature every rule holds, whatever the environment says.
+#[cfg(not(feature = "mutants"))]
+fn guards(_: &impl Fn(&str) -> Option<String>) -> Guards {
+    Guards::ON
+}
+
+/// A name that is not one of ours is the platform's.
+#[cfg(feature = "mutants")]
+fn guards(env: &impl Fn(&str) -> Option<String>) -> Guards {
+    let off = env("LIGAND_MUTANT").and_then(|name| crate::guards::Guard::parse(name.trim()));
+    off.map_or(Guards::ON, Guards::without)
+}
+
+/// The generation names what is obtained with it; where none is told, the passport's first characters do.
+fn passport(text: &str, generation: Option<String>) -> Result<Passport<Token>, Problem> {
+    let problem = |setting, wrong: &str| Problem {
+        setting,
+        wrong: wrong.to_owned(),
+        hint: "whoever starts this agent sets it; leave it out to start without",
+    };
+    let value = Token::parse(text).ok_or_else(|| {
+        problem("LIGAND_PASSPORT", "is no passport: one line of printable ASCII was expected")
+    })?;
+    let name = match generation {
+        Some(text) => text.trim().to_owned(),
+        None => format!("passport-{}", value.prefix()),
+    };
+    let origin = Token::parse(&name)
+        .ok_or_else(|| problem("LIGAND_GENERATION", "is no generation: a number was expected"))?;
+    Ok(Passport { value, origin })
 }
 
 /// Keeps a problem for the answer that names them all.

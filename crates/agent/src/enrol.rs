@@ -3,14 +3,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ligand_api::registry::{AGENT_FEATURES, Declaration, Heartbeat, Register};
+use ligand_api::registry::{AGENT_FEATURES, AgentReport, Declaration, Heartbeat, Register, Rotate};
 
+use crate::guards::Guards;
 use crate::identity::{Identity, Token, Unwritable};
 use crate::logs::Logs;
 use crate::machine;
 use crate::platform::Platform;
-use crate::session::{Answer, Bearer, Call, Facts, Next, Session};
+use crate::session::{Bearer, Call, Next, Session};
 use crate::vitals::Vitals;
+
+type Answer = crate::session::Answer<Token>;
 
 /// Distinct refusals that are remembered as already said.
 const REMEMBERED: usize = 64;
@@ -25,6 +28,9 @@ pub(crate) struct Enrolment {
     pub(crate) url: String,
     pub(crate) card: serde_json::Value,
     pub(crate) managed: bool,
+    pub(crate) guards: Guards,
+    /// Why the rotation that was ordered came to nothing so far.
+    pub(crate) rotation_error: Option<String>,
 }
 
 impl Enrolment {
@@ -33,9 +39,9 @@ impl Enrolment {
     /// Dropping the future is safe at any point: files are written in one step between two waits, and a
     /// register that is cut short is repeated under the same key.
     pub(crate) async fn keep(mut self) -> String {
-        let mut session = Session::new(self.managed);
+        let mut session = Session::new(self.managed, self.guards);
         let mut said = Said::default();
-        let mut next = session.first();
+        let mut next = session.first(self.identity.facts(machine::jitter()));
         loop {
             let (call, bearer) = match next {
                 Next::Exit { why } => return why,
@@ -47,34 +53,63 @@ impl Enrolment {
                     (call, bearer)
                 }
             };
-            let presented = match bearer {
-                Bearer::Held => self.identity.held().cloned(),
-                Bearer::Previous => self.identity.previous().cloned(),
-                Bearer::Nothing => None,
-            };
-            let answer = self.ask(call, presented.as_ref()).await;
+            let answer = self.ask(call, bearer).await;
             said.answer(call, &answer);
-            let facts = self.learn(&answer, bearer, presented.as_ref());
+            let (facts, written) = self.identity.learn(&answer, bearer, machine::jitter());
+            if let Err(e) = &written {
+                self.report(e);
+            }
+            self.note_rotation(call, bearer, &answer, written.err());
             next = session.after(&answer, facts);
         }
     }
 
-    async fn ask(&mut self, call: Call, bearer: Option<&Token>) -> Answer {
+    async fn ask(&mut self, call: Call, bearer: Bearer) -> Answer {
         if let Err(e) = self.identity.save() {
             self.report(&e);
         }
+        let presented = self.identity.presented(bearer).cloned();
+        let presented = presented.as_ref();
         match call {
-            Call::Register => self.register(bearer).await,
+            Call::Register => self.register(presented).await,
             Call::Heartbeat => {
                 let body = self.heartbeat();
-                self.platform.heartbeat(&body, bearer).await
+                self.platform.heartbeat(&body, presented).await
             }
+            Call::Rotate { serial } => {
+                let body = Rotate { workspace_id: self.workspace.clone(), serial };
+                self.platform.rotate(&body, presented).await
+            }
+        }
+    }
+
+    /// What the heartbeats say about a rotation until it is done or no longer wanted.
+    fn note_rotation(
+        &mut self,
+        call: Call,
+        bearer: Bearer,
+        answer: &Answer,
+        unwritten: Option<Unwritable>,
+    ) {
+        let rotates = matches!(call, Call::Rotate { .. });
+        match (answer, unwritten) {
+            (Answer::Rotated { .. }, Some(unwritable)) => {
+                self.rotation_error = Some(unwritable.to_string());
+            }
+            (Answer::Beaten { rotate: None, .. }, _) => self.rotation_error = None,
+            (Answer::Beaten { .. }, _) if bearer == Bearer::Next => self.rotation_error = None,
+            (Answer::Refused(refusal), _) if rotates || bearer == Bearer::Next => {
+                self.rotation_error = Some(format!("refused: {}", refusal.why));
+            }
+            (Answer::Rejected { why } | Answer::Failed { why, .. }, _) if rotates => {
+                self.rotation_error = Some(why.clone());
+            }
+            _ => {}
         }
     }
 
     async fn register(&mut self, bearer: Option<&Token>) -> Answer {
         let (key, written) = self.identity.key(machine::random_bytes);
-        let key = key.to_owned();
         if let Err(e) = written {
             self.report(&e);
         }
@@ -102,41 +137,11 @@ impl Enrolment {
             sample_error: self.vitals.sample_error(),
             active_tasks: self.vitals.active_turns(),
             uptime_seconds: i64::try_from(self.vitals.uptime().as_secs()).unwrap_or(i64::MAX),
+            ligand: self
+                .rotation_error
+                .clone()
+                .map(|text| AgentReport { rotation_error: Some(text) }),
             ..Heartbeat::default()
-        }
-    }
-
-    /// Take from an answer what must outlive it, and look at what the next decision depends on.
-    fn learn(&mut self, answer: &Answer, bearer: Bearer, presented: Option<&Token>) -> Facts {
-        let mut file_differs = false;
-        match answer {
-            Answer::Registered { token: Some(token), .. } => {
-                if let Err(e) = self.identity.adopt(token.clone()) {
-                    self.report(&e);
-                }
-            }
-            Answer::Registered { token: None, .. } | Answer::Beaten { .. } => {
-                if bearer == Bearer::Previous
-                    && let Err(e) = self.identity.fall_back()
-                {
-                    self.report(&e);
-                }
-                if presented.is_some() {
-                    self.identity.confirm();
-                }
-            }
-            Answer::Refused(_) if bearer == Bearer::Held => {
-                self.identity.reread();
-                let held = self.identity.held();
-                file_differs = held.is_some() && held != presented;
-            }
-            Answer::Refused(_) | Answer::Rejected { .. } | Answer::Failed { .. } => {}
-        }
-        Facts {
-            file_differs,
-            has_previous: self.identity.previous().is_some(),
-            holds: self.identity.held().is_some(),
-            jitter: machine::jitter(),
         }
     }
 
@@ -159,6 +164,7 @@ impl Said {
         let name = match call {
             Call::Register => "register",
             Call::Heartbeat => "heartbeat",
+            Call::Rotate { .. } => "rotate",
         };
         match answer {
             Answer::Registered { token, .. } => {
@@ -170,6 +176,7 @@ impl Said {
                     self.0.clear();
                 }
             }
+            Answer::Rotated { .. } => tracing::info!("a new credential was brought"),
             Answer::Refused(refusal) => {
                 self.once(format!("{name} was refused: {}; going on trying", refusal.why));
             }

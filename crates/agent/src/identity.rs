@@ -1,14 +1,9 @@
-//! The credential files: what this agent is, kept so that no crash and no full disk loses it.
-//!
-//! | file | what | lives |
-//! | --- | --- | --- |
-//! | `.auth_token` | the credential in hand | for ever |
-//! | `.auth_token.previous` | the one it replaced | until the new one has worked |
-//! | `.register_key` | `Idempotency-Key` of a register that may mint | until what it brought has worked |
+//! The credential files: what [`Holdings`] says, on disk, so that no crash and no full disk loses it.
 //!
 //! A backend may write `.auth_token` before the agent starts and at any time after. The file is read at the
 //! start and after a refusal, never in between: in a directory that two generations share, an old instance
-//! that picked up its successor's credential early would take the successor's place.
+//! that picked up its successor's credential early would take the successor's place. For the same reason a
+//! file that somebody else has written is never written over.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -19,9 +14,10 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-const TOKEN: &str = ".auth_token";
-const PREVIOUS: &str = ".auth_token.previous";
-const KEY: &str = ".register_key";
+use crate::guards::Guards;
+use crate::holdings::{Disk, Holdings, Passport, Slot, Write};
+use crate::session::{Answer, Bearer, Facts};
+
 /// A longer file is not a credential.
 const LONGEST: u64 = 4096;
 /// Random bytes in an `Idempotency-Key`.
@@ -29,7 +25,7 @@ pub(crate) const KEY_BYTES: usize = 32;
 
 /// A credential. Its value is shown to the platform and to nobody else.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Token(String);
+pub struct Token(String);
 
 impl Token {
     /// `None` for a text that cannot be a credential: empty, too long, or not printable ASCII.
@@ -41,6 +37,11 @@ impl Token {
 
     pub(crate) fn reveal(&self) -> &str {
         &self.0
+    }
+
+    /// The first characters, by which a credential may be named.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.0[..self.0.len().min(8)]
     }
 }
 
@@ -59,15 +60,23 @@ pub(crate) struct Unwritable {
     source: io::Error,
 }
 
-/// What this agent proves itself with.
+impl Slot {
+    fn file(self) -> &'static str {
+        match self {
+            Self::Token => ".auth_token",
+            Self::Next => ".auth_token.next",
+            Self::Key => ".register_key",
+            Self::Origin => ".auth_token.generation",
+            Self::Aside => ".auth_token.previous",
+        }
+    }
+}
+
+/// What this agent proves itself with, and where it is kept.
 #[derive(Debug)]
 pub(crate) struct Identity {
     dir: PathBuf,
-    held: Option<Token>,
-    previous: Option<Token>,
-    key: Option<Token>,
-    /// `held` is newer than the file.
-    unsaved: bool,
+    holdings: Holdings<Token>,
 }
 
 impl Identity {
@@ -76,36 +85,40 @@ impl Identity {
     ///
     /// # Errors
     /// When nothing can be written and no credential is there either. With one, the agent can work.
-    pub(crate) fn open(dir: &Path) -> Result<Self, Unwritable> {
+    pub(crate) fn open(
+        dir: &Path,
+        passport: Option<Passport<Token>>,
+        guards: Guards,
+    ) -> Result<Self, Unwritable> {
         let writable = prepare(dir);
-        let held = read(&dir.join(TOKEN));
-        match writable {
-            Err(unwritable) if held.is_none() => return Err(unwritable),
+        let file = |slot: Slot| read(&dir.join(slot.file()));
+        let disk = Disk {
+            token: file(Slot::Token),
+            next: file(Slot::Next),
+            key: file(Slot::Key),
+            origin: file(Slot::Origin),
+            aside: file(Slot::Aside),
+        };
+        let holdings = Holdings::open(disk, passport, guards);
+        let mut identity = Self { dir: dir.to_owned(), holdings };
+        let known = identity.holdings.held().or(identity.holdings.next()).is_some();
+        match writable.and_then(|()| identity.save()) {
+            Err(unwritable) if !known => return Err(unwritable),
             Err(unwritable) => tracing::warn!("{unwritable}; new credentials will not be kept"),
             Ok(()) => {}
         }
-        let previous = read(&dir.join(PREVIOUS)).filter(|token| Some(token) != held.as_ref());
-        let key = read(&dir.join(KEY));
-        Ok(Self { dir: dir.to_owned(), held, previous, key, unsaved: false })
+        Ok(identity)
     }
 
-    pub(crate) fn held(&self) -> Option<&Token> {
-        self.held.as_ref()
+    /// The value that a call presents.
+    pub(crate) fn presented(&self, bearer: Bearer) -> Option<&Token> {
+        self.holdings.presented(bearer)
     }
 
-    pub(crate) fn previous(&self) -> Option<&Token> {
-        self.previous.as_ref()
-    }
-
-    /// Read the file again. A missing file means no credential. While a credential could not be written,
-    /// a file that is missing or holds its predecessor changes nothing: the newer one exists nowhere else.
+    /// Read the file again.
     pub(crate) fn reread(&mut self) {
-        let found = read(&self.dir.join(TOKEN));
-        let known_older = found.is_none() || found == self.previous;
-        if !(self.unsaved && known_older) {
-            self.unsaved = false;
-            self.held = found;
-        }
+        let path = self.dir.join(Slot::Token.file());
+        self.holdings.reread(|| read(&path));
     }
 
     /// The key of the register that is about to be sent, written down before it is used. `random` is drawn
@@ -113,71 +126,55 @@ impl Identity {
     pub(crate) fn key(
         &mut self,
         random: impl FnOnce() -> [u8; KEY_BYTES],
-    ) -> (&str, Result<(), Unwritable>) {
-        let mut written = Ok(());
-        let dir = &self.dir;
-        let key = self.key.get_or_insert_with(|| {
-            let key = Token(URL_SAFE_NO_PAD.encode(random()));
-            written = write(dir, KEY, &key);
-            key
-        });
-        (key.reveal(), written)
+    ) -> (String, Result<(), Unwritable>) {
+        let key = self.holdings.key_or(|| Token(URL_SAFE_NO_PAD.encode(random())));
+        let key = key.reveal().to_owned();
+        (key, self.save())
     }
 
-    /// Take up a credential that was just minted. It is in use from now on whether or not it can be
-    /// written; the one before it is kept beside it.
-    ///
-    /// # Errors
-    /// When it could not be written; [`Self::save`] tries again.
-    pub(crate) fn adopt(&mut self, token: Token) -> Result<(), Unwritable> {
-        if self.held.as_ref() == Some(&token) {
-            return self.save();
-        }
-        self.previous = self.held.replace(token);
-        self.unsaved = true;
-        self.save()
+    /// Take from an answer what must outlive it, and write it down. The facts are those after both.
+    pub(crate) fn learn(
+        &mut self,
+        answer: &Answer<Token>,
+        bearer: Bearer,
+        jitter: f64,
+    ) -> (Facts, Result<(), Unwritable>) {
+        let path = self.dir.join(Slot::Token.file());
+        let file_differs = self.holdings.learn(answer, bearer, || read(&path));
+        let written = self.save();
+        (self.holdings.facts(file_differs, jitter), written)
+    }
+
+    /// What the first decision depends on.
+    pub(crate) fn facts(&self, jitter: f64) -> Facts {
+        self.holdings.facts(false, jitter)
     }
 
     /// Write down what is not written yet; nothing to do otherwise.
     ///
     /// # Errors
-    /// When that fails again.
+    /// When that fails; the rest of it waits for the next attempt.
     pub(crate) fn save(&mut self) -> Result<(), Unwritable> {
-        let Some(held) = self.held.as_ref().filter(|_| self.unsaved) else { return Ok(()) };
-        // The old value first: at every instant one of the two files holds something usable.
-        if let Some(previous) = &self.previous {
-            write(&self.dir, PREVIOUS, previous)?;
+        for write in self.holdings.plan() {
+            match &write {
+                Write::Put(Slot::Token, value) if self.overtaken(value) => continue,
+                Write::Put(slot, value) => put(&self.dir, slot.file(), value)?,
+                Write::Remove(slot) => remove(&self.dir.join(slot.file()))?,
+            }
+            self.holdings.done(&write);
         }
-        write(&self.dir, TOKEN, held)?;
-        self.unsaved = false;
         Ok(())
     }
 
-    /// The previous credential turned out to be the good one.
-    ///
-    /// # Errors
-    /// When it could not be written; [`Self::save`] tries again.
-    pub(crate) fn fall_back(&mut self) -> Result<(), Unwritable> {
-        let Some(previous) = self.previous.take() else { return Ok(()) };
-        self.held = Some(previous);
-        self.unsaved = true;
-        self.save()?;
-        remove(&self.dir.join(PREVIOUS));
-        Ok(())
-    }
-
-    /// The credential in hand has worked: its predecessor and the key that brought it have done their duty.
-    /// Until it is written down both stay.
-    pub(crate) fn confirm(&mut self) {
-        if self.unsaved {
-            return;
+    /// Whether somebody else has written the token file since it was last looked at.
+    fn overtaken(&mut self, value: &Token) -> bool {
+        let found = read(&self.dir.join(Slot::Token.file()));
+        let ours = [self.holdings.file(), Some(value), None].contains(&found.as_ref());
+        if !ours {
+            tracing::warn!("another credential was put in the file meanwhile; it stays there");
+            self.holdings.overtaken(found);
         }
-        if self.previous.take().is_some() {
-            remove(&self.dir.join(PREVIOUS));
-        }
-        if self.key.take().is_some() {
-            remove(&self.dir.join(KEY));
-        }
+        !ours
     }
 }
 
@@ -219,7 +216,7 @@ fn read(path: &Path) -> Option<Token> {
 }
 
 /// Write `value` so that a reader sees the old file or the new one, and a power cut leaves one of them.
-fn write(dir: &Path, name: &str, value: &Token) -> Result<(), Unwritable> {
+fn put(dir: &Path, name: &str, value: &Token) -> Result<(), Unwritable> {
     let path = dir.join(name);
     if matches!(fs::read(&path), Ok(found) if found == value.reveal().as_bytes()) {
         return Ok(());
@@ -248,11 +245,13 @@ fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
-fn remove(path: &Path) {
-    if let Err(e) = fs::remove_file(path)
-        && e.kind() != io::ErrorKind::NotFound
-    {
-        tracing::warn!("cannot remove {}: {e}", path.display());
+/// The file is gone, for good when this returns. That it stays behind is no harm but has to be tried again.
+fn remove(path: &Path) -> Result<(), Unwritable> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            Err(Unwritable { path: path.to_owned(), source: e })
+        }
+        _ => Ok(()),
     }
 }
 

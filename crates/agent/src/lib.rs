@@ -12,11 +12,12 @@
 //! | file | what |
 //! | --- | --- |
 //! | [`config`] | flags and environment, checked |
-//! | `session` | what to do after an answer of the platform; pure |
+//! | [`session`] | what to do after an answer of the platform; pure |
+//! | [`holdings`] | the credentials in memory and what is to be written; pure |
 //! | `enrol` | the loop around it |
 //! | [`guards`] | the rules that carry load, by name |
-//! | `platform` | the two calls, and what their answers mean |
-//! | `identity` | the credential files |
+//! | `platform` | the calls, and what their answers mean |
+//! | [`identity`] | the credential files |
 //! | `supervise`, `reap` | the program; orphans of a container |
 //! | `relay`, `echo`, `card` | the agent's HTTP server |
 //! | `vitals` | what heartbeats report |
@@ -31,13 +32,16 @@ pub mod config;
 mod echo;
 mod enrol;
 pub mod guards;
-mod identity;
+pub mod holdings;
+pub mod identity;
+#[cfg(test)]
+mod laws;
 pub mod logs;
 mod machine;
 mod platform;
 mod reap;
 mod relay;
-mod session;
+pub mod session;
 mod supervise;
 #[cfg(test)]
 mod testing;
@@ -206,7 +210,8 @@ struct Agent {
 impl Agent {
     /// In the order in which a mistake is best found: what this machine must give, the program last.
     fn prepare(settings: Settings, logs: Logs) -> Result<Self, Exit> {
-        let identity = Identity::open(&settings.configs_dir).map_err(|e| {
+        let (passport, guards) = (settings.passport, settings.guards);
+        let identity = Identity::open(&settings.configs_dir, passport, guards).map_err(|e| {
             Exit::failed(e, "make it writable, or name another with --configs-dir (CONFIGS_DIR)")
         })?;
         let listener = bind(settings.listen).map_err(|e| cannot_listen(settings.listen, &e))?;
@@ -230,8 +235,18 @@ impl Agent {
         });
         let program = program.transpose()?;
         let (workspace, managed) = (settings.workspace_id, settings.managed);
-        let enrolment =
-            Enrolment { platform, identity, vitals, logs, workspace, url, card, managed };
+        let enrolment = Enrolment {
+            platform,
+            identity,
+            vitals,
+            logs,
+            workspace,
+            url,
+            card,
+            managed,
+            guards,
+            rotation_error: None,
+        };
         Ok(Self { enrolment, server: (listener, router), program, own, tasks })
     }
 

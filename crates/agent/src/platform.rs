@@ -1,15 +1,15 @@
-//! The two calls to the platform, and what their answers mean.
+//! The calls to the platform, and what their answers mean.
 
 use std::time::Duration;
 
 use ligand_api::error::ErrorBody;
-use ligand_api::registry::{Beaten, Heartbeat, Register, Registered};
+use ligand_api::registry::{Beaten, Heartbeat, Register, Registered, Rotate, Rotated};
 use reqwest::header::{HeaderValue, RETRY_AFTER};
 use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 
 use crate::identity::Token;
-use crate::session::{Action, Answer, Refusal};
+use crate::session::{Action, Refusal};
 use crate::vitals::legible;
 
 /// Time for a whole call. An agent whose platform is slower than this asks again.
@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const REBUILD_AFTER: u32 = 10;
 /// Bytes of an answer that are read.
 const LONGEST_ANSWER: usize = 1 << 20;
+
+type Answer = crate::session::Answer<Token>;
 
 /// The HTTP client could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +66,18 @@ impl Platform {
     pub(crate) async fn heartbeat(&mut self, body: &Heartbeat, bearer: Option<&Token>) -> Answer {
         let request = self.post("registry/heartbeat", bearer);
         match self.call::<Beaten>(request.json(body)).await {
-            Ok(beaten) => Answer::Beaten { pace: beaten.next_heartbeat_seconds },
+            Ok(beaten) => {
+                Answer::Beaten { pace: beaten.next_heartbeat_seconds, rotate: beaten.rotate }
+            }
+            Err(answer) => answer,
+        }
+    }
+
+    /// `POST /registry/rotate`.
+    pub(crate) async fn rotate(&mut self, body: &Rotate, bearer: Option<&Token>) -> Answer {
+        let request = self.post("registry/rotate", bearer);
+        match self.call::<Rotated>(request.json(body)).await {
+            Ok(rotated) => brought(body.serial, &rotated),
             Err(answer) => answer,
         }
     }
@@ -159,6 +172,16 @@ fn accepted(registered: Registered) -> Answer {
     }
 }
 
+/// A credential of an older serial than was asked for leads back; it is not taken.
+fn brought(asked: i64, rotated: &Rotated) -> Answer {
+    let rejected = |why: &str| Answer::Rejected { why: why.to_owned() };
+    match Token::parse(&rotated.auth_token) {
+        _ if rotated.serial < asked => rejected("the credential it gave is of an older rotation"),
+        Some(token) => Answer::Rotated { token },
+        None => rejected("the credential it gave cannot be used"),
+    }
+}
+
 /// What an answer means. A 200 that cannot be read is none: the credential in it would be lost for good if
 /// it were taken for a success.
 fn judge<T: DeserializeOwned>(
@@ -249,6 +272,20 @@ mod tests {
         assert!(matches!(registered(None), Answer::Registered { token: None, .. }));
         assert!(matches!(registered(Some("")), Answer::Registered { token: None, .. }));
         assert!(matches!(registered(Some("a b")), Answer::Failed { .. }));
+    }
+
+    #[test]
+    fn a_rotation_that_leads_back_is_not_taken() {
+        let rotated = |serial, token: &str| {
+            let status = "rotated".to_owned();
+            brought(3, &Rotated { status, auth_token: token.to_owned(), serial })
+        };
+        assert!(matches!(rotated(3, "abc"), Answer::Rotated { .. }));
+        assert!(matches!(rotated(4, "abc"), Answer::Rotated { .. }));
+        assert!(matches!(rotated(2, "abc"), Answer::Rejected { .. }));
+        for bad in ["", " ", "a b"] {
+            assert!(matches!(rotated(3, bad), Answer::Rejected { .. }));
+        }
     }
 
     #[test]

@@ -2,12 +2,27 @@
 
 use super::*;
 
-const CALM: Facts = Facts { file_differs: false, has_previous: false, holds: true, jitter: 0.0 };
+type Answer = super::Answer<()>;
+
+const EMPTY: Facts = Facts {
+    file_differs: false,
+    holds: false,
+    has_next: false,
+    next_ready: false,
+    has_passport: false,
+    jitter: 0.0,
+};
+const CALM: Facts = Facts { holds: true, ..EMPTY };
+/// A newer credential beside the one in hand, written down.
+const BESIDE: Facts = Facts { has_next: true, next_ready: true, ..CALM };
 
 fn refused(action: Option<Action>) -> Answer {
     let why = "superseded".to_owned();
     Answer::Refused(Refusal { action, retry_after: None, why })
 }
+
+const BEATEN: Answer = Answer::Beaten { pace: None, rotate: None };
+const REGISTERED: Answer = Answer::Registered { token: None, pace: None };
 
 fn failed() -> Answer {
     Answer::Failed { why: "refused".to_owned(), retry_after: None }
@@ -23,22 +38,22 @@ fn later(call: Call, bearer: Bearer, millis: u64) -> Next {
 }
 
 fn enrolled(managed: bool) -> Session {
-    let mut session = Session::new(managed);
-    session.first();
-    session.after(&Answer::Registered { token: None, pace: None }, CALM);
-    session.after(&Answer::Beaten { pace: None }, CALM);
+    let mut session = Session::new(managed, Guards::ON);
+    session.first(CALM);
+    session.after(&REGISTERED, CALM);
+    session.after(&BEATEN, CALM);
     session
 }
 
 #[test]
 fn registers_then_beats_at_once_then_at_the_pace_that_was_named() {
-    let mut session = Session::new(true);
-    assert_eq!(session.first(), step(Call::Register, Bearer::Held, 0));
+    let mut session = Session::new(true, Guards::ON);
+    assert_eq!(session.first(CALM), step(Call::Register, Bearer::Held, 0));
     let registered = Answer::Registered { token: None, pace: Some(7) };
     assert_eq!(session.after(&registered, CALM), step(Call::Heartbeat, Bearer::Held, 0));
     let paces = [(None, 7), (Some(10), 10), (Some(0), 1), (Some(9_999), 300)];
     for (pace, seconds) in paces {
-        let next = session.after(&Answer::Beaten { pace }, CALM);
+        let next = session.after(&Answer::Beaten { pace, rotate: None }, CALM);
         assert_eq!(next, step(Call::Heartbeat, Bearer::Held, seconds * 1_000), "{pace:?}");
     }
 }
@@ -46,21 +61,21 @@ fn registers_then_beats_at_once_then_at_the_pace_that_was_named() {
 #[test]
 fn without_a_named_pace_it_is_thirty_seconds() {
     let mut session = enrolled(true);
-    let next = session.after(&Answer::Beaten { pace: None }, CALM);
+    let next = session.after(&BEATEN, CALM);
     assert_eq!(next, step(Call::Heartbeat, Bearer::Held, 30_000));
 }
 
 #[test]
 fn no_answer_is_asked_again_ever_later_and_for_ever() {
-    let mut session = Session::new(true);
-    session.first();
+    let mut session = Session::new(true, Guards::ON);
+    session.first(CALM);
     for millis in [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000] {
         assert_eq!(session.after(&failed(), CALM), step(Call::Register, Bearer::Held, millis));
     }
     for _ in 0..100_000 {
         assert!(matches!(session.after(&failed(), CALM), Next::Call { .. }));
     }
-    session.after(&Answer::Registered { token: None, pace: None }, CALM);
+    session.after(&REGISTERED, CALM);
     let next = session.after(&failed(), CALM);
     assert_eq!(next, step(Call::Heartbeat, Bearer::Held, 500), "an answer clears the count");
 }
@@ -96,31 +111,55 @@ fn a_changed_file_is_tried_at_once_and_only_once() {
 
 #[test]
 fn a_credential_that_arrives_late_is_tried_by_one_that_held_nothing() {
-    let mut session = Session::new(true);
-    session.first();
+    let mut session = Session::new(true, Guards::ON);
+    session.first(CALM);
     let arrived = Facts { file_differs: true, ..CALM };
     let next = session.after(&refused(None), arrived);
     assert_eq!(next, step(Call::Register, Bearer::Held, 0));
 }
 
 #[test]
-fn file_then_previous_then_what_the_newest_credential_was_told() {
-    let mut session = enrolled(true);
-    let facts = Facts { file_differs: true, has_previous: true, ..CALM };
-    session.after(&refused(Some(Action::Exit)), facts);
+fn file_then_every_other_credential_then_the_weightiest_advice() {
+    let mut session = Session::new(true, Guards::ON);
+    let facts = Facts { file_differs: true, has_passport: true, ..BESIDE };
+    session.first(facts);
+    let turns: Vec<Next> = [None, Some(Action::Exit), None]
+        .into_iter()
+        .map(|action| session.after(&refused(action), facts))
+        .collect();
+    let expected = [Bearer::Held, Bearer::Next, Bearer::Passport];
+    assert_eq!(turns, expected.map(|bearer| step(Call::Register, bearer, 0)));
     let next = session.after(&refused(Some(Action::Reread)), facts);
-    assert_eq!(next, step(Call::Heartbeat, Bearer::Previous, 0));
-    let next = session.after(&refused(Some(Action::Exit)), facts);
-    let expected = later(Call::Heartbeat, Bearer::Held, 500);
+    let expected = later(Call::Register, Bearer::Held, 500);
     assert_eq!(next, expected, "an exit meant for an older credential ends nobody");
+}
+
+#[test]
+fn an_exit_that_nothing_speaks_against_ends_the_agent() {
+    for other in [None, Some(Action::Exit)] {
+        let mut session = enrolled(true);
+        session.after(&refused(Some(Action::Exit)), BESIDE);
+        let next = session.after(&refused(other), BESIDE);
+        assert_eq!(next, Next::Exit { why: "superseded".to_owned() }, "{other:?}");
+    }
 }
 
 #[test]
 fn losing_the_answer_keeps_the_place() {
     let mut session = enrolled(true);
-    let facts = Facts { has_previous: true, ..CALM };
-    session.after(&refused(None), facts);
-    assert_eq!(session.after(&failed(), facts), step(Call::Heartbeat, Bearer::Previous, 500));
+    session.after(&refused(None), BESIDE);
+    assert_eq!(session.after(&failed(), BESIDE), step(Call::Heartbeat, Bearer::Next, 500));
+}
+
+#[test]
+fn one_that_holds_nothing_begins_with_its_passport() {
+    let passport = Facts { has_passport: true, ..EMPTY };
+    let mut session = Session::new(true, Guards::ON);
+    assert_eq!(session.first(passport), step(Call::Register, Bearer::Passport, 0));
+    let again = session.after(&failed(), passport);
+    assert_eq!(again, step(Call::Register, Bearer::Passport, 500), "its answer was lost");
+    let next = session.after(&refused(None), passport);
+    assert_eq!(next, later(Call::Register, Bearer::Passport, 500), "and never without it");
 }
 
 #[test]
@@ -149,8 +188,7 @@ fn waiting_takes_as_long_as_it_was_told() {
     });
     let next = enrolled(true).after(&answer, CALM);
     assert_eq!(next, later(Call::Heartbeat, Bearer::Held, 5_000));
-    let nothing = Facts { holds: false, ..CALM };
-    let next = enrolled(true).after(&answer, nothing);
+    let next = enrolled(true).after(&answer, EMPTY);
     assert_eq!(next, later(Call::Register, Bearer::Held, 5_000), "nothing to beat with");
 }
 
@@ -162,15 +200,15 @@ fn register_and_heartbeat_never_chase_each_other_without_a_pause() {
         if let Next::Call { wait, .. } = session.after(&refused(Some(Action::Register)), CALM) {
             waits.push(wait.as_millis());
         }
-        session.after(&Answer::Registered { token: None, pace: None }, CALM);
+        session.after(&REGISTERED, CALM);
     }
     assert_eq!(waits, [0, 1_000, 2_000, 4_000]);
 }
 
 #[test]
 fn an_unmanaged_agent_refused_at_register_takes_turns() {
-    let mut session = Session::new(false);
-    session.first();
+    let mut session = Session::new(false, Guards::ON);
+    session.first(CALM);
     let turns: Vec<Next> = (0..4).map(|_| session.after(&refused(None), CALM)).collect();
     let expected = [
         later(Call::Register, Bearer::Nothing, 500),
@@ -183,8 +221,8 @@ fn an_unmanaged_agent_refused_at_register_takes_turns() {
 
 #[test]
 fn a_managed_agent_always_presents_what_it_holds() {
-    let mut session = Session::new(true);
-    session.first();
+    let mut session = Session::new(true, Guards::ON);
+    session.first(CALM);
     for _ in 0..8 {
         let next = session.after(&refused(None), CALM);
         assert!(matches!(next, Next::Call { bearer: Bearer::Held, call: Call::Register, .. }));
@@ -193,8 +231,8 @@ fn a_managed_agent_always_presents_what_it_holds() {
 
 #[test]
 fn a_rejected_call_is_asked_again_slowly() {
-    let mut session = Session::new(true);
-    session.first();
+    let mut session = Session::new(true, Guards::ON);
+    session.first(CALM);
     let rejected = Answer::Rejected { why: "invalid request body".to_owned() };
     for _ in 0..3 {
         let next = session.after(&rejected, CALM);

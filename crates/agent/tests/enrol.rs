@@ -30,7 +30,7 @@ async fn a_lost_answer_is_asked_for_again_under_the_same_key() {
     assert_eq!(calls[0].key.as_ref().map(String::len), Some(43));
     assert_eq!(calls[0].key, calls[1].key);
     assert!(calls.iter().all(|call| call.org.as_deref() == Some("org-7")));
-    assert_eq!(calls[0].body["ligand"]["features"], json!(["paced"]));
+    assert_eq!(calls[0].body["ligand"]["features"], json!(["paced", "rotate"]));
     assert_eq!(calls[0].body["agent_card"]["name"], "ws-1");
 
     let saved = dir.path("configs/.auth_token");
@@ -104,11 +104,11 @@ async fn without_a_backend_an_agent_tries_as_holder_and_as_newcomer() {
     let _agent = Start::of(&platform, &dir).go();
     let calls = platform.until("a heartbeat", |calls| beats(calls, T2) >= 1).await;
     assert!(calls[0].is("register", Some(T1)) && calls[1].is("register", None));
-    until("the end of the old one", || !dir.path("configs/.auth_token.previous").exists()).await;
+    until("the end of the old one", || dir.text("configs/.auth_token") == T2).await;
 }
 
 #[tokio::test]
-async fn where_the_new_credential_is_refused_the_one_before_it_is_tried() {
+async fn where_the_file_is_refused_the_newer_one_beside_it_is_tried() {
     let platform = Platform::start(|call, _| match (call.bearer.as_deref(), call.name.as_str()) {
         (Some(T1), "register") => Reply::Json(200, json!({ "status": "registered" })),
         (Some(T1), _) => beaten(),
@@ -118,12 +118,12 @@ async fn where_the_new_credential_is_refused_the_one_before_it_is_tried() {
     let dir = Dir::new();
     fs::create_dir(dir.path("configs")).expect("made");
     fs::write(dir.path("configs/.auth_token"), T2).expect("written");
-    fs::write(dir.path("configs/.auth_token.previous"), T1).expect("written");
+    fs::write(dir.path("configs/.auth_token.next"), T1).expect("written");
     let _agent = Start::of(&platform, &dir).env("LIGAND_MANAGED", "1").go();
     let calls = platform.until("a heartbeat", |calls| beats(calls, T1) >= 1).await;
     assert!(calls[0].is("register", Some(T2)) && calls[1].is("register", Some(T1)));
-    assert_eq!(dir.text("configs/.auth_token"), T1, "it is the good one from now on");
-    assert!(!dir.path("configs/.auth_token.previous").exists());
+    assert_eq!(dir.text("configs/.auth_token"), T1, "it is the one in hand from now on");
+    assert!(!dir.path("configs/.auth_token.next").exists());
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Features that Ligand's own agent declares in this version.
-pub const AGENT_FEATURES: [&str; 1] = ["paced"];
+pub const AGENT_FEATURES: [&str; 2] = ["paced", "rotate"];
 
 /// Body of `POST /registry/register`.
 #[derive(Debug, Clone, Serialize, Deserialize)]

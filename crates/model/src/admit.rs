@@ -194,7 +194,10 @@ impl World {
             Decision::TakesOver { generation, mints } => {
                 self.current = number(generation);
                 self.newest = self.current;
-                let minted = mints.then(|| self.redeem(site, knock, self.current));
+                let minted = mints.then(|| {
+                    self.end_elders(site, knock);
+                    self.redeem(site, knock, self.current)
+                });
                 self.mark_used(site, knock, false);
                 Let { minted, ..let_in(generation) }
             }
@@ -238,20 +241,23 @@ impl World {
 
     /// A generation that nobody planned begins.
     fn open(&mut self, site: &Site, generation: u8, abandons: Option<u8>) {
-        let before = self.newest;
+        let mut bindable = vec![self.newest, self.current];
         (self.current, self.newest) = (generation, generation);
         self.opened = false;
         if let Some(planned) = abandons {
-            self.lapse_pending(planned);
             if self.migration.is_some_and(|it| it.candidate == planned) {
                 self.roll_back();
-            }
-            if !site.managed {
-                self.rows.retain(|row| row.generation != planned);
+                bindable.remove(0);
+            } else {
+                self.lapse_pending(planned);
+                if !site.managed {
+                    self.rows.retain(|row| row.generation != planned);
+                }
             }
         }
-        let row = self.rows.iter_mut().find(|row| row.generation == before);
-        match row.filter(|_| site.managed) {
+        // Whatever a backend runs for it is what called: its row becomes the new generation's.
+        let at = bindable.into_iter().find_map(|of| self.rows.iter().position(|row| row.generation == of));
+        match at.filter(|_| site.managed).map(|at| &mut self.rows[at]) {
             Some(row) => (row.generation, row.phase) = (generation, Phase::Serving),
             None => self.rows.push(Row {
                 generation,
@@ -273,6 +279,17 @@ impl World {
         let lapses = credential::lapses_at(origin, Timestamp::EPOCH, site.guards).is_some();
         self.credentials.push(Credential { lapses, serial: self.wanted, ..new });
         credential(self.credentials.len() - 1)
+    }
+
+    /// A passport took over: its own credential is yet to be used, and older instances are over already.
+    fn end_elders(&mut self, site: &Site, knock: &Knock) {
+        let of = generation(self.current);
+        let count = self.credentials.len();
+        let ended: Vec<bool> =
+            (0..count).map(|at| self.fact(at, knock).elder_of(of, site.guards)).collect();
+        for (it, _) in self.credentials.iter_mut().zip(ended).filter(|(_, ended)| *ended) {
+            it.state = State::Superseded;
+        }
     }
 
     fn redeem(&mut self, site: &Site, knock: &Knock, generation: u8) -> Token {
@@ -317,14 +334,16 @@ impl World {
         let own = &mut self.credentials[at];
         let first = own.state == State::Pending;
         (own.state, own.used) = (State::Active, true);
-        let (passport, serial) = (own.passport, own.serial);
+        let (generation, serial) = (own.generation, own.serial);
         if !first {
             return;
         }
-        let done = self.serials().after_use(i64::from(serial)).done;
-        self.rotated = u8::try_from(done).expect("few rotations");
-        if let Some(passport) = passport {
-            self.passports[usize::from(passport)].state = PassportState::Spent;
+        if !candidate {
+            let done = self.serials().after_use(i64::from(serial)).done;
+            self.rotated = u8::try_from(done).expect("few rotations");
+        }
+        for it in self.passports.iter_mut().filter(|it| it.generation == generation && it.state.opens()) {
+            it.state = PassportState::Spent;
         }
         for (it, ended) in self.credentials.iter_mut().zip(ended) {
             if ended {

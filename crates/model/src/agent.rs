@@ -2,7 +2,7 @@
 //! (`ligand_agent::session`, `ligand_agent::holdings`); here are its loop and a runtime of somebody else's.
 
 use ligand_agent::guards::Guards;
-use ligand_agent::holdings::{Disk, Holdings, Passport, Write};
+use ligand_agent::holdings::{Disk, Holdings, Passport, Slot, Write};
 use ligand_agent::session::{Action, Answer, Call, Next, Refusal, Session};
 use ligand_domain::admission::Action as Told;
 
@@ -86,6 +86,14 @@ fn turn(next: Next) -> Option<Turn> {
 fn write(holdings: &mut Holdings<Token>, disk: &mut Disk<Token>, most: usize) {
     let plan: Vec<Write<Token>> = holdings.plan();
     for step in plan.iter().take(most) {
+        if let Write::Put(Slot::Token, value) = step {
+            // Somebody else has written the token file since: that one stays.
+            let ours = [holdings.file().copied(), Some(*value), None].contains(&disk.token);
+            if !ours {
+                holdings.overtaken(disk.token);
+                continue;
+            }
+        }
         disk.apply(step);
         holdings.done(step);
     }

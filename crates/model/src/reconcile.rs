@@ -226,7 +226,9 @@ impl World {
     }
 
     fn destroy(&mut self, generation: u8, mishap: Mishap) {
-        let Some(born) = self.row(generation).map(|row| row.born) else { return };
+        // No backend, nothing to destroy.
+        let born = self.row(generation).map(|row| row.born).filter(|born| *born > 0);
+        let Some(born) = born else { return };
         self.order = self.order.filter(|(of, _)| *of != born);
         if mishap == Mishap::GoesOn {
             for agent in self.agents.iter_mut().filter(|agent| agent.born == born) {

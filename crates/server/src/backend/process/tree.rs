@@ -88,7 +88,8 @@ impl Tree {
 
     /// Put the credential where the instance looks for it, and take away what belonged to the last one.
     pub(super) fn deliver(&self, credential: &Token) -> Result<(), BackendError> {
-        for stale in [".auth_token.previous", ".auth_token.generation", ".register_key"] {
+        let beside = ["next", "previous", "generation"].map(|end| format!(".auth_token.{end}"));
+        for stale in beside.iter().map(String::as_str).chain([".register_key"]) {
             remove(&self.configs().join(stale))?;
         }
         write(&self.configs().join(".auth_token"), credential.reveal().as_bytes())
