@@ -56,6 +56,8 @@ pub enum Action {
     Revokes,
     /// A person, asked for by the state, does so.
     PersonRevokes,
+    /// A person, asked for by the state, delivers a new credential.
+    PersonDelivers,
     /// An administrator orders a rotation.
     OrdersRotation,
     /// An operator revokes what there is, and puts a new credential into the agent's file.
@@ -152,6 +154,7 @@ impl fmt::Display for Action {
             Self::OrdersRestart => write!(f, "an administrator orders a restart"),
             Self::Revokes => write!(f, "an administrator revokes every credential"),
             Self::PersonRevokes => write!(f, "a person, as the state asks, revokes every credential"),
+            Self::PersonDelivers => write!(f, "a person, as the state asks, delivers a new credential"),
             Self::OrdersRotation => write!(f, "an administrator orders a rotation"),
             Self::Delivers => {
                 write!(f, "the operator revokes all, and writes a new credential into the agent's file")
@@ -309,7 +312,9 @@ fn by_people(scenario: &Scenario, world: &World, found: &mut Vec<Action>) {
     };
     when(left.restarts > 0 && scenario.managed && serving && !world.restart_due, Action::OrdersRestart);
     when(left.revokes > 0 && world.current > 0, Action::Revokes);
-    when(world.person && !world.opened, Action::PersonRevokes);
+    // A runtime that always presents what it has is helped by nothing less than a new credential.
+    when(world.person && !world.opened && !scenario.foreign, Action::PersonRevokes);
+    when(world.person && scenario.foreign, Action::PersonDelivers);
     when(left.rotations > 0 && serving, Action::OrdersRotation);
     when(left.deliveries > 0 && serving && !scenario.managed, Action::Delivers);
     let settled = serving && world.newest == world.current && !world.restart_due;
@@ -383,12 +388,16 @@ pub(crate) fn taken(scenario: &Scenario, before: &World, action: Action) -> Worl
             world.rows.iter_mut().filter(|row| row.generation == it).for_each(|row| row.overdue = true);
         }
         Action::Lapses(at) => world.credentials[usize::from(at)].late = true,
-        Action::DoorCloses => world.close_door(&site),
+        Action::DoorCloses => world.opened = false,
         Action::OrdersRestart => world.restart_due = true,
         Action::Revokes => world.revoke(),
         Action::PersonRevokes => {
             world.person = false;
             world.revoke();
+        }
+        Action::PersonDelivers => {
+            world.person = false;
+            world.deliver_by_hand(&site);
         }
         Action::OrdersRotation => world.wanted += 1,
         Action::Delivers => world.deliver_by_hand(&site),
@@ -416,6 +425,7 @@ pub(crate) fn taken(scenario: &Scenario, before: &World, action: Action) -> Worl
         }
     }
     world.note_superseded(&site);
+    world.ask_for_person(scenario);
     world.tidied()
 }
 
@@ -485,9 +495,19 @@ impl World {
     }
 
     /// Where nobody but a person can tell the holder from a stranger, the state says so.
-    fn close_door(&mut self, site: &Site) {
-        self.opened = false;
-        self.person |= !site.managed && !self.live();
+    fn ask_for_person(&mut self, scenario: &Scenario) {
+        if scenario.managed {
+            return;
+        }
+        let shut = scenario.sealed && !self.live() && !self.opened;
+        let outdated = |agent: &Agent| match agent.mind {
+            Mind::Foreign { held: Some(Token::Credential(at)), .. } => {
+                let it = self.credentials[usize::from(at)];
+                !it.now().is_live() && it.generation < self.current
+            }
+            _ => false,
+        };
+        self.person |= shut || self.agents.iter().any(outdated);
     }
 
     fn deliver_by_hand(&mut self, site: &Site) {
