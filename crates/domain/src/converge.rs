@@ -13,6 +13,13 @@ use crate::workspace::{Intent, Status};
 
 /// A start that has not registered after this long is given up (the contract's provision timeout).
 pub const START_DEADLINE: Duration = Duration::from_secs(600);
+/// The same for the runtime that is known to take long.
+pub const SLOW_START_DEADLINE: Duration = Duration::from_secs(1800);
+/// Its name.
+const SLOW_RUNTIME: &str = "hermes";
+/// Within this time of a start no guess about the instance is acted on. It is counted, and left to a later
+/// look.
+pub const DEBOUNCE: Duration = Duration::from_secs(60);
 /// How soon a backend that could not answer is asked again.
 pub const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// How long a silent instance that its backend still reports running is waited for before it is replaced.
@@ -37,6 +44,24 @@ pub struct Workspace {
     pub restart_due: bool,
     /// Nothing is started before this.
     pub next_attempt_at: Option<Timestamp>,
+    /// How long a start may take.
+    pub start_deadline: Duration,
+    /// Its silence was noted while its backend could not say whether it runs.
+    pub unsure: bool,
+    /// For one that serves without ever having been heard of: how long it is taken at its creator's word.
+    pub unheard_until: Option<Timestamp>,
+}
+
+/// How long a start of this runtime may take: what the operator says of all, else what its recipe says, else
+/// what is known of it.
+#[must_use]
+pub fn start_deadline(
+    runtime: &str,
+    recipe: Option<Duration>,
+    operator: Option<Duration>,
+) -> Duration {
+    let known = if runtime == SLOW_RUNTIME { SLOW_START_DEADLINE } else { START_DEADLINE };
+    operator.or(recipe).unwrap_or(known)
 }
 
 /// Why a new generation is planned.
@@ -65,6 +90,29 @@ impl Cause {
     }
 }
 
+/// Why a start is given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GivenUp {
+    /// It ended before it registered.
+    Ended(Exit),
+    /// Its backend lost it before it registered.
+    Disappeared,
+    /// It did not register within this time.
+    Late(Duration),
+}
+
+impl std::fmt::Display for GivenUp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ended(exit) => write!(f, "the instance {exit} before it registered"),
+            Self::Disappeared => f.write_str("the instance disappeared before it registered"),
+            Self::Late(limit) => {
+                write!(f, "the instance did not register within {} s", limit.as_secs())
+            }
+        }
+    }
+}
+
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -77,9 +125,15 @@ pub enum Step {
     /// Note that the current instance ended.
     Lost(Generation, Exit),
     /// End a start that will not succeed: its credential lapses, and it is never admitted again.
-    GiveUp(Generation, String),
-    /// Note that the current instance is silent.
+    GiveUp(Generation, GivenUp),
+    /// Note that the current instance is silent, though its backend says that it runs.
     Silent(Generation),
+    /// Note that the current instance is silent, and that its backend cannot say whether it runs.
+    Unsure(Generation),
+    /// Take back [`Step::Unsure`]: it was heard again.
+    Heard(Generation),
+    /// Note that an agent which was said to be there was never heard of.
+    Unheard,
     /// Stop an instance that should not be, and destroy it.
     Retire(Generation),
 }
@@ -103,7 +157,11 @@ fn running(workspace: &Workspace, instances: &[Instance], now: Timestamp) -> Ste
         return Step::Retire(older.generation);
     }
     if !workspace.managed {
-        return of(workspace.current).map_or(Step::Rest(None), |i| watch(workspace, i, now));
+        let unheard = || match workspace.unheard_until.filter(|_| workspace.status.serves()) {
+            Some(until) if now >= until => Step::Unheard,
+            until => Step::Rest(until),
+        };
+        return of(workspace.current).map_or_else(unheard, |i| watch(workspace, i, now));
     }
     if workspace.newest > workspace.current {
         return match of(workspace.newest) {
@@ -140,19 +198,12 @@ fn bring_up(workspace: &Workspace, newest: &Instance, now: Timestamp) -> Step {
             _ => Step::Start(newest.generation),
         };
     };
-    let deadline = started_at.after(START_DEADLINE);
+    let deadline = started_at.after(workspace.start_deadline);
+    let give_up = |why| Step::GiveUp(newest.generation, why);
     match &newest.seen {
-        Seen::Stopped(exit) => {
-            Step::GiveUp(newest.generation, format!("the instance {exit} before it registered"))
-        }
-        Seen::Gone => Step::GiveUp(
-            newest.generation,
-            "the instance disappeared before it registered".to_owned(),
-        ),
-        Seen::Running if now >= deadline => Step::GiveUp(
-            newest.generation,
-            format!("the instance did not register within {} s", START_DEADLINE.as_secs()),
-        ),
+        Seen::Stopped(exit) => give_up(GivenUp::Ended(exit.clone())),
+        Seen::Gone => give_up(GivenUp::Disappeared),
+        Seen::Running if now >= deadline => give_up(GivenUp::Late(workspace.start_deadline)),
         Seen::Running => Step::Rest(Some(deadline)),
         Seen::Unknown(_) => Step::Rest(Some(now.after(ASK_AGAIN))),
     }
@@ -161,19 +212,41 @@ fn bring_up(workspace: &Workspace, newest: &Instance, now: Timestamp) -> Step {
 /// The current instance is there, as far as anybody knows.
 fn watch(workspace: &Workspace, current: &Instance, now: Timestamp) -> Step {
     if now < current.lease_until {
-        return Step::Rest(Some(current.lease_until));
+        return match workspace.unsure {
+            true => Step::Heard(current.generation),
+            false => Step::Rest(Some(current.lease_until)),
+        };
     }
-    // An unknown answer is no evidence: the instance is noted as silent, and never replaced for it.
-    if workspace.status.serves() {
+    let serves = workspace.status.serves();
+    if !workspace.managed {
+        // Nobody can be asked: that it is awaited is all there is to say.
+        return if serves { Step::Silent(current.generation) } else { Step::Rest(None) };
+    }
+    if current.seen != Seen::Running {
+        // An unknown answer is no evidence of anything: it is told as that, and nothing is done.
+        return match serves && !workspace.unsure {
+            true => Step::Unsure(current.generation),
+            false => Step::Rest(Some(now.after(ASK_AGAIN))),
+        };
+    }
+    if serves {
         return Step::Silent(current.generation);
     }
-    let replaceable = workspace.managed && current.seen == Seen::Running;
-    let patience_ends = workspace.since.after(UNREACHABLE_PATIENCE);
-    if !replaceable {
-        let asks = workspace.managed.then(|| now.after(ASK_AGAIN));
-        return Step::Rest(asks);
-    }
-    if workspace.status == Status::Offline && now < patience_ends {
+    // Silence is a guess: it takes patience, and never less than the debounce.
+    let settles = current.started_at.map_or(Timestamp::EPOCH, |at| at.after(DEBOUNCE));
+    let patience_ends = match workspace.status {
+        Status::Offline => workspace.since.after(UNREACHABLE_PATIENCE).max(settles),
+        Status::Provisioning
+        | Status::Online
+        | Status::Degraded
+        | Status::Failed
+        | Status::Removed
+        | Status::Paused
+        | Status::Hibernated
+        | Status::Hibernating
+        | Status::AwaitingAgent => settles,
+    };
+    if now < patience_ends {
         return Step::Rest(Some(patience_ends));
     }
     plan(workspace, Cause::Unreachable, now)

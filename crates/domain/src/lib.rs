@@ -10,7 +10,9 @@
 //! | [`rotation`] | whether a running agent may have a new credential |
 //! | [`workspace`] | statuses, and which event moves them |
 //! | [`converge`] | the next step that brings a workspace in line with its intent |
-//! | [`lease`] | how long silence is tolerated |
+//! | [`lease`] | how long silence is tolerated, and how often agents are asked to report |
+//! | [`brake`] | when replacement on silence stops |
+//! | [`sweep`] | what is garbage |
 //! | [`backoff`] | when a failed replacement is tried again |
 //! | [`credential`] | what a credential is, and its states |
 //! | [`instance`] | one incarnation of a workspace, and what its agent can do |
@@ -26,6 +28,7 @@ pub mod access;
 pub mod address;
 pub mod admission;
 pub mod backoff;
+pub mod brake;
 pub mod converge;
 pub mod credential;
 pub mod guards;
@@ -34,5 +37,6 @@ pub mod instance;
 pub mod lease;
 pub mod refusal;
 pub mod rotation;
+pub mod sweep;
 pub mod time;
 pub mod workspace;

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use ligand_domain::backoff::Failures;
-use ligand_domain::converge::{Step, Workspace, next};
+use ligand_domain::converge::{
+    DEBOUNCE, GivenUp, START_DEADLINE, Step, UNREACHABLE_PATIENCE, Workspace, next, start_deadline,
+};
 use ligand_domain::id::Generation;
 use ligand_domain::instance::{Exit, Instance, Seen};
 use ligand_domain::time::Timestamp;
@@ -41,6 +43,9 @@ impl Toy {
             newest: Generation::NONE,
             restart_due: false,
             next_attempt_at: None,
+            start_deadline: START_DEADLINE,
+            unsure: false,
+            unheard_until: None,
         };
         let now = Timestamp::from_micros(1_000_000_000);
         Self { workspace, instances: Vec::new(), failures: Failures::default(), now }
@@ -60,6 +65,9 @@ impl Toy {
     }
 
     fn become_(&mut self, status: Status) {
+        if status != Status::Degraded {
+            self.workspace.unsure = false;
+        }
         self.workspace.status = status;
         self.workspace.since = self.now;
     }
@@ -98,7 +106,19 @@ impl Toy {
                 self.end(generation);
                 self.fail(Status::Failed);
             }
-            Step::Silent(_) => self.become_(Status::Offline),
+            Step::Silent(_) => {
+                self.workspace.unsure = false;
+                self.become_(Status::Offline);
+            }
+            Step::Unsure(_) => {
+                self.workspace.unsure = true;
+                self.become_(Status::Degraded);
+            }
+            Step::Heard(_) => {
+                self.workspace.unsure = false;
+                self.become_(Status::Online);
+            }
+            Step::Unheard => self.become_(Status::AwaitingAgent),
             Step::Retire(generation) => self.end(generation),
         }
     }
@@ -223,15 +243,73 @@ fn silence_is_a_question_and_unknown_is_no_answer() {
     toy.workspace.status = Status::Online;
     let lapsed = toy.now.before(Duration::from_secs(1));
     let unknown = [serving(Seen::Unknown("down".to_owned()), lapsed)];
-    assert_eq!(next(&toy.workspace, &unknown, toy.now), Step::Silent(Generation::new(1)));
-    toy.workspace.status = Status::Offline;
-    for minutes in [0, 5, 500] {
-        let later = toy.now.after(Duration::from_secs(60 * minutes));
-        assert!(matches!(next(&toy.workspace, &unknown, later), Step::Rest(Some(_))), "{minutes}");
+    assert_eq!(next(&toy.workspace, &unknown, toy.now), Step::Unsure(Generation::new(1)));
+    for (status, unsure) in [(Status::Degraded, true), (Status::Offline, false)] {
+        (toy.workspace.status, toy.workspace.unsure) = (status, unsure);
+        for minutes in [0, 5, 500] {
+            let later = toy.now.after(Duration::from_secs(60 * minutes));
+            let step = next(&toy.workspace, &unknown, later);
+            assert!(matches!(step, Step::Rest(Some(_))), "{minutes}");
+        }
     }
     let running = [serving(Seen::Running, lapsed)];
     toy.workspace.since = toy.now;
     assert!(matches!(next(&toy.workspace, &running, toy.now), Step::Rest(Some(_))));
     let later = toy.now.after(Duration::from_secs(61));
     assert!(matches!(next(&toy.workspace, &running, later), Step::Plan(_)));
+}
+
+#[test]
+fn what_was_doubted_is_believed_once_it_is_heard() {
+    let mut toy = Toy::new();
+    (toy.workspace.current, toy.workspace.newest) = (Generation::new(1), Generation::new(1));
+    (toy.workspace.status, toy.workspace.unsure) = (Status::Degraded, true);
+    let heard = [serving(Seen::Unknown("down".to_owned()), toy.now.after(DEBOUNCE))];
+    assert_eq!(next(&toy.workspace, &heard, toy.now), Step::Heard(Generation::new(1)));
+    // The backend answers: silence that it confirms is silence.
+    let lapsed = [serving(Seen::Running, toy.now)];
+    assert_eq!(next(&toy.workspace, &lapsed, toy.now), Step::Silent(Generation::new(1)));
+}
+
+#[test]
+fn co_04_a_guess_about_a_fresh_instance_is_left_to_a_later_look() {
+    let mut toy = Toy::new();
+    (toy.workspace.current, toy.workspace.newest) = (Generation::new(1), Generation::new(1));
+    (toy.workspace.status, toy.workspace.since) = (Status::Offline, Timestamp::EPOCH);
+    let fresh = |seen| [Instance { started_at: Some(toy.now), ..serving(seen, toy.now) }];
+    let settles = toy.now.after(DEBOUNCE);
+    let silent = fresh(Seen::Running);
+    assert_eq!(next(&toy.workspace, &silent, toy.now), Step::Rest(Some(settles)));
+    assert!(matches!(next(&toy.workspace, &silent, settles), Step::Plan(_)), "never forgotten");
+    // A report is not a guess, and a person does not guess.
+    assert!(matches!(next(&toy.workspace, &fresh(Seen::Gone), toy.now), Step::Lost(..)));
+    toy.workspace.restart_due = true;
+    assert!(matches!(next(&toy.workspace, &silent, toy.now), Step::Plan(_)));
+    assert!(DEBOUNCE <= UNREACHABLE_PATIENCE, "patience is never shorter than the debounce");
+}
+
+#[test]
+fn pt_09_the_deadline_is_the_operators_then_the_recipes_then_the_runtimes() {
+    let seconds = |runtime, recipe: Option<u64>, operator: Option<u64>| {
+        let duration = |seconds: Option<u64>| seconds.map(Duration::from_secs);
+        start_deadline(runtime, duration(recipe), duration(operator)).as_secs()
+    };
+    assert_eq!(seconds("echo", None, None), 600);
+    assert_eq!(seconds("hermes", None, None), 1800);
+    assert_eq!(seconds("hermes", Some(60), None), 60);
+    assert_eq!(seconds("hermes", Some(60), Some(5)), 5);
+    let late = GivenUp::Late(Duration::from_secs(5)).to_string();
+    assert_eq!(late, "the instance did not register within 5 s");
+}
+
+#[test]
+fn what_was_never_heard_of_is_awaited_after_its_term() {
+    let mut toy = Toy::new();
+    let until = toy.now.after(Duration::from_secs(90));
+    (toy.workspace.managed, toy.workspace.status) = (false, Status::Online);
+    toy.workspace.unheard_until = Some(until);
+    assert_eq!(next(&toy.workspace, &[], toy.now), Step::Rest(Some(until)));
+    assert_eq!(next(&toy.workspace, &[], until), Step::Unheard);
+    toy.workspace.status = Status::AwaitingAgent;
+    assert_eq!(next(&toy.workspace, &[], until), Step::Rest(None));
 }

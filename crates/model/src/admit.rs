@@ -312,6 +312,9 @@ impl World {
         };
         match rotation::decide(&facts, site.guards) {
             rotation::Decision::Mints(it) => {
+                if serial < i64::from(self.wanted) {
+                    self.broken(Flaw::OldRotation);
+                }
                 let token = self.mint(site, Origin::Rotation, Credential::pending(number(it)));
                 let newest = self.credentials.last_mut().expect("it was minted");
                 newest.serial = u8::try_from(serial).expect("few rotations");

@@ -41,6 +41,7 @@ impl Model for Scenario {
             always(name(Flaw::Swept), |_, it| it.flaw != Some(Flaw::Swept)),
             always(name(Flaw::Exiled), |_, it| it.flaw != Some(Flaw::Exiled)),
             always(name(Flaw::TwoFlights), |_, it| it.flaw != Some(Flaw::TwoFlights)),
+            always(name(Flaw::OldRotation), |_, it| it.flaw != Some(Flaw::OldRotation)),
         ]
     }
 }

@@ -19,7 +19,7 @@ pub enum Property {
 
 impl Property {
     /// Every property.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Never(Flaw::OlderWriter),
         Self::Never(Flaw::Returned),
         Self::NoWedge,
@@ -28,6 +28,7 @@ impl Property {
         Self::Never(Flaw::Swept),
         Self::Never(Flaw::Exiled),
         Self::Never(Flaw::TwoFlights),
+        Self::Never(Flaw::OldRotation),
     ];
 
     /// Its name.
@@ -42,6 +43,7 @@ impl Property {
             Self::Never(Flaw::Swept) => "sweepers-hurt-nothing-fresh",
             Self::Never(Flaw::Exiled) => "no-wanted-agent-is-told-to-exit",
             Self::Never(Flaw::TwoFlights) => "single-flight",
+            Self::Never(Flaw::OldRotation) => "only-the-newest-rotation",
         }
     }
 }
@@ -61,7 +63,7 @@ impl World {
         let row = self.row(self.current);
         let heard = row.is_some_and(|row| row.phase == Phase::Serving && !row.silent);
         let calm = !flights && self.half_planned.is_none() && self.newest == self.current;
-        let rotated = self.foreign(scenario) || self.serials().due().is_none();
+        let rotated = scenario.foreign || self.serials().due().is_none();
         calm && heard
             && self.online
             && rotated
@@ -70,9 +72,5 @@ impl World {
                 Mind::Ours { disk, turn, .. } => turn.is_some() && self.serves_with(disk.token),
                 Mind::Foreign { file, held, .. } => *file == *held && self.serves_with(*held),
             })
-    }
-
-    fn foreign(&self, scenario: &Scenario) -> bool {
-        scenario.foreign
     }
 }

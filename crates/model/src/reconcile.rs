@@ -79,11 +79,15 @@ impl World {
             newest: generation(self.newest),
             restart_due: self.restart_due,
             next_attempt_at: None,
+            start_deadline: converge::START_DEADLINE,
+            unsure: false,
+            unheard_until: None,
         };
         let instances: Vec<Instance> = self.rows.iter().map(|row| self.observe(site, row)).collect();
         let number = |it: ligand_domain::id::Generation| u8::try_from(it.number()).unwrap_or(u8::MAX);
         match converge::next(&workspace, &instances, NOW) {
-            Step::Rest(_) => Next::Rest,
+            // Backends here always answer, and nobody is taken at a creator's word.
+            Step::Rest(_) | Step::Unsure(_) | Step::Heard(_) | Step::Unheard => Next::Rest,
             Step::Plan(Cause::First | Cause::Replace) => Next::Plan(Why::Missing),
             Step::Plan(Cause::Restart) => Next::Plan(Why::Restart),
             Step::Plan(Cause::Unreachable) => Next::Plan(Why::Unreachable),
@@ -98,10 +102,8 @@ impl World {
     fn observe(&self, site: &Site, row: &Row) -> Instance {
         let started_at = match row.phase {
             Phase::Planned => None,
-            Phase::Started | Phase::Serving | Phase::Ended if row.overdue => {
-                Some(NOW.before(converge::START_DEADLINE))
-            }
-            Phase::Started | Phase::Serving | Phase::Ended => Some(NOW),
+            Phase::Started if !row.overdue => Some(NOW),
+            Phase::Started | Phase::Serving | Phase::Ended => Some(NOW.before(converge::START_DEADLINE)),
         };
         Instance {
             generation: generation(row.generation),

@@ -120,7 +120,7 @@ fn managed() -> Vec<Scenario> {
             crashes: true,
             losses: true,
             server_crashes: true,
-            budget: Budget { faults: 1, restarts: 2, ..NOTHING },
+            budget: Budget { faults: 2, restarts: 2, ..NOTHING },
             ..MANAGED
         },
         Scenario {
@@ -136,9 +136,16 @@ fn managed() -> Vec<Scenario> {
             ..MANAGED
         },
         Scenario {
+            name: "plan-and-revoke",
+            sealed: false,
+            budget: Budget { restarts: 1, revokes: 1, strangers: 1, ..NOTHING },
+            ..MANAGED
+        },
+        Scenario {
             name: "two-replicas",
             replicas: true,
-            budget: Budget { faults: 1, restarts: 2, ..NOTHING },
+            losses: true,
+            budget: Budget { faults: 2, restarts: 2, ..NOTHING },
             ..MANAGED
         },
         Scenario {
@@ -248,7 +255,7 @@ fn external() -> Vec<Scenario> {
             name: "external-rotation",
             strict: true,
             crashes: true,
-            budget: Budget { faults: 2, rotations: 2, ..NOTHING },
+            budget: Budget { faults: 3, rotations: 3, ..NOTHING },
             ..EXTERNAL
         },
         Scenario {

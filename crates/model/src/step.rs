@@ -6,6 +6,9 @@ use ligand_agent::session::Call;
 use ligand_domain::credential::State;
 use ligand_domain::guards::Guard;
 use ligand_domain::instance::Phase;
+use ligand_domain::sweep::{self, Holding, IDLE};
+use ligand_domain::time::Timestamp;
+use ligand_domain::workspace::Status;
 
 use crate::admit::{Site, credential, generation};
 use crate::agent::{Fate, Recipe};
@@ -76,11 +79,9 @@ pub enum Action {
     Steals(u8),
     /// It calls with that.
     ThiefCalls(Call),
-    /// The sweeper looks and acts.
-    Sweeps,
-    /// The sweeper only looks.
+    /// The sweeper finds that the workspace has live credentials and no instance.
     SweeperLooks,
-    /// It acts.
+    /// It acts on that.
     SweeperActs,
 }
 
@@ -167,8 +168,7 @@ impl fmt::Display for Action {
             Self::Steals(at) => write!(f, "a thief takes the superseded credential {at}"),
             Self::ThiefCalls(Call::Register) => write!(f, "the thief registers"),
             Self::ThiefCalls(_) => write!(f, "the thief sends a heartbeat"),
-            Self::Sweeps => write!(f, "the sweeper looks and acts"),
-            Self::SweeperLooks => write!(f, "the sweeper looks"),
+            Self::SweeperLooks => write!(f, "the sweeper finds live credentials and no instance"),
             Self::SweeperActs => write!(f, "the sweeper acts on what it saw"),
         }
     }
@@ -264,11 +264,10 @@ fn by_platform(scenario: &Scenario, world: &World, found: &mut Vec<Action>) {
             found.push(Action::RollsBack);
         }
     }
-    if world.chosen.is_some() {
+    if world.looked {
         found.push(Action::SweeperActs);
-    } else if world.budget.sweeps > 0 {
-        let whole = site.guards.hold(Guard::SweepInOneStatement);
-        found.push(if whole { Action::Sweeps } else { Action::SweeperLooks });
+    } else if world.budget.sweeps > 0 && world.live() && !world.rows.iter().any(|row| world.runs(row.born)) {
+        found.push(Action::SweeperLooks);
     }
 }
 
@@ -414,15 +413,8 @@ pub(crate) fn taken(scenario: &Scenario, before: &World, action: Action) -> Worl
             let knock = Knock { from: None, call, bearer: world.stolen, key: None };
             let _ = world.knock(&site, knock);
         }
-        Action::Sweeps => {
-            let chosen = world.choose(&site);
-            world.sweep(chosen);
-        }
-        Action::SweeperLooks => world.chosen = Some(world.choose(&site)),
-        Action::SweeperActs => {
-            let chosen = world.chosen.take().unwrap_or_default();
-            world.sweep(chosen);
-        }
+        Action::SweeperLooks => world.looked = true,
+        Action::SweeperActs => world.sweep(&site),
     }
     world.note_superseded(&site);
     world.ask_for_person(scenario);
@@ -442,7 +434,7 @@ impl World {
             Action::Migrates => &mut self.budget.migrations,
             Action::StrangerRegisters => &mut self.budget.strangers,
             Action::ThiefCalls(_) => &mut self.budget.thieves,
-            Action::Sweeps | Action::SweeperLooks => &mut self.budget.sweeps,
+            Action::SweeperLooks => &mut self.budget.sweeps,
             _ => return,
         };
         spend(left);
@@ -535,28 +527,26 @@ impl World {
         self.agents.push(recipe.agent(site, born, passport, disk));
     }
 
-    /// What a sweep may end, as bits.
-    fn choose(&self, site: &Site) -> u16 {
-        let candidate = self.migration.map(|it| generation(it.candidate));
-        let knock = Knock { from: None, call: Call::Heartbeat, bearer: None, key: None };
-        let may = |at: usize| {
-            let it = self.fact(at, &knock);
-            it.sweepable(generation(self.current), generation(self.newest), candidate, site.guards)
-        };
-        (0..self.credentials.len()).filter(|at| may(*at)).fold(0, |bits, at| bits | 1 << at)
-    }
-
-    fn sweep(&mut self, chosen: u16) {
+    /// The sweeper decides again on each credential in the statement that ends it. All are long unused here.
+    fn sweep(&mut self, site: &Site) {
+        self.looked = false;
+        let starting = self.newest > self.current && self.row(self.newest).is_some();
+        let status = if starting { Status::Provisioning } else { Status::Offline };
         let candidate = self.migration.map(|it| it.candidate);
-        for at in (0..self.credentials.len()).filter(|at| chosen >> at & 1 == 1) {
-            let it = &mut self.credentials[at];
-            if !it.state.is_live() {
-                continue;
-            }
-            it.state = State::Revoked;
-            let own = it.generation;
-            if own == self.current || own == self.newest || Some(own) == candidate {
-                self.broken(Flaw::Swept);
+        for at in 0..self.credentials.len() {
+            let own = self.credentials[at].generation;
+            let (own_generation, current) = (generation(own), generation(self.current));
+            let used_at = Timestamp::EPOCH;
+            let managed = site.managed;
+            let holding = Holding { generation: own_generation, used_at, status, managed, current };
+            let now = Timestamp::EPOCH.after(IDLE);
+            let stale = sweep::stale(holding, now, site.guards);
+            let ends = stale || !site.guards.hold(Guard::SweepInOneStatement);
+            if ends && self.credentials[at].state.is_live() {
+                self.credentials[at].state = State::Revoked;
+                if own >= self.current || Some(own) == candidate {
+                    self.broken(Flaw::Swept);
+                }
             }
         }
     }

@@ -57,8 +57,7 @@ impl World {
             let newer = |it: &Credential| it.key == credential.key;
             let counts = credential.used || !self.credentials[at + 1..].iter().any(newer);
             let by_key = counts && credential.key.is_some_and(|key| keys.contains(&key));
-            let chosen = self.chosen.is_some_and(|bits| bits >> at & 1 == 1);
-            credentials[at] |= by_key || chosen;
+            credentials[at] |= by_key;
         }
         self.each_token(|token| {
             match token {
@@ -81,11 +80,6 @@ impl World {
             Token::Origin(at) => Token::Origin(place(&passports, at)),
             Token::Key(_) => token,
         });
-        if let Some(bits) = self.chosen {
-            let kept = (0..self.credentials.len()).filter(|at| credentials[*at]);
-            let moved = kept.enumerate().filter(|(_, at)| bits >> at & 1 == 1);
-            self.chosen = Some(moved.fold(0, |bits, (to, _)| bits | 1 << to));
-        }
         for credential in &mut self.credentials {
             let known = credential.passport.filter(|at| passports[usize::from(*at)]);
             credential.passport = known.map(|at| place(&passports, at));

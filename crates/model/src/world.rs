@@ -209,6 +209,8 @@ pub enum Flaw {
     Exiled,
     /// Two starts of one workspace at once.
     TwoFlights,
+    /// A rotation was answered that a newer one had overtaken.
+    OldRotation,
 }
 
 /// One workspace and everything that touches it.
@@ -246,8 +248,8 @@ pub struct World {
     pub half_planned: Option<u8>,
     /// Another replica decided to restart, and has not acted yet.
     pub second: bool,
-    /// What the sweeper chose, as bits, and has not ended yet (only without that guard).
-    pub chosen: Option<u16>,
+    /// The sweeper found something here, and has not acted yet.
+    pub looked: bool,
     /// A copy of a request that the network has kept.
     pub wire: Option<Knock>,
     /// What a thief has.
@@ -283,7 +285,7 @@ impl World {
             order: None,
             half_planned: None,
             second: false,
-            chosen: None,
+            looked: false,
             wire: None,
             stolen: None,
             person: false,
