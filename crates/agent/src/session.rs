@@ -244,7 +244,14 @@ impl Session {
     #[must_use]
     pub fn timeless(self) -> Self {
         let refusals = self.refusals.min(2);
-        Self { failures: 0, refusals, fruitless: self.fruitless.min(1), skip: 0, pace: FIRST_WAIT, ..self }
+        Self {
+            failures: 0,
+            refusals,
+            fruitless: self.fruitless.min(1),
+            skip: 0,
+            pace: FIRST_WAIT,
+            ..self
+        }
     }
 
     /// The first step: register with whatever is held.

@@ -94,7 +94,8 @@ impl World {
         if rotates(&knock) && done.minted.is_none() {
             return Reply::NoRotation;
         }
-        let asks = done.generation == self.current && !done.inert && knock.call == AgentCall::Heartbeat;
+        let asks =
+            done.generation == self.current && !done.inert && knock.call == AgentCall::Heartbeat;
         let rotate = self.serials().due().filter(|_| asks);
         Reply::Admitted { minted: done.minted, rotate }
     }
@@ -141,7 +142,8 @@ impl World {
     }
 
     fn facts(&self, site: &Site, knock: &Knock) -> Facts {
-        let by_key = knock.key.and_then(|key| self.credentials.iter().rposition(|c| c.key == Some(key)));
+        let by_key =
+            knock.key.and_then(|key| self.credentials.iter().rposition(|c| c.key == Some(key)));
         let fact = |at: usize| self.fact(at, knock);
         let call = match knock.call {
             AgentCall::Register => Call::Register,
@@ -150,6 +152,9 @@ impl World {
         };
         let presented = match knock.bearer {
             None | Some(Token::Key(_) | Token::Origin(_)) => Presented::Nothing,
+            Some(Token::Credential(at)) if !self.credentials[usize::from(at)].committed => {
+                Presented::Stranger
+            }
             Some(Token::Credential(at)) => Presented::Credential(fact(usize::from(at))),
             Some(Token::Passport(at)) => {
                 let it = self.passports[usize::from(at)];
@@ -181,7 +186,11 @@ impl World {
     }
 
     fn carry_out(&mut self, site: &Site, knock: &Knock, decision: Decision) -> Let {
-        let let_in = |generation: Generation| Let { generation: number(generation), minted: None, inert: false };
+        let let_in = |generation: Generation| Let {
+            generation: number(generation),
+            minted: None,
+            inert: false,
+        };
         match decision {
             Decision::Current { generation, .. } if rotates(knock) => {
                 let minted = self.answer_rotation(site, knock);
@@ -256,7 +265,9 @@ impl World {
             }
         }
         // Whatever a backend runs for it is what called: its row becomes the new generation's.
-        let at = bindable.into_iter().find_map(|of| self.rows.iter().position(|row| row.generation == of));
+        let at = bindable
+            .into_iter()
+            .find_map(|of| self.rows.iter().position(|row| row.generation == of));
         match at.filter(|_| site.managed).map(|at| &mut self.rows[at]) {
             Some(row) => (row.generation, row.phase) = (generation, Phase::Serving),
             None => self.rows.push(Row {
@@ -293,7 +304,9 @@ impl World {
     }
 
     fn redeem(&mut self, site: &Site, knock: &Knock, generation: u8) -> Token {
-        let Some(Token::Passport(at)) = knock.bearer else { unreachable!("a passport was presented") };
+        let Some(Token::Passport(at)) = knock.bearer else {
+            unreachable!("a passport was presented")
+        };
         self.passports[usize::from(at)].state = PassportState::Redeemed;
         let minted = Credential { passport: Some(at), ..Credential::pending(generation) };
         self.mint(site, Origin::Passport, Credential { key: knock.key, ..minted })
@@ -301,7 +314,9 @@ impl World {
 
     /// The value of the rotation that was ordered, anew until one of them is used.
     fn answer_rotation(&mut self, site: &Site, knock: &Knock) -> Option<Token> {
-        let (Some(Token::Credential(at)), AgentCall::Rotate { serial }) = (knock.bearer, knock.call) else {
+        let (Some(Token::Credential(at)), AgentCall::Rotate { serial }) =
+            (knock.bearer, knock.call)
+        else {
             return None;
         };
         let facts = rotation::Facts {
@@ -345,7 +360,9 @@ impl World {
             let done = self.serials().after_use(i64::from(serial)).done;
             self.rotated = u8::try_from(done).expect("few rotations");
         }
-        for it in self.passports.iter_mut().filter(|it| it.generation == generation && it.state.opens()) {
+        for it in
+            self.passports.iter_mut().filter(|it| it.generation == generation && it.state.opens())
+        {
             it.state = PassportState::Spent;
         }
         for (it, ended) in self.credentials.iter_mut().zip(ended) {
@@ -395,7 +412,14 @@ impl World {
     }
 
     /// Hold an admission against the laws.
-    fn judge(&mut self, site: &Site, knock: &Knock, before: &Self, decision: &Decision, done: &Let) {
+    fn judge(
+        &mut self,
+        site: &Site,
+        knock: &Knock,
+        before: &Self,
+        decision: &Decision,
+        done: &Let,
+    ) {
         if knock.from.is_none() {
             let asked = matches!(decision, Decision::Bootstraps { .. }) && knock.bearer.is_none();
             let open = site.bootstrap == Bootstrap::Open || before.opened;
@@ -417,7 +441,8 @@ impl World {
         self.writer = self.writer.max(done.generation);
         let Some(from) = knock.from else { return };
         let agent = &before.agents[usize::from(from)];
-        let target = before.migration.is_some_and(|it| it.candidate == agent.born && agent.born > 0);
+        let target =
+            before.migration.is_some_and(|it| it.candidate == agent.born && agent.born > 0);
         if target {
             self.broken(Flaw::BlindCutover);
         }
@@ -436,7 +461,8 @@ impl World {
 
     fn judge_candidate(&mut self, before: &Self) {
         let live = |world: &Self| {
-            let of_source = |it: &&Credential| it.generation == before.current && it.now().is_live();
+            let of_source =
+                |it: &&Credential| it.generation == before.current && it.now().is_live();
             world.credentials.iter().filter(of_source).count()
         };
         if self.current != before.current || live(self) < live(before) {
@@ -471,6 +497,7 @@ impl Credential {
             key: None,
             passport: None,
             serial: 0,
+            committed: true,
         }
     }
 

@@ -38,8 +38,6 @@ pub enum Fate {
     Copied,
     /// The answer arrives, and the agent dies after so many writes.
     Dies(u8),
-    /// The answer arrives, and nothing can be written.
-    Unwritable,
 }
 
 impl Recipe {
@@ -61,8 +59,8 @@ impl Recipe {
             self.awake(site.managed, passport, disk)
         };
         let booting = self.slow;
-        let (superseded, unstoppable) = (false, false);
-        Agent { born, stands: born, mind, passport, booting, superseded, unstoppable }
+        let (full, superseded, unstoppable) = (false, false, false);
+        Agent { born, stands: born, mind, passport, booting, full, superseded, unstoppable }
     }
 
     fn awake(&self, managed: bool, passport: Option<u8>, disk: Disk<Token>) -> Mind {
@@ -105,7 +103,9 @@ fn answer(call: Call, reply: Reply) -> Answer<Token> {
             Answer::Registered { token: minted, pace: None }
         }
         (Call::Heartbeat, Reply::Admitted { rotate, .. }) => Answer::Beaten { pace: None, rotate },
-        (Call::Rotate { .. }, Reply::Admitted { minted: Some(token), .. }) => Answer::Rotated { token },
+        (Call::Rotate { .. }, Reply::Admitted { minted: Some(token), .. }) => {
+            Answer::Rotated { token }
+        }
         (Call::Rotate { .. }, Reply::Admitted { minted: None, .. }) | (_, Reply::NoRotation) => {
             Answer::Rejected { why: String::new() }
         }
@@ -162,10 +162,12 @@ impl World {
         if turn.reread {
             holdings.reread(|| disk.token);
         }
-        write(&mut holdings, &mut disk, usize::MAX);
+        let full = self.agents[at].full;
+        let most = if full { 0 } else { usize::MAX };
+        write(&mut holdings, &mut disk, most);
         let bearer = holdings.presented(turn.bearer).copied();
         let key = (turn.call == Call::Register).then(|| *holdings.key_or(|| NEW_KEY));
-        write(&mut holdings, &mut disk, usize::MAX);
+        write(&mut holdings, &mut disk, most);
         let from = u8::try_from(at).ok();
         let reply = self.send(site, at, Knock { from, call: turn.call, bearer, key }, fate);
         let answer = match fate {
@@ -174,8 +176,8 @@ impl World {
         };
         let differs = holdings.learn(&answer, turn.bearer, || disk.token);
         let most = match fate {
+            _ if full => 0,
             Fate::Dies(most) => usize::from(most),
-            Fate::Unwritable => 0,
             Fate::Answered | Fate::Lost | Fate::Copied => usize::MAX,
         };
         write(&mut holdings, &mut disk, most);
@@ -196,7 +198,9 @@ impl World {
         let reply = self.send(site, at, Knock { from, call, bearer: held, key: None }, fate);
         match reply {
             _ if fate == Fate::Lost => {}
-            Reply::Admitted { minted: Some(token), .. } => (file, held) = (Some(token), Some(token)),
+            Reply::Admitted { minted: Some(token), .. } => {
+                (file, held) = (Some(token), Some(token))
+            }
             Reply::Admitted { .. } | Reply::NoRotation => {}
             Reply::Refused(_) => held = file,
         }
@@ -209,7 +213,9 @@ impl World {
         let passport = agent.passport;
         agent.mind = match &agent.mind {
             Mind::Ours { disk, .. } => recipe.awake(site.managed, passport, disk.clone()),
-            Mind::Foreign { file, .. } => Mind::Foreign { file: *file, held: *file, registered: false },
+            Mind::Foreign { file, .. } => {
+                Mind::Foreign { file: *file, held: *file, registered: false }
+            }
         };
     }
 

@@ -1,8 +1,8 @@
 //! The whole bounded space of a scenario: by stateright for what no step may do, and as an explicit graph for
 //! the way back to health. Both walk the same model.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
 
@@ -85,16 +85,7 @@ pub struct Report {
 #[must_use]
 pub fn explore(scenario: &Scenario) -> Report {
     let begun = Instant::now();
-    let checker =
-        scenario.checker().finish_when(HasDiscoveries::AnyFailures).threads(1).spawn_bfs().join();
-    let (states, depth) = (checker.unique_state_count(), checker.max_depth());
-    let found = checker.discoveries().into_iter().next();
-    let broken = found.map(|(name, path)| {
-        let property = Property::ALL.into_iter().find(|it| it.name() == name);
-        let property = property.expect("every property has a name");
-        let world = path.last_state().clone();
-        Broken { property, steps: path.into_actions(), world }
-    });
+    let (states, depth, broken) = steps(scenario, HasDiscoveries::AnyFailures);
     if broken.is_some() {
         return Report { states, depth, time: begun.elapsed(), broken };
     }
@@ -102,6 +93,34 @@ pub fn explore(scenario: &Scenario) -> Report {
     assert_eq!(graph.parents.len(), states, "both explorers walk the same space");
     let broken = graph.wedged().map(|at| graph.way(scenario, at));
     Report { states, depth, time: begun.elapsed(), broken }
+}
+
+/// The shortest way to where one property does not hold, whatever else breaks before.
+#[must_use]
+pub fn breaks(scenario: &Scenario, property: Property) -> Option<Broken> {
+    if property == Property::NoWedge {
+        let graph = Graph::of(scenario);
+        return graph.wedged().map(|at| graph.way(scenario, at));
+    }
+    let wanted = HasDiscoveries::AnyOf(BTreeSet::from([property.name()]));
+    steps(scenario, wanted).2.filter(|broken| broken.property == property)
+}
+
+/// Walk with stateright until it has found enough: states, depth, and the shortest of what is broken.
+fn steps(scenario: &Scenario, enough: HasDiscoveries) -> (usize, usize, Option<Broken>) {
+    let only = match &enough {
+        HasDiscoveries::AnyOf(names) => names.clone(),
+        _ => BTreeSet::new(),
+    };
+    let checker = scenario.checker().finish_when(enough).threads(1).spawn_bfs().join();
+    let broken = checker.discoveries().into_iter().filter_map(|(name, path)| {
+        let property = Property::ALL.into_iter().find(|it| it.name() == name)?;
+        let world = path.last_state().clone();
+        let wanted = only.is_empty() || only.contains(name);
+        wanted.then(|| Broken { property, steps: path.into_actions(), world })
+    });
+    let first = broken.min_by_key(|it| (it.steps.len(), it.property));
+    (checker.unique_state_count(), checker.max_depth(), first)
 }
 
 /// The explicit graph. A state is its number in the order of discovery.

@@ -47,7 +47,10 @@ fn mutants() -> bool {
             Verdict::Caught(broken) => {
                 let Proof::Explored(scenario, property) = proof(guard) else { continue };
                 let property = property.name();
-                println!("{name:<24} {property:<34} {:>5} {seconds:>8.2}  {scenario}", broken.steps.len());
+                println!(
+                    "{name:<24} {property:<34} {:>5} {seconds:>8.2}  {scenario}",
+                    broken.steps.len()
+                );
             }
             Verdict::CaughtAlone(says) => println!("{name:<24} {says}"),
             Verdict::Elsewhere(why) => println!("{name:<24} not here: {why}"),

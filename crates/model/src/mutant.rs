@@ -8,7 +8,7 @@ use ligand_domain::guards::{Guard, Guards};
 use ligand_domain::lease::{self, Holder};
 use ligand_domain::time::Timestamp;
 
-use crate::explore::{Broken, explore};
+use crate::explore::{Broken, breaks};
 use crate::property::Property;
 use crate::scenario::{self, Scenario};
 use crate::world::Flaw;
@@ -69,17 +69,21 @@ const fn of_platform(guard: Guard) -> Proof {
         Guard::ReplayFirst => Proof::Explored("external-open-strict", NO_WEDGE),
         Guard::PassportAgain => Proof::Explored("passport-reply-lost", NO_WEDGE),
         Guard::ResumeBeside => Proof::Explored("resumed-start", NO_WEDGE),
-        Guard::PlanCommits => Proof::Explored("plan-and-revoke", EXILED),
+        Guard::PlanCommits => Proof::Explored("resumed-start", NO_WEDGE),
         Guard::SingleFlight => Proof::Explored("two-replicas", Property::Never(Flaw::TwoFlights)),
         Guard::LapseWithStart => Proof::Explored("slow-start", NO_WEDGE),
         Guard::PendingIsLive => {
             Proof::Explored("restart-and-revoke", Property::Never(Flaw::Stranger))
         }
-        Guard::NewestRotation => Proof::Explored("external-rotation", Property::Never(Flaw::OldRotation)),
+        Guard::NewestRotation => {
+            Proof::Explored("external-rotation", Property::Never(Flaw::OldRotation))
+        }
         Guard::ExitByGeneration => Proof::Explored("passport-reply-lost", EXILED),
         Guard::NeverExitExternal => Proof::Explored("external-open", EXILED),
         Guard::UnusedLapses => Proof::Explored("external-foreign", NO_WEDGE),
-        Guard::ReEnrolByGeneration => Proof::Explored("restart-and-revoke", EXILED),
+        Guard::ReEnrolByGeneration => {
+            Proof::Explored("restart-and-revoke", Property::Never(Flaw::Returned))
+        }
         Guard::CandidateActive => Proof::Explored("migration-undisturbed", NO_WEDGE),
         Guard::CandidateInert => Proof::Explored("migration-undisturbed", CUTOVER),
         Guard::SweepSparesCurrent | Guard::SweepInOneStatement => Proof::Explored("sweeper", SWEPT),
@@ -89,7 +93,9 @@ const fn of_platform(guard: Guard) -> Proof {
         Guard::GraceAfterStart => {
             Proof::Alone("no lease lapses before a full term after a server start", grace)
         }
-        Guard::Brake => Proof::Alone("while most of a fleet is silent, none is replaced for it", brake),
+        Guard::Brake => {
+            Proof::Alone("while most of a fleet is silent, none is replaced for it", brake)
+        }
         Guard::WorkspaceBucket => Proof::Elsewhere(
             "requests and their rates are not modelled; shown by the server's tests of its limits",
         ),
@@ -178,9 +184,8 @@ fn explored(guard: Either, name: &str, property: Property) -> Verdict {
     let Some(scenario) = scenario::named(name) else {
         return Verdict::Missed(format!("there is no scenario {name}"));
     };
-    match explore(&without(scenario, guard)).broken {
-        Some(broken) if broken.property == property => Verdict::Caught(broken),
-        Some(broken) => Verdict::Missed(format!("another property was broken: {}", broken.told())),
-        None => Verdict::Missed(format!("{name} holds without it")),
+    match breaks(&without(scenario, guard), property) {
+        Some(broken) => Verdict::Caught(broken),
+        None => Verdict::Missed(format!("{property} holds in {name} without it")),
     }
 }

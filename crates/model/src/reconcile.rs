@@ -83,8 +83,10 @@ impl World {
             unsure: false,
             unheard_until: None,
         };
-        let instances: Vec<Instance> = self.rows.iter().map(|row| self.observe(site, row)).collect();
-        let number = |it: ligand_domain::id::Generation| u8::try_from(it.number()).unwrap_or(u8::MAX);
+        let instances: Vec<Instance> =
+            self.rows.iter().map(|row| self.observe(site, row)).collect();
+        let number =
+            |it: ligand_domain::id::Generation| u8::try_from(it.number()).unwrap_or(u8::MAX);
         match converge::next(&workspace, &instances, NOW) {
             // Backends here always answer, and nobody is taken at a creator's word.
             Step::Rest(_) | Step::Unsure(_) | Step::Heard(_) | Step::Unheard => Next::Rest,
@@ -103,7 +105,9 @@ impl World {
         let started_at = match row.phase {
             Phase::Planned => None,
             Phase::Started if !row.overdue => Some(NOW),
-            Phase::Started | Phase::Serving | Phase::Ended => Some(NOW.before(converge::START_DEADLINE)),
+            Phase::Started | Phase::Serving | Phase::Ended => {
+                Some(NOW.before(converge::START_DEADLINE))
+            }
         };
         Instance {
             generation: generation(row.generation),
@@ -175,16 +179,18 @@ impl World {
         self.restart_due = false;
         self.online = false;
         if site.guards.hold(Guard::PlanCommits) {
-            self.commit(site, recipe, generation);
-        } else {
-            self.half_planned = Some(generation);
+            self.fresh = Some((generation, self.deliver(site, recipe, generation)));
         }
     }
 
-    /// The other half of a plan: what its instance will prove itself with.
-    pub(crate) fn commit(&mut self, site: &Site, recipe: &Recipe, generation: u8) {
+    /// What an instance proves itself with is committed after its start, too late.
+    pub(crate) fn commit(&mut self, generation: u8) {
         self.half_planned = None;
-        self.fresh = Some((generation, self.deliver(site, recipe, generation)));
+        for it in
+            self.credentials.iter_mut().filter(|it| it.generation == generation && !it.committed)
+        {
+            (it.committed, it.state) = (true, State::Pending);
+        }
     }
 
     fn deliver(&mut self, site: &Site, recipe: &Recipe, generation: u8) -> Token {
@@ -197,6 +203,7 @@ impl World {
 
     fn start(&mut self, site: &Site, recipe: &Recipe, generation: u8, mishap: Mishap) {
         let Some(row) = self.row(generation).copied() else { return };
+        let minted = self.credentials.len();
         let fresh = self.fresh.take().filter(|(of, _)| *of == row.born).map(|(_, token)| token);
         if mishap == Mishap::DiesBefore {
             return;
@@ -214,6 +221,8 @@ impl World {
         if mishap == Mishap::DiesAfter {
             return;
         }
+        let late = self.credentials[minted..].iter().any(|it| !it.committed);
+        self.half_planned = late.then_some(generation);
         for row in self.rows.iter_mut().filter(|row| row.generation == generation) {
             row.phase = Phase::Started;
         }
@@ -224,7 +233,12 @@ impl World {
         if !site.guards.hold(Guard::ResumeBeside) {
             self.lapse_pending(generation);
         }
-        self.deliver(site, recipe, generation)
+        let token = self.deliver(site, recipe, generation);
+        if let (Token::Credential(_), false) = (token, site.guards.hold(Guard::PlanCommits)) {
+            let newest = self.credentials.last_mut().expect("it was minted");
+            (newest.committed, newest.state) = (false, State::Lapsed);
+        }
+        token
     }
 
     fn destroy(&mut self, generation: u8, mishap: Mishap) {

@@ -32,6 +32,8 @@ pub struct Scenario {
     pub strict: bool,
     /// Agents die and come up again, between any two of their writes.
     pub crashes: bool,
+    /// Disks fill up, and have room again.
+    pub fills: bool,
     /// Instances, or the disks of external agents, are lost.
     pub losses: bool,
     /// Servers die around the start of an instance.
@@ -73,6 +75,7 @@ const MANAGED: Scenario = Scenario {
     copies_files: false,
     strict: false,
     crashes: false,
+    fills: false,
     losses: false,
     server_crashes: false,
     zombies: false,
@@ -133,12 +136,6 @@ fn managed() -> Vec<Scenario> {
             name: "restart-and-revoke",
             losses: true,
             budget: Budget { faults: 1, restarts: 1, revokes: 1, strangers: 1, ..NOTHING },
-            ..MANAGED
-        },
-        Scenario {
-            name: "plan-and-revoke",
-            sealed: false,
-            budget: Budget { restarts: 1, revokes: 1, strangers: 1, ..NOTHING },
             ..MANAGED
         },
         Scenario {
@@ -254,6 +251,7 @@ fn external() -> Vec<Scenario> {
         Scenario {
             name: "external-rotation",
             strict: true,
+            fills: true,
             crashes: true,
             budget: Budget { faults: 3, rotations: 3, ..NOTHING },
             ..EXTERNAL

@@ -29,6 +29,10 @@ pub enum Action {
     Crashes(u8),
     /// The agent comes up again with an empty disk.
     DiskLost(u8),
+    /// The agent's disk takes no more.
+    DiskFills(u8),
+    /// It takes more again.
+    DiskHasRoom(u8),
     /// The instance is gone.
     Dies(u8),
     /// A slow instance is up at last.
@@ -91,7 +95,11 @@ impl Action {
         match self {
             Self::Calls(_, fate) => !matches!(fate, Fate::Answered),
             Self::Reconciles(_, mishap) => !matches!(mishap, Mishap::None),
-            Self::Crashes(_) | Self::DiskLost(_) | Self::Dies(_) | Self::SecondDecides => true,
+            Self::Crashes(_)
+            | Self::DiskLost(_)
+            | Self::DiskFills(_)
+            | Self::Dies(_)
+            | Self::SecondDecides => true,
             _ => false,
         }
     }
@@ -108,15 +116,19 @@ impl fmt::Display for Action {
                     Fate::Lost => write!(f, ", and the answer is lost"),
                     Fate::Copied => write!(f, ", and the network keeps a copy of the request"),
                     Fate::Dies(most) => {
-                        write!(f, ", hears the answer, and dies after {most} writes; it comes up again")
+                        write!(
+                            f,
+                            ", hears the answer, and dies after {most} writes; it comes up again"
+                        )
                     }
-                    Fate::Unwritable => write!(f, ", and can write nothing"),
                 }
             }
             Self::CopyArrives => write!(f, "the kept copy of the request arrives"),
             Self::CopyDropped => write!(f, "the kept copy of the request is dropped"),
             Self::Crashes(at) => write!(f, "agent {at} dies, and comes up again"),
             Self::DiskLost(at) => write!(f, "agent {at} loses its disk, and comes up again"),
+            Self::DiskFills(at) => write!(f, "the disk of agent {at} takes no more"),
+            Self::DiskHasRoom(at) => write!(f, "the disk of agent {at} has room again"),
             Self::Dies(at) => write!(f, "the instance of agent {at} is gone"),
             Self::IsUp(at) => write!(f, "agent {at} is up, later than unused credentials are kept"),
             Self::RestartedByHand(at) => write!(f, "the operator starts agent {at} anew"),
@@ -131,7 +143,9 @@ impl fmt::Display for Action {
                     Next::Start(it) => write!(f, "the reconciler starts generation {it}")?,
                     Next::Lost(it) => write!(f, "the reconciler notes that generation {it} ended")?,
                     Next::GiveUp(it) => write!(f, "the reconciler gives generation {it} up")?,
-                    Next::Silent(it) => write!(f, "the reconciler notes that generation {it} is silent")?,
+                    Next::Silent(it) => {
+                        write!(f, "the reconciler notes that generation {it} is silent")?
+                    }
                     Next::Retire(it) => write!(f, "the reconciler ends generation {it}")?,
                 }
                 match mishap {
@@ -144,7 +158,7 @@ impl fmt::Display for Action {
                     Mishap::GoesOn => write!(f, "; what it ends goes on running"),
                 }
             }
-            Self::Commits => write!(f, "the credential of the planned generation is committed"),
+            Self::Commits => write!(f, "the credential of what was started is committed"),
             Self::BackendBegins => write!(f, "the backend begins with what it was asked for"),
             Self::SecondDecides => write!(f, "another replica decides to restart"),
             Self::SecondActs => write!(f, "the other replica acts on its decision"),
@@ -154,11 +168,18 @@ impl fmt::Display for Action {
             Self::DoorCloses => write!(f, "the door that an administrator opened closes"),
             Self::OrdersRestart => write!(f, "an administrator orders a restart"),
             Self::Revokes => write!(f, "an administrator revokes every credential"),
-            Self::PersonRevokes => write!(f, "a person, as the state asks, revokes every credential"),
-            Self::PersonDelivers => write!(f, "a person, as the state asks, delivers a new credential"),
+            Self::PersonRevokes => {
+                write!(f, "a person, as the state asks, revokes every credential")
+            }
+            Self::PersonDelivers => {
+                write!(f, "a person, as the state asks, delivers a new credential")
+            }
             Self::OrdersRotation => write!(f, "an administrator orders a rotation"),
             Self::Delivers => {
-                write!(f, "the operator revokes all, and writes a new credential into the agent's file")
+                write!(
+                    f,
+                    "the operator revokes all, and writes a new credential into the agent's file"
+                )
             }
             Self::Migrates => write!(f, "an administrator starts a migration"),
             Self::Provisions => write!(f, "the migration's target starts"),
@@ -205,6 +226,9 @@ fn by_agents(scenario: &Scenario, world: &World, found: &mut Vec<Action>) {
             }
         };
         found.push(Action::Calls(at, Fate::Answered));
+        if agent.full {
+            found.push(Action::DiskHasRoom(at));
+        }
         if faults {
             found.push(Action::Calls(at, Fate::Lost));
             if world.wire.is_none() {
@@ -212,10 +236,12 @@ fn by_agents(scenario: &Scenario, world: &World, found: &mut Vec<Action>) {
             }
             if ours && scenario.crashes {
                 found.extend((0..3).map(|most| Action::Calls(at, Fate::Dies(most))));
-                found.push(Action::Calls(at, Fate::Unwritable));
             }
             if scenario.crashes {
                 found.push(Action::Crashes(at));
+            }
+            if scenario.fills && !agent.full {
+                found.push(Action::DiskFills(at));
             }
             if scenario.losses {
                 found.push(if scenario.managed { Action::Dies(at) } else { Action::DiskLost(at) });
@@ -266,7 +292,10 @@ fn by_platform(scenario: &Scenario, world: &World, found: &mut Vec<Action>) {
     }
     if world.looked {
         found.push(Action::SweeperActs);
-    } else if world.budget.sweeps > 0 && world.live() && !world.rows.iter().any(|row| world.runs(row.born)) {
+    } else if world.budget.sweeps > 0
+        && world.live()
+        && !world.rows.iter().any(|row| world.runs(row.born))
+    {
         found.push(Action::SweeperLooks);
     }
 }
@@ -285,7 +314,8 @@ fn by_time(scenario: &Scenario, world: &World, found: &mut Vec<Action>) {
     }
     for row in &world.rows {
         let waits = row.phase == Phase::Started && row.generation > world.current && !row.overdue;
-        let hopeful = world.agents.iter().any(|agent| agent.born == row.born && world.may_come(agent));
+        let hopeful =
+            world.agents.iter().any(|agent| agent.born == row.born && world.may_come(agent));
         if waits && !hopeful {
             found.push(Action::StartOverdue(row.generation));
         }
@@ -309,7 +339,10 @@ fn by_people(scenario: &Scenario, world: &World, found: &mut Vec<Action>) {
             found.push(action);
         }
     };
-    when(left.restarts > 0 && scenario.managed && serving && !world.restart_due, Action::OrdersRestart);
+    when(
+        left.restarts > 0 && scenario.managed && serving && !world.restart_due,
+        Action::OrdersRestart,
+    );
     when(left.revokes > 0 && world.current > 0, Action::Revokes);
     // A runtime that always presents what it has is helped by nothing less than a new credential.
     when(world.person && !world.opened && !scenario.foreign, Action::PersonRevokes);
@@ -359,6 +392,8 @@ pub(crate) fn taken(scenario: &Scenario, before: &World, action: Action) -> Worl
             world.lose_disk(&site, &recipe, usize::from(at));
             world.person = true;
         }
+        Action::DiskFills(at) => world.agents[usize::from(at)].full = true,
+        Action::DiskHasRoom(at) => world.agents[usize::from(at)].full = false,
         Action::Dies(at) => {
             let gone = world.agents[usize::from(at)].clone();
             world.leave(|agent| *agent != gone);
@@ -367,7 +402,7 @@ pub(crate) fn taken(scenario: &Scenario, before: &World, action: Action) -> Worl
         Action::Reconciles(next, mishap) => world.take(&site, &recipe, next, mishap),
         Action::Commits => {
             let planned = world.half_planned.unwrap_or_default();
-            world.commit(&site, &recipe, planned);
+            world.commit(planned);
         }
         Action::BackendBegins => {
             if let Some((born, token)) = world.order.take() {
@@ -381,10 +416,18 @@ pub(crate) fn taken(scenario: &Scenario, before: &World, action: Action) -> Worl
         }
         Action::LeaseLapses => {
             let current = world.current;
-            world.rows.iter_mut().filter(|row| row.generation == current).for_each(|row| row.silent = true);
+            world
+                .rows
+                .iter_mut()
+                .filter(|row| row.generation == current)
+                .for_each(|row| row.silent = true);
         }
         Action::StartOverdue(it) => {
-            world.rows.iter_mut().filter(|row| row.generation == it).for_each(|row| row.overdue = true);
+            world
+                .rows
+                .iter_mut()
+                .filter(|row| row.generation == it)
+                .for_each(|row| row.overdue = true);
         }
         Action::Lapses(at) => world.credentials[usize::from(at)].late = true,
         Action::DoorCloses => world.opened = false,
@@ -473,7 +516,8 @@ impl World {
             .iter()
             .enumerate()
             .any(|(at, it)| newest(it) && agent.has(credential(at)));
-        let by_passport = agent.passport.is_some_and(|at| self.passports[usize::from(at)].state.opens());
+        let by_passport =
+            agent.passport.is_some_and(|at| self.passports[usize::from(at)].state.opens());
         by_file || by_passport
     }
 
@@ -555,7 +599,10 @@ impl World {
 impl Next {
     /// It replaces an instance that was there.
     fn replaces(self) -> bool {
-        matches!(self, Self::GiveUp(_) | Self::Lost(_) | Self::Silent(_) | Self::Plan(Why::Unreachable))
+        matches!(
+            self,
+            Self::GiveUp(_) | Self::Lost(_) | Self::Silent(_) | Self::Plan(Why::Unreachable)
+        )
     }
 
     /// It ends an instance.

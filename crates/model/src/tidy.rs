@@ -17,7 +17,9 @@ impl World {
     fn each_token(&mut self, mut change: impl FnMut(Token) -> Token) {
         for agent in &mut self.agents {
             if let Some(at) = agent.passport {
-                let Token::Passport(to) = change(Token::Passport(at)) else { unreachable!("its kind stays") };
+                let Token::Passport(to) = change(Token::Passport(at)) else {
+                    unreachable!("its kind stays")
+                };
                 agent.passport = Some(to);
             }
             match &mut agent.mind {
@@ -49,7 +51,8 @@ impl World {
             }
             token
         });
-        let mut credentials: Vec<bool> = self.credentials.iter().map(|c| c.state.is_live()).collect();
+        let mut credentials: Vec<bool> =
+            self.credentials.iter().map(|c| c.state.is_live()).collect();
         let mut passports: Vec<bool> =
             self.passports.iter().map(|p| p.state == PassportState::Open).collect();
         for (at, credential) in self.credentials.iter().enumerate() {

@@ -23,12 +23,23 @@ impl fmt::Display for World {
         writeln!(
             f,
             "  generation {} is current, {} the newest; online: {}, restart due: {}, opened: {}, rotations {}/{}",
-            self.current, self.newest, self.online, self.restart_due, self.opened, self.rotated, self.wanted
+            self.current,
+            self.newest,
+            self.online,
+            self.restart_due,
+            self.opened,
+            self.rotated,
+            self.wanted
         )?;
         for (at, it) in self.credentials.iter().enumerate() {
             let late = if it.late { ", too late" } else { "" };
             let key = it.key.map(|key| format!(", for {}", Named(Some(key)))).unwrap_or_default();
-            writeln!(f, "  credential {at}: of generation {}, {}{late}{key}", it.generation, it.state.as_str())?;
+            writeln!(
+                f,
+                "  credential {at}: of generation {}, {}{late}{key}",
+                it.generation,
+                it.state.as_str()
+            )?;
         }
         for (at, it) in self.passports.iter().enumerate() {
             writeln!(f, "  passport {at}: of generation {}, {:?}", it.generation, it.state)?;
@@ -37,7 +48,11 @@ impl fmt::Display for World {
             let silent = if it.silent { ", silent" } else { "" };
             let overdue = if it.overdue { ", overdue" } else { "" };
             let phase = it.phase.as_str();
-            writeln!(f, "  row: generation {}, born {}, {phase}{silent}{overdue}", it.generation, it.born)?;
+            writeln!(
+                f,
+                "  row: generation {}, born {}, {phase}{silent}{overdue}",
+                it.generation, it.born
+            )?;
         }
         for (at, it) in self.agents.iter().enumerate() {
             let superseded = if it.superseded { ", superseded" } else { "" };
@@ -46,7 +61,13 @@ impl fmt::Display for World {
             match &it.mind {
                 Mind::Ours { holdings, disk, turn, .. } => {
                     let (held, next) = (holdings.held().copied(), holdings.next().copied());
-                    write!(f, "holds {} and {}, file {}", Named(held), Named(next), Named(disk.token))?;
+                    write!(
+                        f,
+                        "holds {} and {}, file {}",
+                        Named(held),
+                        Named(next),
+                        Named(disk.token)
+                    )?;
                     writeln!(f, " and {}, {:?}", Named(disk.next), turn)?;
                 }
                 Mind::Foreign { file, held, registered } => {

@@ -41,6 +41,8 @@ pub struct Credential {
     pub passport: Option<u8>,
     /// How many rotations had been ordered when it was minted.
     pub serial: u8,
+    /// Its row is there. Without it nobody knows it.
+    pub committed: bool,
 }
 
 /// A passport's row.
@@ -118,6 +120,8 @@ pub struct Agent {
     pub booting: bool,
     /// A newer generation took its place, and it still runs.
     pub superseded: bool,
+    /// Its disk takes no more.
+    pub full: bool,
     /// Its backend cannot end it, nor see it.
     pub unstoppable: bool,
 }
@@ -244,7 +248,7 @@ pub struct World {
     pub fresh: Option<(u8, Token)>,
     /// What a backend was asked to start, and has not begun with.
     pub order: Option<(u8, Token)>,
-    /// A generation that was raised, and whose credential is not committed (only without that guard).
+    /// A generation that was started, and whose credential is not committed (only without that guard).
     pub half_planned: Option<u8>,
     /// Another replica decided to restart, and has not acted yet.
     pub second: bool,
