@@ -42,10 +42,10 @@ pub struct Site {
 }
 
 /// How a decision was carried out.
-struct Let {
-    generation: u8,
-    minted: Option<Token>,
-    inert: bool,
+pub(crate) struct Let {
+    pub(crate) generation: u8,
+    pub(crate) minted: Option<Token>,
+    pub(crate) inert: bool,
 }
 
 pub(crate) fn generation(number: u8) -> Generation {
@@ -65,7 +65,7 @@ pub(crate) fn credential(at: usize) -> Token {
     Token::Credential(u8::try_from(at).expect("few credentials"))
 }
 
-fn rotates(knock: &Knock) -> bool {
+pub(crate) fn rotates(knock: &Knock) -> bool {
     matches!(knock.call, AgentCall::Rotate { .. })
 }
 
@@ -401,86 +401,13 @@ impl World {
     }
 
     /// A call of the generation that counts.
-    fn heard(&mut self, generation: u8) {
+    pub(crate) fn heard(&mut self, generation: u8) {
         if let Some(row) = self.rows.iter_mut().find(|row| row.generation == generation) {
             (row.phase, row.silent, row.overdue) = (Phase::Serving, false, false);
         }
         let newer = self.row(self.newest).is_some_and(|row| row.generation > self.current);
         if generation == self.current && !newer {
             self.online = true;
-        }
-    }
-
-    /// Hold an admission against the laws.
-    fn judge(
-        &mut self,
-        site: &Site,
-        knock: &Knock,
-        before: &Self,
-        decision: &Decision,
-        done: &Let,
-    ) {
-        if knock.from.is_none() {
-            let asked = matches!(decision, Decision::Bootstraps { .. }) && knock.bearer.is_none();
-            let open = site.bootstrap == Bootstrap::Open || before.opened;
-            if !(asked && open && !before.live()) {
-                self.broken(Flaw::Stranger);
-            } else if site.managed {
-                self.displace();
-            } else {
-                self.person = true;
-            }
-        }
-        if done.inert || rotates(knock) {
-            self.judge_candidate(before);
-            return;
-        }
-        if done.generation < self.writer {
-            self.broken(Flaw::OlderWriter);
-        }
-        self.writer = self.writer.max(done.generation);
-        let Some(from) = knock.from else { return };
-        let agent = &before.agents[usize::from(from)];
-        let target =
-            before.migration.is_some_and(|it| it.candidate == agent.born && agent.born > 0);
-        if target {
-            self.broken(Flaw::BlindCutover);
-        }
-        if agent.superseded && knock.bearer.is_some() {
-            self.broken(Flaw::Returned);
-        }
-    }
-
-    /// A stranger has the place of the newest instance, as the contract lets it.
-    fn displace(&mut self) {
-        let born = self.row(self.current).map(|row| row.born);
-        for agent in self.agents.iter_mut().filter(|agent| Some(agent.born) == born) {
-            agent.superseded = true;
-        }
-    }
-
-    fn judge_candidate(&mut self, before: &Self) {
-        let live = |world: &Self| {
-            let of_source =
-                |it: &&Credential| it.generation == before.current && it.now().is_live();
-            world.credentials.iter().filter(of_source).count()
-        };
-        if self.current != before.current || live(self) < live(before) {
-            self.broken(Flaw::BlindCutover);
-        }
-    }
-
-    /// Hold a refusal against the laws: nobody who is wanted is told to exit.
-    fn judge_refusal(&mut self, site: &Site, knock: &Knock, told: Option<Action>, heard: bool) {
-        if heard {
-            self.heard(self.current);
-        }
-        let Some(from) = knock.from else { return };
-        let agent = &self.agents[usize::from(from)];
-        let row = self.rows.iter().find(|row| row.born == agent.born);
-        let wanted = row.is_some_and(|row| row.generation >= self.current);
-        if told == Some(Action::Exit) && (wanted || !site.managed) && !agent.superseded {
-            self.broken(Flaw::Exiled);
         }
     }
 }

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use stateright::{Checker as _, HasDiscoveries, Model};
 
+use crate::action::Action;
+use crate::possible::possible;
 use crate::property::Property;
 use crate::scenario::Scenario;
-use crate::step::{self, Action};
+use crate::step;
 use crate::world::{Flaw, World};
 
 impl Model for Scenario {
@@ -22,7 +24,7 @@ impl Model for Scenario {
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
-        actions.extend(step::possible(self, world));
+        actions.extend(possible(self, world));
     }
 
     fn next_state(&self, world: &World, action: Action) -> Option<World> {
@@ -81,10 +83,19 @@ pub struct Report {
     pub broken: Option<Broken>,
 }
 
+/// For tables: no decision looks at it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long an exploration takes is read from the machine"
+)]
+pub(crate) fn started() -> Instant {
+    Instant::now()
+}
+
 /// Explore a scenario: first what no step may do, then the way back.
 #[must_use]
 pub fn explore(scenario: &Scenario) -> Report {
-    let begun = Instant::now();
+    let begun = started();
     let (states, depth, broken) = steps(scenario, HasDiscoveries::AnyFailures);
     if broken.is_some() {
         return Report { states, depth, time: begun.elapsed(), broken };
@@ -144,7 +155,7 @@ impl Graph {
         }
         while !frontier.is_empty() {
             for (from, world) in std::mem::take(&mut frontier) {
-                for action in step::possible(scenario, &world) {
+                for action in possible(scenario, &world) {
                     let Some(next) = scenario.next_state(&world, action) else { continue };
                     let free = next.budget == world.budget;
                     let to = match numbers.entry(hasher.hash_one(&next)) {
@@ -230,7 +241,7 @@ impl Graph {
         let mut layer: Vec<(Vec<Action>, World)> = vec![(Vec::new(), start)];
         for _ in 0..length {
             for (steps, world) in std::mem::take(&mut layer) {
-                for action in step::possible(scenario, &world) {
+                for action in possible(scenario, &world) {
                     let Some(next) = scenario.next_state(&world, action) else { continue };
                     if seen.insert(hasher.hash_one(&next), ()).is_some() {
                         continue;

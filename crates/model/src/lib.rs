@@ -10,24 +10,29 @@
 //! | [`world`] | what there is |
 //! | `words` | the same in a few lines |
 //! | `tidy` | one shape for worlds that differ in names only |
-//! | [`admit`] | a call, as the platform handles it; the laws that one call can break |
+//! | [`admit`] | a call, as the platform handles it |
+//! | `laws` | the laws that one call can break |
 //! | [`reconcile`] | the steps towards what is wanted |
 //! | [`agent`] | the agents |
-//! | [`step`] | what can happen, in words |
+//! | [`action`] | what can happen, in words |
+//! | `possible`, `step` | when it can, and what it does |
 //! | [`scenario`] | what is explored |
 //! | [`property`] | what must hold |
 //! | [`explore`] | the explorers |
 //! | [`mutant`] | every guard, and the property that misses it |
 #![warn(missing_docs)]
 
+pub mod action;
 pub mod admit;
 pub mod agent;
 pub mod explore;
+mod laws;
 pub mod mutant;
+mod possible;
 pub mod property;
 pub mod reconcile;
 pub mod scenario;
-pub mod step;
+mod step;
 mod tidy;
 mod words;
 pub mod world;

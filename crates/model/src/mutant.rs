@@ -1,6 +1,6 @@
 //! Every guard, and the property that misses it. A rule that no property misses is a rule that nobody proved.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ligand_agent::guards::{Guard as AgentGuard, Guards as AgentGuards};
 use ligand_domain::brake::{Census, State};
@@ -8,7 +8,7 @@ use ligand_domain::guards::{Guard, Guards};
 use ligand_domain::lease::{self, Holder};
 use ligand_domain::time::Timestamp;
 
-use crate::explore::{Broken, breaks};
+use crate::explore::{Broken, breaks, started};
 use crate::property::Property;
 use crate::scenario::{self, Scenario};
 use crate::world::Flaw;
@@ -164,7 +164,7 @@ pub enum Verdict {
 /// Take one guard away, and look.
 #[must_use]
 pub fn hunt(guard: Either) -> (Verdict, Duration) {
-    let begun = Instant::now();
+    let begun = started();
     let verdict = match (proof(guard), guard) {
         (Proof::Elsewhere(why), _) => Verdict::Elsewhere(why),
         (Proof::Alone(says, holds), Either::Platform(own)) => {

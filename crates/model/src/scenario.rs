@@ -92,7 +92,7 @@ const EXTERNAL: Scenario = Scenario { managed: false, sealed: false, ..MANAGED }
 /// Every scenario of the normal run. With `far`, one fault more in each that has any.
 #[must_use]
 pub fn all(far: bool) -> Vec<Scenario> {
-    let mut all = [managed(), external(), special()].concat();
+    let mut all = [managed(), starts(), external(), special()].concat();
     if far {
         for scenario in all.iter_mut().filter(|scenario| scenario.budget.faults > 0) {
             scenario.budget.faults += 1;
@@ -145,6 +145,11 @@ fn managed() -> Vec<Scenario> {
             budget: Budget { faults: 2, restarts: 2, ..NOTHING },
             ..MANAGED
         },
+    ]
+}
+
+fn starts() -> Vec<Scenario> {
+    vec![
         Scenario {
             name: "resumed-start",
             serving: false,
