@@ -97,23 +97,9 @@ impl Action {
 }
 
 impl fmt::Display for Action {
-    #[expect(clippy::too_many_lines, reason = "one line for each thing that can happen")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Calls(at, fate) => {
-                write!(f, "agent {at} calls")?;
-                match fate {
-                    Fate::Answered => Ok(()),
-                    Fate::Lost => write!(f, ", and the answer is lost"),
-                    Fate::Copied => write!(f, ", and the network keeps a copy of the request"),
-                    Fate::Dies(most) => {
-                        write!(
-                            f,
-                            ", hears the answer, and dies after {most} writes; it comes up again"
-                        )
-                    }
-                }
-            }
+            Self::Calls(at, fate) => write!(f, "agent {at} calls{fate}"),
             Self::CopyArrives => write!(f, "the kept copy of the request arrives"),
             Self::CopyDropped => write!(f, "the kept copy of the request is dropped"),
             Self::Crashes(at) => write!(f, "agent {at} dies, and comes up again"),
@@ -123,32 +109,7 @@ impl fmt::Display for Action {
             Self::Dies(at) => write!(f, "the instance of agent {at} is gone"),
             Self::IsUp(at) => write!(f, "agent {at} is up, later than unused credentials are kept"),
             Self::RestartedByHand(at) => write!(f, "the operator starts agent {at} anew"),
-            Self::Reconciles(next, mishap) => {
-                match next {
-                    Next::Rest => write!(f, "the reconciler rests")?,
-                    Next::Plan(Why::Missing) => write!(f, "the reconciler plans an instance")?,
-                    Next::Plan(Why::Restart) => write!(f, "the reconciler plans the restart")?,
-                    Next::Plan(Why::Unreachable) => {
-                        write!(f, "the reconciler plans to replace the silent instance")?;
-                    }
-                    Next::Start(it) => write!(f, "the reconciler starts generation {it}")?,
-                    Next::Lost(it) => write!(f, "the reconciler notes that generation {it} ended")?,
-                    Next::GiveUp(it) => write!(f, "the reconciler gives generation {it} up")?,
-                    Next::Silent(it) => {
-                        write!(f, "the reconciler notes that generation {it} is silent")?
-                    }
-                    Next::Retire(it) => write!(f, "the reconciler ends generation {it}")?,
-                }
-                match mishap {
-                    Mishap::None => Ok(()),
-                    Mishap::DiesBefore => write!(f, "; the server dies before it asks the backend"),
-                    Mishap::DiesMeanwhile => {
-                        write!(f, "; the server dies, and the backend has yet to begin")
-                    }
-                    Mishap::DiesAfter => write!(f, "; the server dies before it notes the start"),
-                    Mishap::GoesOn => write!(f, "; what it ends goes on running"),
-                }
-            }
+            Self::Reconciles(next, mishap) => write!(f, "the reconciler {next}{mishap}"),
             Self::Commits => write!(f, "the credential of what was started is committed"),
             Self::BackendBegins => write!(f, "the backend begins with what it was asked for"),
             Self::SecondDecides => write!(f, "another replica decides to restart"),
@@ -182,6 +143,47 @@ impl fmt::Display for Action {
             Self::ThiefCalls(_) => write!(f, "the thief sends a heartbeat"),
             Self::SweeperLooks => write!(f, "the sweeper finds live credentials and no instance"),
             Self::SweeperActs => write!(f, "the sweeper acts on what it saw"),
+        }
+    }
+}
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answered => Ok(()),
+            Self::Lost => write!(f, ", and the answer is lost"),
+            Self::Copied => write!(f, ", and the network keeps a copy of the request"),
+            Self::Dies(most) => {
+                write!(f, ", hears the answer, and dies after {most} writes; it comes up again")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rest => write!(f, "rests"),
+            Self::Plan(Why::Missing) => write!(f, "plans an instance"),
+            Self::Plan(Why::Restart) => write!(f, "plans the restart"),
+            Self::Plan(Why::Unreachable) => write!(f, "plans to replace the silent instance"),
+            Self::Start(it) => write!(f, "starts generation {it}"),
+            Self::Lost(it) => write!(f, "notes that generation {it} ended"),
+            Self::GiveUp(it) => write!(f, "gives generation {it} up"),
+            Self::Silent(it) => write!(f, "notes that generation {it} is silent"),
+            Self::Retire(it) => write!(f, "ends generation {it}"),
+        }
+    }
+}
+
+impl fmt::Display for Mishap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => Ok(()),
+            Self::DiesBefore => write!(f, "; the server dies before it asks the backend"),
+            Self::DiesMeanwhile => write!(f, "; the server dies, and the backend has yet to begin"),
+            Self::DiesAfter => write!(f, "; the server dies before it notes the start"),
+            Self::GoesOn => write!(f, "; what it ends goes on running"),
         }
     }
 }
