@@ -107,16 +107,18 @@ pub(super) async fn touch(
         .execute(c).await.map(|done| done.rows_affected() > 0))
 }
 
-/// Note an admitted register or heartbeat made with it: pending becomes active.
+/// Note an admitted call made with it. Only its first use makes a pending one active.
 pub(crate) async fn mark_used(
     tx: &mut Tx,
     id: CredentialId,
+    first: bool,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
-    on!(tx, c => sqlx::query("UPDATE credentials
-            SET state = 'active', last_used_at = $1, first_used_at = COALESCE(first_used_at, $1)
-            WHERE id = $2 AND ended_at IS NULL")
-        .bind(now.micros()).bind(id.uuid()).execute(c).await.map(|_| ()))
+    on!(tx, c => sqlx::query("UPDATE credentials SET last_used_at = $1,
+                state = CASE WHEN $2 THEN 'active' ELSE state END,
+                first_used_at = CASE WHEN $2 THEN COALESCE(first_used_at, $1) ELSE first_used_at END
+            WHERE id = $3 AND ended_at IS NULL")
+        .bind(now.micros()).bind(first).bind(id.uuid()).execute(c).await.map(|_| ()))
 }
 
 /// End one credential.

@@ -209,7 +209,7 @@ impl Admission<'_, '_, '_> {
         let (now, guards) = (self.work.now, self.app.config.guards);
         let (id, generation) = (admitted.before.id, admitted.generation);
         let tx = &mut self.work.tx;
-        access::mark_used(tx, held.id, now).await?;
+        access::mark_used(tx, held.id, activates, now).await?;
         if !activates {
             return Ok(());
         }

@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 use ligand_api::error::ErrorBody;
 use ligand_api::workspace::{Patched, Restarted};
+use ligand_domain::admission::Bootstrap;
 use ligand_domain::id::WorkspaceId;
 use ligand_domain::workspace::{Intent, Status};
 use serde_json::{Map, Value, json};
@@ -25,8 +26,18 @@ pub(super) async fn patch(
     by: By,
     keys: &Map<String, Value>,
 ) -> Result<Patched> {
-    const KNOWN: [&str; 9] =
-        ["name", "role", "x", "y", "collapsed", "tier", "parent_id", "runtime", "workspace_dir"];
+    const KNOWN: [&str; 10] = [
+        "name",
+        "role",
+        "x",
+        "y",
+        "collapsed",
+        "tier",
+        "parent_id",
+        "runtime",
+        "workspace_dir",
+        "bootstrap",
+    ];
     let foreign =
         keys.keys().find(|key| KNOWN.contains(&key.as_str()) && !OWN.contains(&key.as_str()));
     if let (By::Itself, Some(key)) = (by, foreign) {
@@ -106,6 +117,13 @@ fn apply(app: &App, workspace: &mut Workspace, key: &str, value: &Value) -> Resu
         "tier" => {
             let tier = value.as_i64().filter(|tier| (1..=4).contains(tier));
             workspace.tier = tier.ok_or_else(|| wrong("1 to 4"))?;
+        }
+        "bootstrap" => {
+            workspace.bootstrap = match string()? {
+                "open" => Bootstrap::Open,
+                "sealed" => Bootstrap::Sealed,
+                _ => return Err(wrong("`open` or `sealed`")),
+            };
         }
         "parent_id" if value.is_null() => workspace.parent = None,
         "parent_id" => {

@@ -217,10 +217,11 @@ pub(crate) async fn touch_outbound(tx: &mut Tx, id: WorkspaceId, now: Timestamp)
 pub(super) async fn save_settings(tx: &mut Tx, workspace: &Workspace, now: Timestamp) -> Done {
     let (x, y, collapsed) = workspace.canvas;
     on!(tx, c => sqlx::query("UPDATE workspaces SET name = $1, role = $2, tier = $3, runtime = $4, parent_id = $5,
-            workspace_dir = $6, x = $7, y = $8, collapsed = $9, updated_at = $10 WHERE id = $11")
+            workspace_dir = $6, x = $7, y = $8, collapsed = $9, updated_at = $10, bootstrap = $12 WHERE id = $11")
         .bind(&workspace.name).bind(&workspace.role).bind(workspace.tier).bind(&workspace.runtime)
         .bind(workspace.parent.map(WorkspaceId::uuid)).bind(&workspace.workspace_dir)
         .bind(x).bind(y).bind(collapsed).bind(now.micros()).bind(workspace.id.uuid())
+        .bind(rows::bootstrap_text(workspace.bootstrap))
         .execute(c).await.map(|_| ()))
 }
 
