@@ -19,3 +19,11 @@ snap *arguments:
 # how fast it is and what it weighs, measured on this machine; arguments go to `ligand scaletest`
 gates *arguments:
     scripts/gates {{arguments}}
+
+# the identity protocol explored; with `mutants`: every guard taken away in turn
+model *arguments:
+    cargo run --locked -p ligand-model -- {{arguments}}
+
+# every guard, the property that misses it, and after how many steps
+mutants:
+    cargo run --locked -p ligand-model -- mutants

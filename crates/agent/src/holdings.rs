@@ -51,6 +51,20 @@ impl<T> Default for Disk<T> {
     }
 }
 
+impl<T> Disk<T> {
+    /// The same files with other values, for a checker that names values anew.
+    #[must_use]
+    pub fn map(self, mut change: impl FnMut(T) -> T) -> Self {
+        Self {
+            token: self.token.map(&mut change),
+            next: self.next.map(&mut change),
+            key: self.key.map(&mut change),
+            origin: self.origin.map(&mut change),
+            aside: self.aside.map(&mut change),
+        }
+    }
+}
+
 impl<T: Clone> Disk<T> {
     /// One file.
     pub fn slot(&mut self, slot: Slot) -> &mut Option<T> {
@@ -110,6 +124,23 @@ pub struct Holdings<T> {
     origin: Option<T>,
     aside: Option<T>,
     passport: Option<T>,
+}
+
+impl<T> Holdings<T> {
+    /// The same holdings with other values, for a checker that names values anew.
+    #[must_use]
+    pub fn map(self, mut change: impl FnMut(T) -> T) -> Self {
+        Self {
+            disk: self.disk.map(&mut change),
+            held: self.held.map(&mut change),
+            next: self.next.map(&mut change),
+            key: self.key.map(&mut change),
+            origin: self.origin.map(&mut change),
+            aside: self.aside.map(&mut change),
+            passport: self.passport.map(&mut change),
+            ..self
+        }
+    }
 }
 
 impl<T: Clone + PartialEq> Holdings<T> {

@@ -240,6 +240,20 @@ impl Session {
         }
     }
 
+    /// The same conversation without what only lengthens waits: for a checker, to which time is nothing.
+    #[must_use]
+    pub fn timeless(self) -> Self {
+        let refusals = self.refusals.min(2);
+        Self {
+            failures: 0,
+            refusals,
+            fruitless: self.fruitless.min(1),
+            skip: 0,
+            pace: FIRST_WAIT,
+            ..self
+        }
+    }
+
     /// The first step: register with whatever is held.
     pub fn first(&mut self, facts: Facts) -> Next {
         self.go(Call::Register, best(Call::Register, facts), Duration::ZERO)

@@ -126,13 +126,15 @@ pub(super) fn domain(file: &File, _: &Tree) -> Vec<Offence> {
     offences
 }
 
-/// Which crates of ours each may depend on. None depends on the simulator or on the command line.
-const DIRECTIONS: [(&str, &[&str]); 6] = [
+/// Which crates of ours each may depend on. None depends on the simulator, the model or the
+/// command line.
+const DIRECTIONS: [(&str, &[&str]); 7] = [
     ("domain", &[]),
     ("api", &[]),
     ("agent", &["ligand-api"]),
     ("server", &["ligand-api", "ligand-domain"]),
     ("cli", &["ligand-agent", "ligand-api", "ligand-domain", "ligand-server"]),
+    ("model", &["ligand-agent", "ligand-domain"]),
     ("sim", &["ligand-agent", "ligand-api", "ligand-domain", "ligand-server"]),
 ];
 
