@@ -34,8 +34,11 @@ fn with_two(name: &str, body: impl AsyncFn(&TestApp, &TestApp)) {
 
 /// Both hear each other from here on: a bell rung at one was heard at the other, and the other way round.
 async fn acquainted(a: &TestApp, b: &TestApp) {
-    join(&a.app);
-    join(&b.app);
+    for app in [a, b] {
+        // There has to be a bell for it to be rung.
+        drop(app.app.bells.of("workspaces"));
+        join(&app.app);
+    }
     for (from, to) in [(a, b), (b, a)] {
         // The first bell is that of beginning to listen.
         to.app.bells.of("workspaces").notified().await;

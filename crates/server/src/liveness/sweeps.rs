@@ -250,7 +250,7 @@ impl Retention {
     /// As often as the settings say.
     #[must_use]
     pub fn new(app: &App) -> Self {
-        Self { every: app.config.cleanup_interval }
+        Self { every: app.config.retention.every }
     }
 }
 
@@ -274,8 +274,8 @@ impl Reconciler for Retention {
     fn pass<'a>(&'a self, app: &'a App) -> BoxFuture<'a, anyhow::Result<Pass>> {
         async {
             let now = app.clock.now();
-            let events = now.before(app.config.event_retention);
-            let entries = now.before(app.config.journal_retention);
+            let events = now.before(app.config.retention.events);
+            let entries = now.before(app.config.retention.journal);
             let mut tx = app.db.begin().await?;
             let gone = journal::forget(&mut tx, events, entries, AT_ONCE).await?;
             tx.commit().await?;

@@ -1,0 +1,155 @@
+//! Which layer wins, and what is said of mistakes.
+
+use super::*;
+
+fn check(flags: &Flags, env: &[(&str, &str)], file: &str) -> Result<Resolved, ConfigError> {
+    let env: BTreeMap<String, String> =
+        env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let path = Path::new("ligand.toml");
+    resolve(flags, &|name| env.get(name).cloned(), Some(path), File::parse(path, file)?)
+}
+
+fn origin(resolved: &Resolved, name: &str) -> (String, String) {
+    let shown = resolved.shown.iter().find(|shown| shown.name == name).unwrap();
+    (shown.value.clone(), shown.origin.to_string())
+}
+
+#[test]
+fn a_flag_wins_over_environment_over_file_over_default() {
+    let mut flags = Flags::default();
+    let file = "listen = \"127.0.0.1:1\"";
+    let env = [("LIGAND_LISTEN", "127.0.0.1:2")];
+    let said = |flags: &Flags, env: &[(&str, &str)], file: &str| {
+        origin(&check(flags, env, file).unwrap(), "listen")
+    };
+    assert_eq!(said(&flags, &[], ""), ("127.0.0.1:8080".into(), "default".into()));
+    assert_eq!(said(&flags, &[], file), ("127.0.0.1:1".into(), "file ligand.toml".into()));
+    assert_eq!(
+        said(&flags, &env, file),
+        ("127.0.0.1:2".into(), "environment LIGAND_LISTEN".into())
+    );
+    flags.listen = Some("127.0.0.1:3".to_owned());
+    assert_eq!(said(&flags, &env, file), ("127.0.0.1:3".into(), "flag --listen".into()));
+    assert_eq!(said(&Flags::default(), &[("PORT", "99")], "").0, "127.0.0.1:99");
+}
+
+#[test]
+fn every_mistake_is_named_at_once_and_no_value_is_repeated() {
+    let flags = Flags { listen: Some("nowhere".to_owned()), ..Flags::default() };
+    let env = [("DATABASE_URL", "mysql://root:hunter2@db"), ("LIGAND_BACKEND", "cloud")];
+    let text = check(&flags, &env, "").unwrap_err().to_string();
+    for expected in [
+        "listen (flag --listen)",
+        "database_url (environment DATABASE_URL)",
+        "backend (environment LIGAND_BACKEND)",
+    ] {
+        assert!(text.contains(expected), "{text}");
+    }
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn an_unknown_key_in_the_file_is_an_error_that_names_it() {
+    let text = check(&Flags::default(), &[], "lisen = \"x\"").unwrap_err().to_string();
+    assert!(text.contains("ligand.toml") && text.contains("lisen"), "{text}");
+}
+
+#[test]
+fn only_backends_that_somebody_chose_are_there() {
+    let names = |env: &[(&str, &str)], file: &str| -> Vec<String> {
+        let config = check(&Flags::default(), env, file).unwrap().config;
+        config.backends.into_keys().collect()
+    };
+    assert_eq!(names(&[], ""), ["process"]);
+    assert_eq!(names(&[("LIGAND_BACKEND", "fake")], ""), ["fake"]);
+    assert_eq!(names(&[("LIGAND_BACKEND", "none")], ""), [""; 0]);
+    let file = "[backends.second]\nkind = \"process\"";
+    assert_eq!(names(&[], file), ["process", "second"]);
+    assert_eq!(names(&[("LIGAND_BACKEND", "second")], file), ["second"]);
+}
+
+#[test]
+fn uv_04_an_organisation_means_saas_unless_the_deploy_mode_says_otherwise() {
+    let saas = |env: &[(&str, &str)]| check(&Flags::default(), env, "").unwrap().config.saas;
+    let org = ("MOLECULE_ORG_ID", "acme");
+    assert!(saas(&[org]) && !saas(&[]) && !saas(&[("MOLECULE_ORG_ID", "  ")]));
+    for (mode, expected) in [
+        ("saas", true),
+        (" SaaS ", true),
+        ("self-hosted", false),
+        ("SelfHosted", false),
+        ("standalone", false),
+        ("cloud", false),
+    ] {
+        assert_eq!(saas(&[org, ("MOLECULE_DEPLOY_MODE", mode)]), expected, "{mode}");
+        assert_eq!(saas(&[("MOLECULE_DEPLOY_MODE", mode)]), expected, "{mode}");
+    }
+}
+
+#[test]
+fn sf_01_development_is_said_in_any_case() {
+    let development = |text| check(&Flags::default(), &[("MOLECULE_ENV", text)], "").unwrap();
+    for (text, expected) in
+        [("dev", true), ("Development", true), ("DEV", true), ("production", false), ("", false)]
+    {
+        assert_eq!(development(text).config.development, expected, "{text}");
+    }
+}
+
+#[test]
+fn hs_08_hs_09_hs_10_pt_08_a_number_that_is_none_is_as_good_as_not_said() {
+    let of = |variable: &'static str, value: &str| {
+        let config = check(&Flags::default(), &[(variable, value)], "").unwrap().config;
+        let timeout = config.provision_timeout.map(|timeout| timeout.as_secs());
+        (config.external_stale_after.as_secs(), timeout)
+    };
+    assert_eq!(of("REMOTE_LIVENESS_STALE_AFTER", "30"), (30, None));
+    assert_eq!(of("PROVISION_TIMEOUT_SECONDS", "45"), (90, Some(45)));
+    for garbage in ["", "0", "-5", "soon", "1.5"] {
+        assert_eq!(of("REMOTE_LIVENESS_STALE_AFTER", garbage), (90, None), "{garbage}");
+        assert_eq!(of("PROVISION_TIMEOUT_SECONDS", garbage), (90, None), "{garbage}");
+    }
+    let file = "[runtimes.slow]\nstart_deadline_seconds = 70";
+    let config = check(&Flags::default(), &[], file).unwrap().config;
+    assert_eq!(config.start_deadline("slow").as_secs(), 70);
+    assert_eq!(config.start_deadline("hermes").as_secs(), 1800);
+}
+
+#[test]
+fn compat_listens_where_only_this_machine_reaches_it_unless_forced() {
+    let mut flags = Flags { auth: Some("compat".to_owned()), ..Flags::default() };
+    let config = check(&flags, &[], "").unwrap().config;
+    assert!(config.open_registration && config.default_runtime == "langgraph");
+    flags.listen = Some("0.0.0.0:8080".to_owned());
+    let text = check(&flags, &[], "").unwrap_err().to_string();
+    assert!(text.starts_with("auth (flag --auth): ") && text.contains("--force-compat"), "{text}");
+    let text = check(&Flags { auth: None, ..flags.clone() }, &[("LIGAND_AUTH", "compat")], "");
+    assert!(text.unwrap_err().to_string().contains("environment LIGAND_AUTH"));
+    flags.force_compat = true;
+    assert!(check(&flags, &[], "").unwrap().config.compat());
+    let strict = check(&Flags::default(), &[("LIGAND_LISTEN", "0.0.0.0:1")], "").unwrap();
+    assert!(!strict.config.compat() && !strict.config.open_registration);
+}
+
+#[test]
+fn dv_01_the_development_mode_needs_compat_and_no_admin_token() {
+    let open = |auth: &str, env: &[(&str, &str)]| {
+        let flags = Flags { auth: Some(auth.to_owned()), ..Flags::default() };
+        check(&flags, env, "").unwrap().config.fails_open()
+    };
+    for name in ["development", "dev", "DEV", " Development "] {
+        assert!(open("compat", &[("MOLECULE_ENV", name)]), "{name}");
+        assert!(!open("strict", &[("MOLECULE_ENV", name)]), "{name}");
+        assert!(!open("compat", &[("MOLECULE_ENV", name), ("ADMIN_TOKEN", "x")]), "{name}");
+    }
+    for name in ["production", "staging", "develop", ""] {
+        assert!(!open("compat", &[("MOLECULE_ENV", name)]), "{name}");
+    }
+}
+
+#[test]
+fn a_secret_is_never_shown() {
+    let resolved = check(&Flags::default(), &[("ADMIN_TOKEN", "s3cret")], "").unwrap();
+    assert_eq!(resolved.config.admin_token.reveal(), "s3cret");
+    assert!(!format!("{resolved:?}").contains("s3cret"));
+}
