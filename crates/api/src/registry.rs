@@ -156,6 +156,7 @@ pub struct Rotated {
     /// The serial that it satisfies when it is first used.
     pub serial: i64,
     /// Its generation, which is the old one's.
+    #[serde(default)]
     pub generation: i64,
 }
 
