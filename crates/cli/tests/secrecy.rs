@@ -39,7 +39,7 @@ fn live(stack: &mut Stack) -> (Tokens, String) {
     let external: Value = serde_json::from_str(&external).unwrap();
     let handed = external["connection"]["auth_token"].as_str().unwrap().to_owned();
     note("external", &handed);
-    let card = json!({ "name": "x", "url": "http://127.0.0.1:1" });
+    let card = json!({ "name": "x", "url": "http://localhost:1" });
     let body = json!({ "id": external["id"], "url": "http://localhost:1", "agent_card": card });
     let answer =
         Call::new(stack.url(), "POST /registry/register").token(&handed).json(&body).send();

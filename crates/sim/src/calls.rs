@@ -1,5 +1,6 @@
 //! One server, and how it is asked.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::LazyLock;
 
 use axum::Router;
@@ -23,6 +24,9 @@ use tower::ServiceExt as _;
 
 /// The administrator's token in every simulated world.
 pub const ADMIN: &str = "simulated-administrator";
+
+/// Where every name of a simulated world leads: nothing is ever called there.
+const SOMEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(93, 184, 216, 34));
 
 /// What outlives a server: a crash takes nothing of it away.
 #[derive(Clone)]
@@ -80,7 +84,7 @@ impl Server {
             db,
             clock,
             ids,
-            names: Names::table(),
+            names: Names::all(SOMEWHERE),
             backends,
             config,
             bells: Bells::default(),
