@@ -18,8 +18,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::Connection as _;
 use sqlx::pool::PoolOptions;
-use sqlx::postgres::{PgConnectOptions, PgPool};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
 
 pub use self::hints::{Ear, Hint, Hints};
@@ -28,6 +29,22 @@ pub use self::hints::{Ear, Hint, Hints};
 const POSTGRES_CONNECTIONS: u32 = 25;
 /// Readers beside the one writer of SQLite.
 const SQLITE_READERS: u32 = 4;
+/// Every statement here looks rows up by a key, and has an index for it. Statistics lag behind a fleet that
+/// registers within a minute, and a planner that believes a table to be small reads all of it, once a batch.
+const BY_KEY: [(&str, &str); 5] = [
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("random_page_cost", "1.1"),
+];
+/// Pages that SQLite's log takes before they are copied into the file (40 MiB). Leases are renewed all over
+/// the file, and a page that was renewed ten times is copied once.
+const SQLITE_LOG_PAGES: &str = "10000";
+/// What SQLite's writer may keep in memory, in KiB.
+const SQLITE_WRITER_CACHE: &str = "-32768";
+/// A connection that was not used for this long is asked whether it is still there.
+const RESTED: Duration = Duration::from_secs(1);
 /// How long a caller waits for a connection, and a SQLite writer for its turn.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -155,11 +172,7 @@ impl Db {
         let connect = |source| OpenError::Connect { url: url.to_string(), source };
         let db = match url {
             DatabaseUrl::Postgres(text) => {
-                // Batches look up a few hundred rows by key in tables of any size. With the cost of random reads
-                // that spinning disks had, the planner would rather read a whole table.
-                let options = PgConnectOptions::from_str(text)
-                    .map_err(connect)?
-                    .options([("random_page_cost", "1.1")]);
+                let options = PgConnectOptions::from_str(text).map_err(connect)?.options(BY_KEY);
                 Self::postgres(options).await.map_err(connect)?
             }
             DatabaseUrl::Sqlite(path) => Self::sqlite(path).await.map_err(connect)?,
@@ -175,8 +188,17 @@ impl Db {
     }
 
     async fn postgres(options: PgConnectOptions) -> Result<Self, sqlx::Error> {
-        let pool =
-            PoolOptions::new().max_connections(POSTGRES_CONNECTIONS).acquire_timeout(PATIENCE);
+        let pool = PoolOptions::new()
+            .max_connections(POSTGRES_CONNECTIONS)
+            .acquire_timeout(PATIENCE)
+            // The pool would ask every connection whether it is there, before each transaction.
+            .test_before_acquire(false)
+            .before_acquire(|connection: &mut PgConnection, meta| {
+                Box::pin(async move {
+                    let rested = meta.idle_for >= RESTED;
+                    Ok(!rested || connection.ping().await.is_ok())
+                })
+            });
         Ok(Self::Postgres(pool.connect_with(options).await?))
     }
 
@@ -188,10 +210,16 @@ impl Db {
             // With WAL this survives a crash of the process; `kill -9` loses nothing acknowledged.
             .synchronous(SqliteSynchronous::Normal)
             .foreign_keys(true)
-            .busy_timeout(PATIENCE);
-        let pool =
-            |connections| PoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE);
-        let write = pool(1).connect_with(options.clone()).await?;
+            .busy_timeout(PATIENCE)
+            .pragma("wal_autocheckpoint", SQLITE_LOG_PAGES);
+        let pool = |connections| {
+            PoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(PATIENCE)
+                .test_before_acquire(false)
+        };
+        let writer = options.clone().pragma("cache_size", SQLITE_WRITER_CACHE);
+        let write = pool(1).connect_with(writer).await?;
         let read = pool(SQLITE_READERS).connect_with(options.read_only(true)).await?;
         Ok(Self::Sqlite { write, read })
     }

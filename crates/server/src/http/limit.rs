@@ -43,8 +43,9 @@ use ligand_domain::time::Timestamp;
 use crate::app::App;
 use crate::error::{Error, Result};
 
-/// Proven bearers that are remembered, and buckets of each kind: some 6 MB at most.
-const MOST: usize = 65_536;
+/// Proven bearers that are remembered, and buckets of each kind: some 25 MB at most. More agents than this on
+/// one server would push each other out.
+const MOST: usize = 262_144;
 /// Ended windows are swept this often.
 const SWEEP_EVERY: Duration = Duration::from_secs(300);
 /// The same, where there is no room: a flood of addresses must not make each request look at all of them.
