@@ -1,11 +1,9 @@
 //! The table of contents: every handler, one line each, and what is open to anybody.
 
-use std::sync::Arc;
-
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
-use axum::{Extension, Json, Router, middleware};
+use axum::{Json, Router, middleware};
 use ligand_api::error::ErrorBody;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -13,8 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
-use crate::http::{cors, edge, limit, metrics};
-use crate::operator::http::Document;
+use crate::http::{edge, limit};
 use crate::{
     access, canvas, credentials, discovery, journal, liveness, messages, operator, org_tokens,
     registry, workspaces,
@@ -110,21 +107,17 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 /// The server's routes.
 pub fn router(app: App) -> Router {
     let (router, description) = table().split_for_parts();
-    let text = description.to_json().expect("a description of plain types becomes JSON");
+    operator::http::describe(&description);
     router
         // No id at all: the contract has a text for it.
         .route("/admin/workspaces//revoke-auth-tokens", post(credentials::http::revoke_nothing))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(Extension(Document(Arc::from(text))))
         // The last one named is the first to see a request. A refusal by the limit is not counted, one by
         // the guard is; neither carries what is meant for browsers.
-        .layer(middleware::from_fn(edge::secure))
-        .layer(middleware::from_fn_with_state(app.clone(), edge::guard))
-        .layer(middleware::from_fn_with_state(app.clone(), metrics::count))
+        .layer(middleware::from_fn_with_state(app.clone(), edge::inside))
         .layer(middleware::from_fn_with_state(app.clone(), limit::limit))
-        .layer(middleware::from_fn_with_state(app.clone(), cors::cors))
-        .layer(middleware::from_fn(edge::panics))
+        .layer(middleware::from_fn_with_state(app.clone(), edge::outside))
         .with_state(app)
 }
 

@@ -29,15 +29,8 @@ pub use self::hints::{Ear, Hint, Hints};
 const POSTGRES_CONNECTIONS: u32 = 25;
 /// Readers beside the one writer of SQLite.
 const SQLITE_READERS: u32 = 4;
-/// Every statement here looks rows up by a key, and has an index for it. Statistics lag behind a fleet that
-/// registers within a minute, and a planner that believes a table to be small reads all of it, once a batch.
-const BY_KEY: [(&str, &str); 5] = [
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    ("enable_seqscan", "off"),
-    ("enable_bitmapscan", "off"),
-    ("random_page_cost", "1.1"),
-];
+/// What a random read costs, for PostgreSQL's planner: memory and flash, not spinning disks.
+const RANDOM_READ: [(&str, &str); 1] = [("random_page_cost", "1.1")];
 /// Pages that SQLite's log takes before they are copied into the file (40 MiB). Leases are renewed all over
 /// the file, and a page that was renewed ten times is copied once.
 const SQLITE_LOG_PAGES: &str = "10000";
@@ -172,7 +165,8 @@ impl Db {
         let connect = |source| OpenError::Connect { url: url.to_string(), source };
         let db = match url {
             DatabaseUrl::Postgres(text) => {
-                let options = PgConnectOptions::from_str(text).map_err(connect)?.options(BY_KEY);
+                let options =
+                    PgConnectOptions::from_str(text).map_err(connect)?.options(RANDOM_READ);
                 Self::postgres(options).await.map_err(connect)?
             }
             DatabaseUrl::Sqlite(path) => Self::sqlite(path).await.map_err(connect)?,

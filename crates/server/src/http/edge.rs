@@ -4,19 +4,44 @@
 use std::panic::AssertUnwindSafe;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use ligand_domain::gate::{Whence, answers_programs, is_for};
 
+use super::cors;
+use super::metrics::Measure;
 use crate::app::App;
 use crate::error::Error;
 
-/// A handler that panics is a failure of ours, and of one request only.
-pub async fn panics(request: Request, next: Next) -> Response {
+/// The outermost layer: whatever happens is an answer, and pages in a browser may read it.
+///
+/// There are three layers, not one for each concern: each is a boxed service that is copied for every request.
+pub async fn outside(State(app): State<App>, request: Request, next: Next) -> Response {
     let method = request.method().clone();
-    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+    answered(&method, cors::cors(State(app), request, next)).await
+}
+
+/// The innermost layer, below the limit: requests are counted, those for somebody else end, and browsers are
+/// told what not to do with answers.
+pub async fn inside(State(app): State<App>, request: Request, next: Next) -> Response {
+    let measure = Measure::begin(&app, &request);
+    let response = if is_ours(&app, &request) {
+        let policy = policy(request.uri().path());
+        let mut response = next.run(request).await;
+        secure(&mut response, policy);
+        response
+    } else {
+        StatusCode::NOT_FOUND.into_response()
+    };
+    measure.end(&app, response.status());
+    response
+}
+
+/// A handler that panics is a failure of ours, and of one request only.
+async fn answered(method: &Method, response: impl Future<Output = Response>) -> Response {
+    match AssertUnwindSafe(response).catch_unwind().await {
         Ok(response) => response,
         Err(cause) => {
             let said = cause.downcast_ref::<&str>().copied();
@@ -45,18 +70,12 @@ pub fn from_own_canvas(app: &App, headers: &HeaderMap) -> bool {
 }
 
 /// With an organisation of our own, requests for another one end here, as if there were nothing.
-pub async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
-    if let Some(organisation) = app.config.org_id.as_deref() {
-        let headers = request.headers();
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let (tag, replayed) = (text("x-molecule-org-id"), text("fly-replay-src"));
-        let ours = is_for(organisation, request.uri().path(), tag, replayed)
-            || from_own_canvas(&app, headers);
-        if !ours {
-            return StatusCode::NOT_FOUND.into_response();
-        }
-    }
-    next.run(request).await
+fn is_ours(app: &App, request: &Request) -> bool {
+    let Some(organisation) = app.config.org_id.as_deref() else { return true };
+    let headers = request.headers();
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let (tag, replayed) = (text("x-molecule-org-id"), text("fly-replay-src"));
+    is_for(organisation, request.uri().path(), tag, replayed) || from_own_canvas(app, headers)
 }
 
 const ALWAYS: [(HeaderName, &str); 5] = [
@@ -70,49 +89,37 @@ const OF_PROGRAMS: &str = "default-src 'self'";
 const OF_PAGES: &str = "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; \
     img-src 'self' data: blob:; connect-src 'self' ws: wss:; font-src 'self' data:";
 
+fn policy(path: &str) -> &'static str {
+    if answers_programs(path) { OF_PROGRAMS } else { OF_PAGES }
+}
+
 /// Tell browsers. What a handler said itself stays.
-pub async fn secure(request: Request, next: Next) -> Response {
-    let policy = if answers_programs(request.uri().path()) { OF_PROGRAMS } else { OF_PAGES };
-    let mut response = next.run(request).await;
+fn secure(response: &mut Response, policy: &'static str) {
     let headers = response.headers_mut();
+    headers.reserve(ALWAYS.len() + 1);
     for (name, value) in ALWAYS.into_iter().chain([(header::CONTENT_SECURITY_POLICY, policy)]) {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
-    response
 }
 
 #[cfg(test)]
 mod tests {
-    use axum::Router;
-    use axum::body::Body;
-    use axum::middleware;
-    use axum::routing::get;
-    use tower::ServiceExt as _;
-
     use super::*;
-
-    async fn answer(router: Router) -> Response {
-        let request = Request::builder().uri("/workspaces").body(Body::empty()).unwrap();
-        router.oneshot(request).await.unwrap()
-    }
 
     #[tokio::test]
     async fn a_panic_is_a_failure_of_one_request() {
-        let handler = get(|| async { panic!("s3cret") as &'static str });
-        let router = Router::new().route("/workspaces", handler).layer(middleware::from_fn(panics));
-        let response = answer(router).await;
+        let response = answered(&Method::GET, async { panic!("s3cret") }).await;
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         let body = axum::body::to_bytes(response.into_body(), 1000).await.unwrap();
         assert_eq!(body, r#"{"error":"internal error"}"#);
     }
 
-    #[tokio::test]
-    async fn sh_02_what_a_handler_said_stays() {
+    #[test]
+    fn sh_02_what_a_handler_said_stays() {
         let own =
             [(header::X_FRAME_OPTIONS, "SAMEORIGIN"), (header::CONTENT_SECURITY_POLICY, "sandbox")];
-        let handler = get(move || async move { (own, "page") });
-        let router = Router::new().route("/workspaces", handler).layer(middleware::from_fn(secure));
-        let response = answer(router).await;
+        let mut response = (own, "page").into_response();
+        secure(&mut response, policy("/workspaces"));
         assert_eq!(response.headers()[header::X_FRAME_OPTIONS], "SAMEORIGIN");
         assert_eq!(response.headers()[header::CONTENT_SECURITY_POLICY], "sandbox");
         assert_eq!(response.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");

@@ -1,9 +1,9 @@
 //! Counters, in the names that dashboards of the contract read, and our own.
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::http::header;
-use axum::middleware::Next;
+use axum::extract::{MatchedPath, Request};
+use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use ligand_domain::time::Timestamp;
 use prometheus::{CounterVec, Encoder as _, IntCounterVec, Opts, Registry, TextEncoder};
 
 use crate::app::App;
@@ -85,18 +85,27 @@ impl Metrics {
     }
 }
 
-/// Count every request once it is answered.
-pub async fn count(State(app): State<App>, request: Request, next: Next) -> Response {
-    let method = request.method().as_str().to_owned();
-    let matched = request.extensions().get::<MatchedPath>();
-    let path = matched.map_or("unmatched", MatchedPath::as_str).to_owned();
-    let began = app.clock.now();
-    let response = next.run(request).await;
-    let took = app.clock.now().since(began);
-    let status = response.status().as_u16().to_string();
-    let labels = [method.as_str(), path.as_str(), status.as_str()];
-    app.metrics.requests.with_label_values(&labels).inc();
-    app.metrics.seconds.with_label_values(&labels).inc_by(took.as_secs_f64());
-    tracing::debug!(method, path, status, took_us = took.as_micros(), "request");
-    response
+/// A request being answered.
+pub(super) struct Measure {
+    method: Method,
+    route: Option<MatchedPath>,
+    began: Timestamp,
+}
+
+impl Measure {
+    pub(super) fn begin(app: &App, request: &Request) -> Self {
+        let route = request.extensions().get::<MatchedPath>().cloned();
+        Self { method: request.method().clone(), route, began: app.clock.now() }
+    }
+
+    /// Count it.
+    pub(super) fn end(self, app: &App, status: StatusCode) {
+        let took = app.clock.now().since(self.began);
+        let route = self.route.as_ref().map_or("unmatched", MatchedPath::as_str);
+        let labels = [self.method.as_str(), route, status.as_str()];
+        app.metrics.requests.with_label_values(&labels).inc();
+        app.metrics.seconds.with_label_values(&labels).inc_by(took.as_secs_f64());
+        let [method, path, status] = labels;
+        tracing::debug!(method, path, status, took_us = took.as_micros(), "request");
+    }
 }

@@ -1,13 +1,13 @@
 //! Health, metrics, reconciler reports, the API's own description.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::{Extension, Json};
 use ligand_api::error::ErrorBody;
 use ligand_api::operator::{Backend, Health, Liveness};
 use ligand_domain::time::Timestamp;
@@ -78,12 +78,17 @@ async fn backends(app: &App) -> BTreeMap<String, Backend> {
     all
 }
 
-/// The description of the API, as served at `/openapi.json`.
-#[derive(Clone)]
-pub(crate) struct Document(pub(crate) Arc<str>);
+/// The description of the API. Every router has the same routes, so it is the same for all.
+static DESCRIPTION: OnceLock<String> = OnceLock::new();
+
+/// Keep what `/openapi.json` says.
+pub(crate) fn describe(api: &utoipa::openapi::OpenApi) {
+    DESCRIPTION.get_or_init(|| api.to_json().expect("a description of plain types becomes JSON"));
+}
 
 /// The API, described.
 #[utoipa::path(get, path = "/openapi.json", tag = "operator", responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
-pub(crate) async fn openapi(Extension(document): Extension<Document>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], document.0.to_string()).into_response()
+pub(crate) async fn openapi() -> Response {
+    let text = DESCRIPTION.get().map(String::as_str).unwrap_or_default();
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }

@@ -10,7 +10,7 @@
 //! What an agent reports of itself is written when it differs from what this server wrote last, and every
 //! [`REFRESH`]. Start at [`Beats::beat`].
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,9 +18,10 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use ligand_domain::credential::TokenHash;
-use ligand_domain::id::WorkspaceId;
+use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::instance::Features;
 use ligand_domain::time::Timestamp;
+use uuid::Uuid;
 
 use super::store;
 use crate::app::App;
@@ -55,6 +56,15 @@ pub struct Waiting {
     hash: TokenHash,
     /// To be written down, too.
     report: Option<Beat>,
+}
+
+/// What the batch did with it.
+#[derive(Clone, Copy)]
+pub struct Recorded {
+    /// When it should beat again.
+    next_heartbeat: Duration,
+    /// What it reports was written down.
+    written: bool,
 }
 
 /// What came of it.
@@ -94,8 +104,10 @@ impl Beats {
         }
         let report = (!same).then(|| beat.clone());
         let asked = self.group.ask(app, Waiting { workspace, hash, report }).await;
-        let Some(Some(next_heartbeat)) = asked else { return Outcome::Undecided };
-        if !same {
+        let Some(Some(Recorded { next_heartbeat, written })) = asked else {
+            return Outcome::Undecided;
+        };
+        if written {
             self.remember(workspace, told);
         }
         let task_changed = last.is_none_or(|last| last.task != told.task);
@@ -142,8 +154,8 @@ fn told(beat: &Beat, at: Timestamp) -> Told {
 
 impl Item for Waiting {
     type Key = WorkspaceId;
-    /// When it should beat again, if it was recorded.
-    type Answer = Option<Duration>;
+    /// `None`: it was not recorded.
+    type Answer = Option<Recorded>;
 
     /// The statement says which workspaces it recorded, not by which credential.
     fn key(&self) -> WorkspaceId {
@@ -167,30 +179,55 @@ impl Item for Waiting {
     }
 }
 
+/// Leases first, and for good: whatever is wrong with a report, its agent was heard. The two are transactions
+/// of their own, since everybody else locks a workspace before its instances.
 async fn record(
     app: &App,
     batch: &[Waiting],
-) -> Result<HashMap<WorkspaceId, Duration>, sqlx::Error> {
+) -> Result<HashMap<WorkspaceId, Recorded>, sqlx::Error> {
+    let beats: Vec<_> = batch.iter().map(|one| (one.workspace, one.hash)).collect();
     let mut tx = app.db.begin().await?;
     let now = app.clock.now();
-    let mut beats: Vec<_> = batch.iter().map(|one| (one.workspace, one.hash)).collect();
-    // In one order everywhere, or batches of two replicas could wait for each other.
-    beats.sort_unstable_by_key(|(workspace, _)| workspace.uuid());
-    let recorded = store::record(&mut tx, &beats, now).await?;
-    let next = |one: &store::Recorded| {
+    let heard = store::record(&mut tx, &beats, now).await?;
+    tx.commit().await?;
+    let (mut recorded, mut generations) = (HashMap::new(), HashMap::new());
+    for one in heard {
         let features = Features::from_names(one.features.split_whitespace());
         let holder = workspaces::holder(app, one.backend.is_some(), features, now);
-        (WorkspaceId::from_uuid(one.workspace_id), holder.beat())
-    };
-    let recorded: HashMap<_, _> = recorded.iter().map(next).collect();
-    let admitted: HashSet<_> = recorded.keys().copied().collect();
-    let mut reports: Vec<_> = batch
-        .iter()
-        .filter(|one| admitted.contains(&one.workspace))
-        .filter_map(|one| Some((one.workspace, one.report.as_ref()?)))
-        .collect();
-    reports.sort_unstable_by_key(|(workspace, _)| workspace.uuid());
-    store::report(&mut tx, &reports, now).await?;
-    tx.commit().await?;
+        let workspace = WorkspaceId::from_uuid(one.workspace_id);
+        recorded.insert(workspace, Recorded { next_heartbeat: holder.beat(), written: false });
+        generations.insert(workspace, Generation::new(one.generation));
+    }
+    let reports = batch.iter().filter_map(|one| {
+        let of = (one.workspace, *generations.get(&one.workspace)?);
+        Some(store::Report { of, hash: one.hash, beat: one.report.as_ref()? })
+    });
+    // In one order everywhere, so that batches of two replicas do not wait for each other.
+    let mut reports: Vec<_> = reports.collect();
+    reports.sort_unstable_by_key(|report| report.of.0.uuid());
+    match write_down(app, &reports, now).await {
+        Ok(written) => {
+            for id in written {
+                let one = recorded.get_mut(&WorkspaceId::from_uuid(id));
+                one.into_iter().for_each(|one| one.written = true);
+            }
+        }
+        // They come again with the next heartbeats.
+        Err(cause) => tracing::warn!(error = %cause, "what agents report was not written down"),
+    }
     Ok(recorded)
+}
+
+async fn write_down(
+    app: &App,
+    reports: &[store::Report<'_>],
+    now: Timestamp,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    if reports.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut tx = app.db.begin().await?;
+    let written = store::report(&mut tx, reports, now).await?;
+    tx.commit().await?;
+    Ok(written)
 }

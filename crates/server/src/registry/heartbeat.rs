@@ -42,7 +42,8 @@ pub(crate) async fn heartbeat(
     let mut said: Heartbeat = parse(&body, BAD_BODY)?;
     let id = workspace_id("workspace_id", &said.workspace_id)?;
     let bearer = access::presented(&headers);
-    let failed_to_rotate = said.ligand.as_mut().and_then(|report| report.rotation_error.take());
+    let failed_to_rotate =
+        said.ligand.as_mut().and_then(|report| report.rotation_error.take()).map(text);
     let (vitals, beat) = (vitals(&said), report(said));
     let plain = calm(vitals) && failed_to_rotate.is_none();
     if let Some(bearer) = bearer.filter(|_| plain) {
@@ -126,6 +127,11 @@ fn native_status(beat: &Beat, admitted: &Admitted) -> bool {
     capabilities["status_mgmt"].as_bool().unwrap_or(false)
 }
 
+/// PostgreSQL has no text with a zero in it. An agent that sends one is well all the same.
+fn text(said: String) -> String {
+    if said.contains('\0') { said.replace('\0', "") } else { said }
+}
+
 fn report(said: Heartbeat) -> Beat {
     let metadata = said.runtime_metadata;
     let idle_timeout_seconds =
@@ -134,10 +140,10 @@ fn report(said: Heartbeat) -> Beat {
     let spend = said.monthly_spend.clamp(0, MAX_SPEND);
     Beat {
         error_rate: said.error_rate,
-        sample_error: said.sample_error,
+        sample_error: text(said.sample_error),
         active_tasks: said.active_tasks,
         uptime_seconds: said.uptime_seconds,
-        current_task: said.current_task,
+        current_task: text(said.current_task),
         monthly_spend: (spend > 0).then_some(spend),
         capabilities,
         idle_timeout_seconds,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 
 use ligand_domain::credential::TokenHash;
-use ligand_domain::id::WorkspaceId;
+use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::time::Timestamp;
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
@@ -40,6 +40,9 @@ fn texts(columns: usize, names: &str, rest: &str) -> Vec<Arc<str>> {
     SIZES.into_iter().map(text).collect()
 }
 
+/// Each row is looked up by a query of its own, or a planner whose statistics lag behind a growing fleet would
+/// join by reading every live credential, once a batch.
+///
 /// Only what needs no decision matches: an active credential of the current generation of a workspace that
 /// is online, and nothing is due for it. Everything else is left to admission.
 static RECORD: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
@@ -47,26 +50,39 @@ static RECORD: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
         2,
         "workspace_id, hash",
         "UPDATE instances SET last_seen_at = $1
-         FROM b JOIN credentials c ON c.hash = b.hash JOIN workspaces w ON w.id = c.workspace_id
-         WHERE c.workspace_id = b.workspace_id AND c.kind = 'instance' AND c.state = 'active'
-           AND c.ended_at IS NULL AND w.status = 'online' AND w.current_generation = c.generation
-           AND w.rotations_wanted = w.rotations_done AND w.register_failed_at IS NULL
-           AND instances.workspace_id = c.workspace_id AND instances.generation = c.generation
-           AND instances.phase = 'serving' AND instances.ended_at IS NULL
-         RETURNING instances.workspace_id, instances.backend, instances.features",
+         WHERE instances.id IN (SELECT (
+             SELECT i.id FROM credentials c
+             JOIN workspaces w ON w.id = c.workspace_id AND w.current_generation = c.generation
+             JOIN instances i ON i.workspace_id = c.workspace_id AND i.generation = c.generation
+             WHERE c.hash = b.hash AND c.workspace_id = b.workspace_id AND c.kind = 'instance'
+               AND c.state = 'active' AND c.ended_at IS NULL
+               AND w.status = 'online' AND w.rotations_wanted = w.rotations_done
+               AND w.register_failed_at IS NULL AND i.phase = 'serving' AND i.ended_at IS NULL) FROM b)
+         RETURNING instances.workspace_id, instances.generation, instances.backend, instances.features",
     )
 });
 
 static REPORT: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
     texts(
-        9,
-        "id, error_rate, sample_error, active_tasks, uptime, task, spend, capabilities, idle",
+        10,
+        "id, generation, error_rate, sample_error, active_tasks, uptime, task, spend, capabilities, idle",
         "UPDATE workspaces SET last_heartbeat_at = $1, updated_at = $1, last_error_rate = b.error_rate,
             last_sample_error = b.sample_error, active_tasks = b.active_tasks, uptime_seconds = b.uptime,
             current_task = b.task, monthly_spend = COALESCE(b.spend, monthly_spend),
             idle_timeout_seconds = CASE WHEN b.capabilities IS NULL THEN idle_timeout_seconds ELSE b.idle END,
             capabilities = COALESCE(b.capabilities, workspaces.capabilities)
-         FROM b WHERE workspaces.id = b.id AND workspaces.status = 'online'",
+         FROM b WHERE workspaces.id = b.id AND workspaces.current_generation = b.generation
+           AND workspaces.status = 'online'
+         RETURNING workspaces.id",
+    )
+});
+
+static USED: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
+    texts(
+        1,
+        "hash",
+        "UPDATE credentials SET last_used_at = $1
+         FROM b WHERE credentials.hash = b.hash",
     )
 });
 
@@ -74,6 +90,7 @@ static REPORT: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
 #[derive(sqlx::FromRow)]
 pub(super) struct Recorded {
     pub(super) workspace_id: Uuid,
+    pub(super) generation: i64,
     pub(super) backend: Option<String>,
     pub(super) features: String,
 }
@@ -97,22 +114,38 @@ pub(super) async fn record(
     })
 }
 
-/// Take down what these report. At most [`MOST`], each workspace once.
+/// What one agent reports.
+pub(super) struct Report<'a> {
+    pub(super) of: (WorkspaceId, Generation),
+    pub(super) hash: TokenHash,
+    pub(super) beat: &'a Beat,
+}
+
+/// Take down what these report, while it is still their generation that counts; and that their credentials
+/// were used. Gives those whose report was taken down. At most [`MOST`], each workspace once.
 pub(super) async fn report(
     tx: &mut Tx,
-    reports: &[(WorkspaceId, &Beat)],
+    reports: &[Report<'_>],
     now: Timestamp,
-) -> Result<(), sqlx::Error> {
-    let Some(last) = reports.last() else { return Ok(()) };
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    let Some(last) = reports.last() else { return Ok(Vec::new()) };
     let size = size(reports.len());
-    let rows = reports.iter().chain(std::iter::repeat(last)).take(SIZES[size]);
-    on!(tx, c => {
-        let mut query = sqlx::query(AssertSqlSafe(Arc::clone(&REPORT[size]))).bind(now.micros());
-        for (workspace, beat) in rows {
-            query = query.bind(workspace.uuid()).bind(beat.error_rate).bind(&beat.sample_error)
+    let rows = || reports.iter().chain(std::iter::repeat(last)).take(SIZES[size]);
+    let written = on!(&mut *tx, c => {
+        let mut query = sqlx::query_scalar(AssertSqlSafe(Arc::clone(&REPORT[size]))).bind(now.micros());
+        for Report { of, beat, .. } in rows() {
+            query = query.bind(of.0.uuid()).bind(of.1.number()).bind(beat.error_rate).bind(&beat.sample_error)
                 .bind(beat.active_tasks).bind(beat.uptime_seconds).bind(&beat.current_task)
                 .bind(beat.monthly_spend).bind(&beat.capabilities).bind(beat.idle_timeout_seconds);
         }
+        query.fetch_all(c).await
+    })?;
+    on!(tx, c => {
+        let mut query = sqlx::query(AssertSqlSafe(Arc::clone(&USED[size]))).bind(now.micros());
+        for report in rows() {
+            query = query.bind(report.hash.bytes().to_vec());
+        }
         query.execute(c).await.map(|_| ())
-    })
+    })?;
+    Ok(written)
 }

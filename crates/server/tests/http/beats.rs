@@ -55,6 +55,18 @@ both! {
         assert_eq!((together, alone), (2, 0));
     }
 
+    async fn a_zero_in_a_text_harms_nobody(app: TestApp) {
+        let (id, agent) = online(&app, "a").await;
+        let (_, other) = online(&app, "b").await;
+        let odd = json!({"sample_error": "a\0b", "current_task": "\0", "active_tasks": 2});
+        let (odd, well) = futures_util::join!(agent.beat_with(&app, odd), other.beat(&app));
+        assert_eq!((odd.status.as_u16(), well.status.as_u16()), (200, 200));
+        assert_eq!(counted(&app), (2, 0));
+        let listed = app.call("GET", "/workspaces", Some(ADMIN), None).await.ok();
+        let seen = listed.as_array().unwrap().iter().find(|one| one["id"] == *id).unwrap();
+        assert_eq!((&seen["last_sample_error"], &seen["active_tasks"]), (&json!("ab"), &json!(2)));
+    }
+
     async fn what_could_move_a_status_is_decided_alone(app: TestApp) {
         let (id, agent) = online(&app, "a").await;
         agent.beat_with(&app, json!({"error_rate": 0.9})).await.ok();

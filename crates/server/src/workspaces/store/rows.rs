@@ -18,8 +18,9 @@ macro_rules! columns {
          budget_limit, monthly_spend, max_concurrent_tasks, x, y, collapsed, intent, restarts_wanted, \
          restarts_loaded, status, since, evidence, current_generation, newest_generation, last_error, \
          next_attempt_at, failures, failures_since, released_at, bootstrap, bootstrap_until, url, agent_card, \
-         delivery_mode, (SELECT i.last_seen_at FROM instances i WHERE i.workspace_id = workspaces.id \
-            AND i.generation = workspaces.current_generation) AS last_heartbeat_at, last_outbound_at, last_error_rate, last_sample_error, active_tasks, \
+         delivery_mode, CASE WHEN current_generation = 0 THEN last_heartbeat_at ELSE \
+            (SELECT i.last_seen_at FROM instances i WHERE i.workspace_id = workspaces.id \
+             AND i.generation = workspaces.current_generation) END AS last_heartbeat_at, last_outbound_at, last_error_rate, last_sample_error, active_tasks, \
          uptime_seconds, current_task, capabilities, idle_timeout_seconds, register_failed_at, unsure_at, created_at, \
          candidate_generation, revoked_at, refused_at, refused_why, rotations_wanted, rotations_done"
     };
