@@ -183,8 +183,8 @@ pub async fn end_generation(
     store::passports::end_of(tx, workspace, generation, now).await
 }
 
-/// End every live instance credential of a workspace, and every passport that is still open. Credentials of
-/// callers stay.
+/// End every live instance credential of a workspace, what instances minted for callers, and every passport that
+/// is still open. Credentials of callers that belong to no instance stay.
 ///
 /// # Errors
 /// When the database does not answer.
