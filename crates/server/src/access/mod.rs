@@ -23,7 +23,7 @@ pub(crate) use sessions::{Session, Sessions, session};
 pub(crate) use store::passports::{
     end_of as end_passports_of, presented as passport, redeem, spend,
 };
-pub(crate) use store::{end_one, ever_issued, for_admission, mark_used};
+pub(crate) use store::{end_one, ever_issued, for_admission, keep_newest, mark_used};
 
 /// A credential as the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]

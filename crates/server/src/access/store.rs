@@ -196,6 +196,23 @@ pub(super) async fn lapse_pending(
         .execute(c).await.map(|done| done.rows_affected()))
 }
 
+/// Of the values of one rotation that nobody used, the newest `most` stay, that of `newest` among them.
+pub(crate) async fn keep_newest(
+    tx: &mut Tx,
+    of: (WorkspaceId, Generation, i64),
+    newest: &TokenHash,
+    most: i64,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    on!(tx, c => sqlx::query("UPDATE credentials SET state = 'superseded', ended_at = $1
+            WHERE workspace_id = $2 AND generation = $3 AND serial = $4 AND kind = 'instance' AND state = 'pending'
+                AND id NOT IN (SELECT id FROM credentials
+                    WHERE workspace_id = $2 AND generation = $3 AND serial = $4 AND kind = 'instance' AND state = 'pending'
+                    ORDER BY CASE WHEN hash = $5 THEN 0 ELSE 1 END, created_at DESC, id LIMIT $6)")
+        .bind(now.micros()).bind(of.0.uuid()).bind(of.1.number()).bind(of.2)
+        .bind(newest.bytes().as_slice()).bind(most).execute(c).await.map(|_| ()))
+}
+
 pub(super) async fn live_in(tx: &mut Tx, workspace: WorkspaceId) -> Result<i64, sqlx::Error> {
     on!(tx, c => sqlx::query_scalar("SELECT COUNT(*) FROM credentials WHERE workspace_id = $1 AND ended_at IS NULL")
         .bind(workspace.uuid()).fetch_one(c).await)
