@@ -178,6 +178,7 @@ impl Backend for Fake {
         })
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a backend has no clock of the server's")]
     fn inspect(&self, key: Key) -> Answer<'_, Seen> {
         Box::pin(async move {
             let late = self.state().take(|fault| matches!(fault, Fault::Late(_)));
