@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::agent::{Agent, online, unclaimed};
 use crate::support::engine::on_each;
-use crate::support::{ADMIN, TestApp, both};
+use crate::support::{ADMIN, TestApp, a_moment, both};
 
 fn newest(app: &TestApp, id: &str) -> Key {
     app.fake.newest(id.parse().unwrap()).unwrap().key
@@ -63,7 +63,7 @@ async fn meanwhile(app: &TestApp, statement: &'static str) {
     app.sql("UPDATE workspaces SET due_at = 1").await;
     app.fake.plan(Fault::Late(Duration::from_millis(400)));
     let other = async {
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        a_moment(150).await;
         app.sql(statement).await;
     };
     let (pass, ()) = tokio::join!(app.pass(), other);
@@ -184,7 +184,7 @@ both! {
         app.sql("UPDATE workspaces SET due_at = 1").await;
         app.fake.plan(Fault::Late(Duration::from_millis(600)));
         let turn = async {
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            a_moment(200).await;
             let turn = json!({"method": "message/send", "params": {"message": {"parts": [{"kind": "text", "text": "hi"}]}}});
             app.post(&format!("/workspaces/{id}/a2a"), turn).await.refuses(502, "failed to reach workspace agent");
         };

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::gates::{created, org_token};
 use crate::support::agent::{Agent, online, unclaimed};
 use crate::support::modes::{adjusted, compat};
-use crate::support::{ADMIN, TestApp, both};
+use crate::support::{ADMIN, TestApp, a_moment, both};
 
 const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
 
@@ -254,7 +254,7 @@ both! {
         let mut work = locked(&app).await;
         let now = work.now;
         let revoke = async {
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            a_moment(300).await;
             access::revoke_all(&mut work.tx, id.parse().unwrap(), now).await.unwrap();
             work.commit().await.unwrap();
         };
