@@ -447,7 +447,9 @@ fn tell(call: Call, workspace: &Standing, former: Former, guards: Guards) -> Tol
         State::Revoked => Code::Revoked,
         State::Lapsed => Code::Lapsed,
     };
-    let abandoned = generation == workspace.newest && workspace.newest_is == Newest::Abandoned;
+    // Planning another one takes that the one before it is over.
+    let over = generation < workspace.newest || workspace.newest_is == Newest::Abandoned;
+    let abandoned = generation > workspace.current && over;
     let replaced = match guards.hold(Guard::ExitByGeneration) {
         true => generation < workspace.current || abandoned,
         false => state == State::Superseded,

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use crate::guards::{Guard, Guards};
 use crate::id::Generation;
 use crate::instance::{Exit, Instance, Seen};
 use crate::time::Timestamp;
@@ -111,6 +112,19 @@ impl std::fmt::Display for GivenUp {
             }
         }
     }
+}
+
+/// Whether a generation may be planned, under the lock of its workspace: a compare-and-set on the generations
+/// (current, newest) that the plan was `decided` by, and on there being no start in flight. Two that decide by the
+/// same facts plan once.
+#[must_use]
+pub fn may_plan(
+    decided: (Generation, Generation),
+    found: (Generation, Generation),
+    in_flight: bool,
+    guards: Guards,
+) -> bool {
+    decided == found && !in_flight || !guards.hold(Guard::SingleFlight)
 }
 
 /// What to do next.

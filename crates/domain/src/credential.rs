@@ -243,21 +243,6 @@ impl Credential {
         let sibling = alike && self.state.is_live() && self.id != used;
         sibling || (!candidate && self.elder_of(generation, guards))
     }
-
-    /// Whether a sweep may end it: never one of the current or the newest generation, nor of a candidate.
-    #[must_use]
-    pub fn sweepable(
-        &self,
-        current: Generation,
-        newest: Generation,
-        candidate: Option<Generation>,
-        guards: Guards,
-    ) -> bool {
-        let Some(own) = self.generation else { return false };
-        let spared = own == current || own == newest || Some(own) == candidate;
-        let spared = spared && guards.hold(Guard::SweepSparesCurrent);
-        self.kind == Kind::Instance && self.state.is_live() && !spared
-    }
 }
 
 /// Where a passport stands.
@@ -378,21 +363,6 @@ mod tests {
         ] {
             assert!(!ended(kept, false), "{kept:?}");
         }
-    }
-
-    #[test]
-    fn os_16_17_20_a_sweep_spares_what_counts_or_may_count() {
-        let swept = |generation| {
-            credential(1, Kind::Instance, Some(generation), State::Active).sweepable(
-                Generation::new(2),
-                Generation::new(4),
-                Some(Generation::new(3)),
-                Guards::ON,
-            )
-        };
-        assert_eq!([1, 2, 3, 4].map(swept), [true, false, false, false]);
-        let api = credential(1, Kind::Api, None, State::Active);
-        assert!(!api.sweepable(Generation::NONE, Generation::NONE, None, Guards::ON));
     }
 
     #[test]

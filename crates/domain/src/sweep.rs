@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_older_idle_managed_and_at_rest_is_stale() {
+    fn os_16_17_20_only_what_is_older_idle_managed_and_at_rest_is_stale() {
         let now = Timestamp::EPOCH.after(Duration::from_secs(1_000_000));
         let stale_one = Holding {
             generation: Generation::new(1),

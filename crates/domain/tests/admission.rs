@@ -201,6 +201,13 @@ fn an_abandoned_generation_is_never_admitted_again() {
             refusal(register(workspace, Presented::Credential(held(3, state)))).told.unwrap();
         assert_eq!(told.action, Action::Exit, "{state:?}");
     }
+    // Nor when others were planned after it.
+    for newest_is in [Newest::Planned, Newest::Candidate, Newest::Abandoned] {
+        let workspace = Standing { newest: g(4), newest_is, ..standing() };
+        let between = Presented::Credential(held(3, State::Lapsed));
+        let told = refusal(register(workspace, between)).told.unwrap();
+        assert_eq!(told.action, Action::Exit, "{newest_is:?}");
+    }
 }
 
 #[test]

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use ligand_domain::backoff::Failures;
 use ligand_domain::converge::{
-    DEBOUNCE, GivenUp, START_DEADLINE, Step, UNREACHABLE_PATIENCE, Workspace, next, start_deadline,
+    DEBOUNCE, GivenUp, START_DEADLINE, Step, UNREACHABLE_PATIENCE, Workspace, may_plan, next,
+    start_deadline,
 };
+use ligand_domain::guards::Guards;
 use ligand_domain::id::Generation;
 use ligand_domain::instance::{Exit, Instance, Seen};
 use ligand_domain::time::Timestamp;
@@ -312,4 +314,14 @@ fn what_was_never_heard_of_is_awaited_after_its_term() {
     assert_eq!(next(&toy.workspace, &[], until), Step::Unheard);
     toy.workspace.status = Status::AwaitingAgent;
     assert_eq!(next(&toy.workspace, &[], until), Step::Rest(None));
+}
+
+#[test]
+fn two_that_decide_by_the_same_generations_plan_once() {
+    let of = |current, newest| (Generation::new(current), Generation::new(newest));
+    let may = |decided, found, in_flight| may_plan(decided, found, in_flight, Guards::ON);
+    assert!(may(of(1, 1), of(1, 1), false));
+    assert!(!may(of(1, 1), of(1, 2), false), "somebody planned another, and gave it up");
+    assert!(!may(of(1, 2), of(2, 2), false), "the newest was admitted");
+    assert!(!may(of(1, 2), of(1, 2), true), "a start is in flight");
 }

@@ -231,7 +231,6 @@ impl World {
             Decision::ReEnrols { generation } => {
                 self.current = number(generation);
                 self.newest = self.newest.max(self.current);
-                self.opened = false;
                 let minted = Some(self.mint_answer(site, number(generation), knock));
                 Let { minted, ..let_in(generation) }
             }
@@ -252,7 +251,6 @@ impl World {
     fn open(&mut self, site: &Site, generation: u8, abandons: Option<u8>) {
         let mut bindable = vec![self.newest, self.current];
         (self.current, self.newest) = (generation, generation);
-        self.opened = false;
         if let Some(planned) = abandons {
             if self.migration.is_some_and(|it| it.candidate == planned) {
                 self.roll_back();
@@ -357,6 +355,7 @@ impl World {
             return;
         }
         if !candidate {
+            self.opened = false;
             let done = self.serials().after_use(i64::from(serial)).done;
             self.rotated = u8::try_from(done).expect("few rotations");
         }

@@ -157,7 +157,9 @@ impl World {
     /// Raise the generation and commit its credential, unless a start is in flight.
     pub(crate) fn plan(&mut self, site: &Site, recipe: &Recipe, why: Why) {
         let in_flight = self.newest > self.current && self.row(self.newest).is_some();
-        if in_flight && site.guards.hold(Guard::SingleFlight) {
+        // What was decided by is what is found: being in flight is all that may come between here.
+        let found = (generation(self.current), generation(self.newest));
+        if !converge::may_plan(found, found, in_flight, site.guards) {
             return;
         }
         let current = self.row(self.current);

@@ -12,7 +12,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::store::callers::{self, Page};
-use super::{Admin, By, For, OfWorkspace, is_admin, live_in, mint, presented};
+use super::store::is_live;
+use super::{Admin, By, For, Held, OfWorkspace, is_admin, live_in, mint, presented};
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::http::path::WorkspacePath;
@@ -70,14 +71,15 @@ pub(crate) async fn create(
     State(app): State<App>,
 ) -> Result<(StatusCode, Json<MintedToken>)> {
     // Whoever holds what ends with an instance cannot make of it what does not.
-    let generation = caller.held.and_then(|held| held.generation);
-    let of = Asked { workspace: caller.workspace, by: &caller.by, limited: true };
+    let held = caller.held.as_ref();
+    let generation = held.and_then(|held| held.generation);
+    let of = Asked { held, limited: true, ..Asked::of(caller.workspace, &caller.by) };
     let mut minted = issue(&app, of, For::Caller(generation), NO_TOKEN).await?;
     minted.message = Some("keep it now: it is not shown again".to_owned());
     Ok((StatusCode::CREATED, Json(minted)))
 }
 
-/// End one of a workspace's tokens.
+/// End one of a workspace's tokens. An instance's takes along what it was used to mint.
 #[utoipa::path(delete, path = "/workspaces/{id}/tokens/{token_id}", tag = "tokens", params(("id" = String, Path, description = "workspace id"), ("token_id" = String, Path, description = "the token's id")), responses(
     (status = 200, body = TokenRevoked), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 500, body = ErrorBody)))]
 pub(crate) async fn revoke(
@@ -91,6 +93,8 @@ pub(crate) async fn revoke(
     let id: CredentialId = text.and_then(|text| text.parse().ok()).ok_or_else(nothing)?;
     let mut work = Work::begin(&app).await.map_err(Error::internal(failed))?;
     let (workspace, now) = (caller.workspace, work.now);
+    // As everybody who decides by a credential: whoever is let in by it is done, or is refused.
+    workspaces::lock(&mut work.tx, workspace).await.map_err(Error::internal(failed))?;
     let ended = callers::revoke(&mut work.tx, workspace, id, now).await;
     if !ended.map_err(Error::internal(failed))? {
         return Err(nothing());
@@ -109,7 +113,7 @@ pub(crate) async fn create_for(
     WorkspacePath(workspace): WorkspacePath,
     State(app): State<App>,
 ) -> Result<(StatusCode, Json<MintedToken>)> {
-    let of = Asked { workspace, by: &by, limited: false };
+    let of = Asked::of(workspace, &by);
     let minted = issue(&app, of, For::Caller(None), NO_TOKEN).await?;
     Ok((StatusCode::CREATED, Json(minted)))
 }
@@ -143,7 +147,7 @@ pub(crate) async fn test_token(
     WorkspacePath(workspace): WorkspacePath,
     State(app): State<App>,
 ) -> Result<Json<MintedToken>> {
-    let of = Asked { workspace, by: &by, limited: false };
+    let of = Asked::of(workspace, &by);
     Ok(Json(issue(&app, of, For::Caller(None), "token issue failed").await?))
 }
 
@@ -151,10 +155,20 @@ pub(crate) async fn test_token(
 struct Asked<'a> {
     workspace: WorkspaceId,
     by: &'a By,
+    /// The workspace's credential that it was asked for with.
+    held: Option<&'a Held>,
     limited: bool,
 }
 
-/// Count and mint under the workspace's lock, so that two who ask at once do not both get the last one.
+impl<'a> Asked<'a> {
+    /// As an administrator does.
+    fn of(workspace: WorkspaceId, by: &'a By) -> Self {
+        Self { workspace, by, held: None, limited: false }
+    }
+}
+
+/// Count and mint under the workspace's lock, so that two who ask at once do not both get the last one, and
+/// nobody gets one by a credential that was revoked while they waited.
 async fn issue(
     app: &App,
     asked: Asked<'_>,
@@ -167,6 +181,11 @@ async fn issue(
     let found = found.map_err(Error::internal("lookup failed"))?;
     if found.is_none_or(|workspace| workspace.intent == Intent::Removed) {
         return Err(Error::not_found("workspace not found"));
+    }
+    if let Some(held) = asked.held
+        && !is_live(&mut work.tx, held.id, work.now).await.map_err(Error::internal(failed))?
+    {
+        return Err(Error::unauthenticated("invalid workspace auth token"));
     }
     let live = live_in(&mut work.tx, id).await.map_err(Error::internal(failed))?;
     if asked.limited && live >= MOST_LIVE {

@@ -23,7 +23,7 @@ pub(crate) use sessions::{Session, Sessions, session};
 pub(crate) use store::passports::{
     end_of as end_passports_of, presented as passport, redeem, spend,
 };
-pub(crate) use store::{end_one, ever_issued, for_admission, mark_used};
+pub(crate) use store::{end_one, ever_issued, for_admission, keep_newest, mark_used};
 
 /// A credential as the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,8 +183,8 @@ pub async fn end_generation(
     store::passports::end_of(tx, workspace, generation, now).await
 }
 
-/// End every live instance credential of a workspace, and every passport that is still open. Credentials of
-/// callers stay.
+/// End every live instance credential of a workspace, what instances minted for callers, and every passport that
+/// is still open. Credentials of callers that belong to no instance stay.
 ///
 /// # Errors
 /// When the database does not answer.

@@ -78,6 +78,17 @@ pub(super) async fn find_live(
     row.map(Held::try_from).transpose()
 }
 
+/// Whether a credential still counts. Under the lock of its workspace that stays so.
+pub(super) async fn is_live(
+    tx: &mut Tx,
+    id: CredentialId,
+    now: Timestamp,
+) -> Result<bool, sqlx::Error> {
+    on!(tx, c => sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM credentials WHERE id = $1 AND ended_at IS NULL
+               AND (state <> 'pending' OR lapses_at IS NULL OR lapses_at > $2))")
+        .bind(id.uuid()).bind(now.micros()).fetch_one(c).await)
+}
+
 /// What an admission looks at: the presented credential, the one that its `Idempotency-Key` brought, and
 /// every live one.
 pub(crate) async fn for_admission(
@@ -109,6 +120,10 @@ pub(super) async fn touch(
 }
 
 /// Note an admitted call made with it. Only its first use makes a pending one active.
+///
+/// # Errors
+/// When the database does not answer, or when it has ended since it was looked up: the caller asks again, and
+/// is told so.
 pub(crate) async fn mark_used(
     tx: &mut Tx,
     id: CredentialId,
@@ -119,7 +134,8 @@ pub(crate) async fn mark_used(
                 state = CASE WHEN $2 THEN 'active' ELSE state END,
                 first_used_at = CASE WHEN $2 THEN COALESCE(first_used_at, $1) ELSE first_used_at END
             WHERE id = $3 AND ended_at IS NULL")
-        .bind(now.micros()).bind(first).bind(id.uuid()).execute(c).await.map(|_| ()))
+        .bind(now.micros()).bind(first).bind(id.uuid()).execute(c).await
+        .and_then(|done| (done.rows_affected() > 0).then_some(()).ok_or(sqlx::Error::RowNotFound)))
 }
 
 /// End one credential.
@@ -144,14 +160,14 @@ pub(super) async fn end_all(
         .execute(c).await.map(|done| done.rows_affected()))
 }
 
-/// Instance credentials alone.
+/// Whatever instances hold: their own, and those that they asked for, which belong to a generation too.
 pub(super) async fn end_instances(
     tx: &mut Tx,
     workspace: WorkspaceId,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
     on!(tx, c => sqlx::query("UPDATE credentials SET state = 'revoked', ended_at = $1
-            WHERE workspace_id = $2 AND kind = 'instance' AND ended_at IS NULL")
+            WHERE workspace_id = $2 AND (kind = 'instance' OR generation IS NOT NULL) AND ended_at IS NULL")
         .bind(now.micros()).bind(workspace.uuid()).execute(c).await.map(|_| ()))
 }
 
@@ -178,6 +194,23 @@ pub(super) async fn lapse_pending(
             WHERE workspace_id = $2 AND kind = 'instance' AND generation = $3 AND state = 'pending'")
         .bind(now.micros()).bind(workspace.uuid()).bind(generation.number())
         .execute(c).await.map(|done| done.rows_affected()))
+}
+
+/// Of the values of one rotation that nobody used, the newest `most` stay, that of `newest` among them.
+pub(crate) async fn keep_newest(
+    tx: &mut Tx,
+    of: (WorkspaceId, Generation, i64),
+    newest: &TokenHash,
+    most: i64,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    on!(tx, c => sqlx::query("UPDATE credentials SET state = 'superseded', ended_at = $1
+            WHERE workspace_id = $2 AND generation = $3 AND serial = $4 AND kind = 'instance' AND state = 'pending'
+                AND id NOT IN (SELECT id FROM credentials
+                    WHERE workspace_id = $2 AND generation = $3 AND serial = $4 AND kind = 'instance' AND state = 'pending'
+                    ORDER BY CASE WHEN hash = $5 THEN 0 ELSE 1 END, created_at DESC, id LIMIT $6)")
+        .bind(now.micros()).bind(of.0.uuid()).bind(of.1.number()).bind(of.2)
+        .bind(newest.bytes().as_slice()).bind(most).execute(c).await.map(|_| ()))
 }
 
 pub(super) async fn live_in(tx: &mut Tx, workspace: WorkspaceId) -> Result<i64, sqlx::Error> {

@@ -22,6 +22,8 @@ pub enum Fault {
     Refuse(String),
     /// The next question about any instance is not answered.
     Silence,
+    /// The next question whether an instance runs is answered this much later, in real time.
+    Late(Duration),
 }
 
 /// One instance, as the test sees it.
@@ -176,8 +178,13 @@ impl Backend for Fake {
         })
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a backend has no clock of the server's")]
     fn inspect(&self, key: Key) -> Answer<'_, Seen> {
         Box::pin(async move {
+            let late = self.state().take(|fault| matches!(fault, Fault::Late(_)));
+            if let Some(Fault::Late(time)) = late {
+                tokio::time::sleep(time).await;
+            }
             let mut state = self.state();
             state.silent()?;
             Ok(match state.instances.get(&key) {

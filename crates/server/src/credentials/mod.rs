@@ -24,6 +24,8 @@ use crate::workspaces;
 
 /// Longest reason of an agent that is kept, in characters.
 const MOST_SAID: usize = 500;
+/// Values of one rotation that nobody used and that count at once: so many answers may be on their way.
+const MOST_UNUSED: i64 = 8;
 
 fn conflict(error: &str, detail: String) -> Error {
     Error::Refused(StatusCode::CONFLICT, Box::new(ErrorBody::new(error).detail(detail)))
@@ -65,6 +67,8 @@ pub(crate) async fn rotate(
     };
     let id = admitted.before.id;
     let token = access::mint(app, work, id, For::Rotation(generation)).await?;
+    let of = (id, generation, asked);
+    access::keep_newest(&mut work.tx, of, &token.hash(), MOST_UNUSED, work.now).await?;
     let summary = format!("a credential of rotation {asked} was given out");
     let evidence = json!({"serial": asked, "beside": held.id.to_string()});
     work.note_once(id, Some(generation), Kind::Rotated, summary, evidence).await?;

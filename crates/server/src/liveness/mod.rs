@@ -36,21 +36,22 @@ pub(crate) struct Row {
 
 type Done<T = ()> = Result<T, sqlx::Error>;
 
-/// May this be replaced now? `since` is when it was noted as silent, or ended. Part of the transaction that would plan it, after the workspace's row was
-/// locked. Where nothing is held up, a report costs one read and a guess one count of the fleet.
+/// May this be replaced now, and where does the brake stand that says so? `since` is when it was noted as silent,
+/// or ended. Part of the transaction that would plan it, after the workspace's row was locked. Where nothing is held
+/// up, a report costs one read and a guess one count of the fleet.
 pub(crate) async fn ask(
     app: &App,
     work: &mut Work<'_>,
     because: Because,
     since: Timestamp,
-) -> Done<Verdict> {
+) -> Done<(Verdict, State)> {
     if !app.config.guards.hold(Guard::Brake) {
-        return Ok(Verdict::Go(Permits::default()));
+        return Ok((Verdict::Go(Permits::default()), State::Free));
     }
     if because == Because::Reported {
         let row = store::get(&mut work.tx).await?;
         if row.brake == State::Free {
-            return Ok(Verdict::Go(row.permits));
+            return Ok((Verdict::Go(row.permits), row.brake));
         }
     }
     let silent_since = (because == Because::Silent).then_some(since);
@@ -62,7 +63,7 @@ pub(crate) async fn ask(
         row.permits = permits;
         store::set(&mut work.tx, &row).await?;
     }
-    Ok(verdict)
+    Ok((verdict, row.brake))
 }
 
 /// Look at the fleet, and move the brake if that is what follows. The row stays locked until the commit.

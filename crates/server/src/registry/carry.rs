@@ -64,14 +64,12 @@ impl Admission<'_, '_, '_> {
                 if generation > current {
                     workspaces::set_generations(tx, before.id, generation, generation).await?;
                 }
-                workspaces::close_bootstrap(tx, before.id).await?;
                 let minted = self.mint(before.id, generation).await?;
                 let admitted = self.admitted(before, generation);
                 Ok(Admitted { minted: Some(minted), current: generation, first: true, ..admitted })
             }
             Decision::Bootstraps { generation, abandons } => {
                 self.open(&before, generation, abandons).await?;
-                workspaces::close_bootstrap(&mut self.work.tx, before.id).await?;
                 let minted = Some(self.mint(before.id, generation).await?);
                 let (current, newest) = (generation, generation);
                 let admitted = self.admitted(before, generation);
@@ -198,7 +196,8 @@ impl Admission<'_, '_, '_> {
     }
 
     /// Note a use. The first one ends siblings and elders, uses up the passport of the generation, and
-    /// satisfies rotations.
+    /// satisfies rotations. It closes the door that a person opened: not sooner, for until then it is not known
+    /// that anybody got what was minted, and while that may be used nobody else comes in.
     async fn mark_used(
         &mut self,
         admitted: &mut Admitted,
@@ -221,6 +220,7 @@ impl Admission<'_, '_, '_> {
         }
         access::spend(tx, id, generation, now).await?;
         if !candidate {
+            workspaces::close_bootstrap(tx, id).await?;
             workspaces::rotated(tx, id, held.serial).await?;
             admitted.serials = admitted.serials.after_use(held.serial);
         }

@@ -1,6 +1,6 @@
 //! What is done about doubt: silence, backends that cannot say, guesses, and replacements that wait.
 
-use ligand_domain::brake::Because;
+use ligand_domain::brake::{self, Because};
 use ligand_domain::converge::DEBOUNCE;
 use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::time::Timestamp;
@@ -20,7 +20,8 @@ impl<'a> Steps<'a> {
         let Some(locked) = store::lock(&mut work.tx, self.id).await? else { return Ok(None) };
         let latest = store::instance_of(&mut work.tx, self.id, instance.generation).await?;
         let lapsed = latest.is_some_and(|i| i.lease_until(self.app) <= work.now);
-        let doubtful = lapsed && locked.status.serves() && locked.intent == Intent::Running;
+        let counts = locked.current == instance.generation && locked.intent == Intent::Running;
+        let doubtful = lapsed && counts && locked.status.serves();
         Ok(doubtful.then_some((work, locked)))
     }
 
@@ -110,10 +111,11 @@ impl<'a> Steps<'a> {
         &self,
         mut work: Work<'_>,
         workspace: &Workspace,
-        because: Because,
+        (because, brake): (Because, brake::State),
         until: Timestamp,
     ) -> anyhow::Result<()> {
-        let by_brake = because == Because::Silent;
+        // While it eases, what they wait for is their turn: that comes when it was said to come.
+        let by_brake = because == Because::Silent && matches!(brake, brake::State::Engaged { .. });
         store::hold(&mut work.tx, self.id, until, by_brake).await?;
         let summary = match because {
             Because::Silent => "its replacement waits: much of the fleet is silent at once",

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use ligand_domain::brake::{Because, Verdict};
-use ligand_domain::converge::{Cause, GivenUp, Step};
+use ligand_domain::converge::{self, Cause, GivenUp, Step};
 use ligand_domain::credential::Token;
 use ligand_domain::guards::Guard;
 use ligand_domain::id::{Generation, WorkspaceId};
@@ -69,7 +69,9 @@ impl<'a> Steps<'a> {
         };
         match step {
             Step::Rest(_) => Ok(()),
-            Step::Plan(cause) => self.plan(&cause).await.context("plan the next instance"),
+            Step::Plan(cause) => {
+                self.plan(workspace, &cause).await.context("plan the next instance")
+            }
             Step::Start(generation) => {
                 let older = instances.iter().filter(|instance| instance.generation < generation);
                 for instance in older {
@@ -88,25 +90,29 @@ impl<'a> Steps<'a> {
     }
 
     /// Raise the generation and commit its credential, in one transaction that is a compare-and-set on
-    /// there being no start in flight.
-    async fn plan(&mut self, cause: &Cause) -> anyhow::Result<()> {
+    /// the generations that it was decided by, and on there being no start in flight.
+    async fn plan(&mut self, decided: &Workspace, cause: &Cause) -> anyhow::Result<()> {
         let mut work = self.begin().await?;
         let Some(workspace) = store::lock(&mut work.tx, self.id).await? else { return Ok(()) };
         let in_flight = match workspace.newest > workspace.current {
             true => store::instance_of(&mut work.tx, self.id, workspace.newest).await?,
             false => None,
         };
-        if workspace.intent != Intent::Running || in_flight.is_some_and(|i| i.ended_at.is_none()) {
+        let in_flight = in_flight.is_some_and(|instance| instance.ended_at.is_none());
+        let decided = (decided.current, decided.newest);
+        let found = (workspace.current, workspace.newest);
+        let may = converge::may_plan(decided, found, in_flight, self.app.config.guards);
+        if workspace.intent != Intent::Running || !may {
             return Ok(());
         }
         if !self.still_holds(&mut work, &workspace, cause).await? {
             return Ok(());
         }
         if let Some(because) = because(cause)
-            && let Verdict::Wait(until) =
+            && let (Verdict::Wait(until), brake) =
                 liveness::ask(self.app, &mut work, because, workspace.since).await?
         {
-            return self.hold(work, &workspace, because, until).await;
+            return self.hold(work, &workspace, (because, brake), until).await;
         }
         let (generation, now) = (workspace.newest.next(), work.now);
         store::set_generations(&mut work.tx, self.id, workspace.current, generation).await?;
@@ -185,7 +191,7 @@ impl<'a> Steps<'a> {
             None => match backend.find(key(instance)).await? {
                 Some(started) => Ok(started),
                 None => {
-                    let token = self.resume(generation).await?;
+                    let Some(token) = self.resume(generation).await? else { return Ok(()) };
                     self.ensure(&*backend, workspace, instance, token).await?
                 }
             },
@@ -205,14 +211,24 @@ impl<'a> Steps<'a> {
         Ok(work.commit().await?)
     }
 
-    async fn resume(&self, generation: Generation) -> anyhow::Result<Token> {
+    /// Another secret for a start whose own is lost. None, where the start is over meanwhile: what is over gets
+    /// nothing that would be live.
+    async fn resume(&self, generation: Generation) -> anyhow::Result<Option<Token>> {
         let mut work = self.begin().await?;
-        store::lock(&mut work.tx, self.id).await?;
+        let Some(workspace) = store::lock(&mut work.tx, self.id).await? else { return Ok(None) };
+        let row = store::instance_of(&mut work.tx, self.id, generation).await?;
+        let stands = row.is_some_and(|row| row.ended_at.is_none());
+        if !stands || workspace.newest != generation || workspace.current >= generation {
+            return Ok(None);
+        }
+        if !self.app.config.guards.hold(Guard::ResumeBeside) {
+            access::lapse_pending(&mut work.tx, self.id, generation, work.now).await?;
+        }
         let token = access::mint(self.app, &mut work, self.id, For::Start(generation)).await?;
         let summary = format!("the start of generation {generation} was resumed");
         work.note(self.id, Some(generation), Kind::Resumed, summary, json!({}));
         work.commit().await?;
-        Ok(token)
+        Ok(Some(token))
     }
 
     /// Ask for the instance. A refusal is final for this start, and then the backend has nothing of it; an
@@ -384,6 +400,11 @@ impl<'a> Steps<'a> {
         let mut work = self.begin().await?;
         let Some(workspace) = store::lock(&mut work.tx, self.id).await? else { return Ok(()) };
         let (generation, now) = (instance.generation, work.now);
+        if workspace.current != generation {
+            // Another one counts by now: what ended says nothing about the workspace.
+            store::end(&mut work.tx, (self.id, generation), &exit.to_string(), now).await?;
+            return Ok(work.commit().await?);
+        }
         if instance.dismissed {
             return self.dismissed(work, generation).await;
         }

@@ -334,7 +334,7 @@ pub(super) async fn keep(tx: &mut Tx, id: WorkspaceId, by: Uuid, until: Timestam
 /// Give it back, to be looked at again at `next`; sooner if somebody woke it meanwhile.
 pub(super) async fn release(tx: &mut Tx, id: WorkspaceId, by: Uuid, next: Timestamp) -> Done {
     on!(tx, c => sqlx::query("UPDATE workspaces SET
-                due_at = CASE WHEN due_at < claimed_until AND due_at < $1 THEN due_at ELSE $1 END,
+                due_at = CASE WHEN due_at <> claimed_until AND due_at < $1 THEN due_at ELSE $1 END,
                 claimed_by = NULL, claimed_until = 0
             WHERE id = $2 AND claimed_by = $3")
         .bind(next.micros()).bind(id.uuid()).bind(by).execute(c).await.map(|_| ()))

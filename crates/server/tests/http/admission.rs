@@ -160,14 +160,17 @@ both! {
         revoke(&app, &id).await.ok();
         let first = Agent::with(&id, None).register(&app).await.ok();
         assert_eq!(first["generation"], 2);
-        // Nobody used what that brought; the door is closed all the same.
-        app.app.clock.advance(Duration::from_secs(601));
+        // Until it lapses, what that brought keeps everybody else out; nobody used it, so the door is still open.
+        app.app.clock.advance(Duration::from_secs(599));
         Agent::with(&id, None).register(&app).await.is(401, &json!({"error": "missing workspace auth token"}));
+        app.app.clock.advance(Duration::from_secs(2));
+        let second = Agent::with(&id, None).register(&app).await.ok();
+        assert_eq!((first["auth_token"].is_string(), &second["generation"]), (true, &json!(3)));
         assert_eq!(told(&agent.register(&app).await).1, Some("exit"));
         revoke(&app, &id).await.ok();
         app.app.clock.advance(Duration::from_secs(901));
         Agent::with(&id, None).register(&app).await.is(401, &json!({"error": "missing workspace auth token"}));
-        let late = Agent::with(&id, token(&first)).register(&app).await;
+        let late = Agent::with(&id, token(&second)).register(&app).await;
         assert_eq!(told(&late).1, Some("wait"), "sealed: its backend replaces it");
     }
 
@@ -244,6 +247,20 @@ both! {
             let path = format!("/admin/workspaces/{id}/revoke-auth-tokens");
             assert_eq!(app.call("POST", &path, token, None).await.status, 401);
         }
+    }
+
+    async fn an_opened_door_closes_with_the_first_use_of_what_came_through_it(app: TestApp) {
+        let (id, _) = online(&app, "a").await;
+        revoke(&app, &id).await.ok();
+        // A copy of it came late, and nobody hears the answer. While it may be used nobody else comes in.
+        let nobody = Agent::with(&id, None);
+        nobody.register(&app).await.ok();
+        nobody.register(&app).await.refuses(401, "missing workspace auth token");
+        app.app.clock.advance(std::time::Duration::from_secs(601));
+        let answer = nobody.register(&app).await.ok();
+        Agent::with(&id, token(&answer)).beat(&app).await.ok();
+        app.sql("UPDATE credentials SET state = 'lapsed', ended_at = 1").await;
+        nobody.register(&app).await.refuses(401, "missing workspace auth token");
     }
 
     async fn rv_03_an_empty_id_is_400(app: TestApp) {

@@ -125,9 +125,10 @@ both! {
         app.later(601).await;
         let told = app.journal(&id).await;
         assert!(told.contains(&"given-up".to_owned()), "{told:?}");
-        // Its credential lapsed in the transaction that gave it up.
+        // Its credential lapsed in the transaction that gave it up, and another one is on its way.
         let refused = late.register(&app).await;
-        assert_eq!((refused.status.as_u16(), &refused.body["code"]), (401, &json!("lapsed")));
+        refused.refuses(401, "invalid workspace auth token");
+        assert_eq!((&refused.body["code"], &refused.body["action"]), (&json!("superseded"), &json!("exit")));
         Agent::of(&app, &id).register(&app).await.ok();
         assert_eq!(app.workspace(&id).await["generation"], 2);
     }

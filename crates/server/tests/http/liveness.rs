@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use ligand_server::backend::Key;
+use ligand_server::backend::fake::Fault;
 use ligand_server::liveness::BrakeReconciler;
 use ligand_server::reconcile::Reconciler as _;
 use serde_json::{Value, json};
 
 use crate::support::agent::{Agent, online, unclaimed};
 use crate::support::engine::on_each;
-use crate::support::{ADMIN, TestApp, both};
+use crate::support::{ADMIN, TestApp, a_moment, both};
 
 fn newest(app: &TestApp, id: &str) -> Key {
     app.fake.newest(id.parse().unwrap()).unwrap().key
@@ -53,6 +54,20 @@ async fn patience_ends(app: &TestApp, others: &[(String, Agent)]) {
         beat(app, others).await;
     }
     app.settle().await;
+}
+
+const OVERTAKEN: &str = "UPDATE workspaces SET current_generation = 2, newest_generation = 2";
+
+/// One pass, and a statement while it asks the backend.
+async fn meanwhile(app: &TestApp, statement: &'static str) {
+    app.sql("UPDATE workspaces SET due_at = 1").await;
+    app.fake.plan(Fault::Late(Duration::from_millis(400)));
+    let other = async {
+        a_moment(150).await;
+        app.sql(statement).await;
+    };
+    let (pass, ()) = tokio::join!(app.pass(), other);
+    assert_eq!((pass.looked_at, pass.failed), (1, None));
 }
 
 both! {
@@ -113,6 +128,70 @@ both! {
         // Said again, it changes nothing.
         let again = app.call("POST", "/admin/brake/release", Some(ADMIN), None).await.ok();
         assert_eq!(again["state"], "easing");
+    }
+
+    async fn who_waits_for_its_turn_while_the_brake_eases_is_left_alone_until_then(app: TestApp) {
+        let all = mass_silence(&app).await;
+        patience_ends(&app, &all[8..]).await;
+        app.call("POST", "/admin/brake/release", Some(ADMIN), None).await.ok();
+        app.sql("UPDATE liveness SET permits_used = 20, permits_window = brake_since").await;
+        app.settle().await;
+        let turn = app.workspace(&all[0].0).await["next_attempt_at"].clone();
+        assert!(turn.is_string());
+        for _ in 0..3 {
+            app.app.clock.advance(Duration::from_secs(5));
+            assert_eq!(BrakeReconciler.pass(&app.app).await.unwrap().steps, 0, "nobody is let go");
+            app.settle().await;
+        }
+        assert_eq!((&app.workspace(&all[0].0).await["next_attempt_at"], app.fake.starts()), (&turn, 10));
+        app.later(46).await;
+        assert!(app.fake.starts() > 10, "its turn comes when it was said to come");
+    }
+
+    async fn what_ended_after_another_generation_took_over_says_nothing_of_the_workspace(app: TestApp) {
+        let (id, _) = online(&app, "a").await;
+        app.fake.kill(newest(&app, &id), 9);
+        meanwhile(&app, OVERTAKEN).await;
+        let (events, told) = (app.events(&id).await, app.journal(&id).await);
+        assert!(!told.contains(&"lost".to_owned()) && !events.contains(&"WORKSPACE_OFFLINE".to_owned()), "{told:?}");
+    }
+
+    async fn whose_silence_was_overtaken_by_another_generation_is_not_doubted(app: TestApp) {
+        let (id, _) = online(&app, "a").await;
+        app.app.clock.advance(Duration::from_secs(31));
+        meanwhile(&app, OVERTAKEN).await;
+        let (events, told) = (app.events(&id).await, app.journal(&id).await);
+        assert!(!told.contains(&"silent".to_owned()) && !events.contains(&"WORKSPACE_OFFLINE".to_owned()), "{told:?}");
+    }
+
+    async fn a_plan_that_another_plan_overtook_is_decided_anew(app: TestApp) {
+        let (id, _) = online(&app, "a").await;
+        app.post(&format!("/workspaces/{id}/restart"), json!({})).await.ok();
+        // Somebody else planned one, gave it up, and waits.
+        meanwhile(&app, "UPDATE workspaces SET newest_generation = 2, next_attempt_at = claimed_until + 60000000").await;
+        app.settle().await;
+        assert_eq!(app.fake.starts(), 1);
+        app.later(90).await;
+        assert_eq!(app.fake.starts(), 2);
+    }
+
+    async fn a_guess_during_a_look_is_not_forgotten(app: TestApp) {
+        app.fake.report_address(Some("http://127.0.0.1:9".to_owned()));
+        let id = app.create("a").await;
+        app.settle().await;
+        Agent::of(&app, &id).register_with(&app, json!({"ligand": null}), &[]).await.ok();
+        app.settle().await;
+        app.sql("UPDATE workspaces SET due_at = 1").await;
+        app.fake.plan(Fault::Late(Duration::from_millis(600)));
+        let turn = async {
+            a_moment(200).await;
+            let turn = json!({"method": "message/send", "params": {"message": {"parts": [{"kind": "text", "text": "hi"}]}}});
+            app.post(&format!("/workspaces/{id}/a2a"), turn).await.refuses(502, "failed to reach workspace agent");
+        };
+        tokio::join!(app.pass(), turn);
+        app.fake.lose(newest(&app, &id));
+        app.later(61).await;
+        assert_eq!(app.fake.starts(), 2, "long before its lease of 180 s");
     }
 
     async fn the_brake_ends_by_itself(app: TestApp) {

@@ -108,6 +108,19 @@ both! {
         assert!(text.body["detail"].as_str().unwrap().contains("serial"));
     }
 
+    async fn whoever_asks_for_ever_has_no_more_than_a_few_unused_values(app: TestApp) {
+        let (id, agent) = rotating(&app).await;
+        let serial = ask(&app, &id).await;
+        let mut newest = agent.clone();
+        for _ in 0..12 {
+            newest = with(&agent, &take(&app, &agent, serial).await.ok());
+        }
+        let list = app.get(&format!("/workspaces/{id}/tokens")).await.ok();
+        let held = list["tokens"].as_array().unwrap().iter().filter(|it| it["kind"] == "instance").count();
+        assert_eq!(held, 1 + 8, "the one in use, and the newest");
+        assert_eq!(told(&app, &newest).await, None);
+    }
+
     async fn a_restart_satisfies_a_rotation(app: TestApp) {
         let (id, agent) = rotating(&app).await;
         ask(&app, &id).await;

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use ligand_server::access;
 use ligand_server::config::Config;
+use ligand_server::db::Tx;
+use ligand_server::journal::Work;
 use ligand_server::org_tokens;
 use serde_json::{Value, json};
 
 use super::gates::{created, org_token};
-use crate::support::agent::{Agent, online};
+use crate::support::agent::{Agent, online, unclaimed};
 use crate::support::modes::{adjusted, compat};
-use crate::support::{ADMIN, TestApp, both};
+use crate::support::{ADMIN, TestApp, a_moment, both};
 
 const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
 
@@ -20,6 +23,17 @@ fn ids(list: &Value) -> Vec<&str> {
 /// Whether a token opens a workspace's own routes.
 async fn opens(app: &TestApp, id: &str, token: &str) -> bool {
     app.call("GET", &format!("/workspaces/{id}/why"), Some(token), None).await.status == 200
+}
+
+/// Somebody else decides something about every workspace, until this is committed.
+async fn locked(app: &TestApp) -> Work<'_> {
+    const LOCK: &str = "UPDATE workspaces SET version = version + 1";
+    let mut work = Work::begin(&app.app).await.unwrap();
+    match &mut work.tx {
+        Tx::Postgres(tx) => drop(sqlx::query(LOCK).execute(&mut **tx).await.unwrap()),
+        Tx::Sqlite(tx) => drop(sqlx::query(LOCK).execute(&mut **tx).await.unwrap()),
+    }
+    work
 }
 
 both! {
@@ -195,6 +209,71 @@ both! {
         for (token, lives) in [(&of_instance, false), (&grandchild, false), (&of_admin, true), (&of_caller, true), (&of_org, true)] {
             assert_eq!(opens(&app, &id, token).await, lives);
         }
+    }
+
+    async fn a_replaced_external_credential_takes_along_what_was_minted_with_it(app: TestApp) {
+        let id = unclaimed(&app).await;
+        let (replace, path) = (format!("/workspaces/{id}/external/rotate"), format!("/workspaces/{id}/tokens"));
+        let first = app.post(&replace, json!({})).await.ok();
+        let agent = Agent::with(&id, first["auth_token"].as_str());
+        agent.register(&app).await.ok();
+        let mint = async |by: &str| {
+            let minted = app.call("POST", &path, Some(by), None).await.ok();
+            minted["auth_token"].as_str().unwrap().to_owned()
+        };
+        let of_instance = mint(agent.token.as_deref().unwrap()).await;
+        let grandchild = mint(&of_instance).await;
+        let of_admin = mint(ADMIN).await;
+        app.post(&replace, json!({})).await.ok();
+        for (token, lives) in [(&of_instance, false), (&grandchild, false), (&of_admin, true)] {
+            assert_eq!(opens(&app, &id, token).await, lives);
+        }
+    }
+
+    async fn a_revoked_instance_credential_takes_along_what_was_minted_with_it(app: TestApp) {
+        let (id, agent) = online(&app, "a").await;
+        let path = format!("/workspaces/{id}/tokens");
+        let own = agent.token.as_deref().unwrap();
+        let minted = app.call("POST", &path, Some(own), None).await.ok();
+        let of_instance = minted["auth_token"].as_str().unwrap();
+        let of_admin = app.post(&path, json!({})).await.ok()["auth_token"].as_str().unwrap().to_owned();
+        let list = app.get(&path).await.ok();
+        let listed = list["tokens"].as_array().unwrap();
+        let leaked = listed.iter().find(|it| it["kind"] == "instance").unwrap()["id"].as_str().unwrap();
+        app.call("DELETE", &format!("{path}/{leaked}"), Some(ADMIN), None).await.ok();
+        assert!(!opens(&app, &id, own).await && !opens(&app, &id, of_instance).await);
+        assert!(opens(&app, &id, &of_admin).await);
+    }
+
+    async fn who_is_revoked_while_it_waits_for_the_lock_mints_nothing(app: TestApp) {
+        let (id, _) = created(&app, Some(ADMIN), "a").await;
+        let path = format!("/workspaces/{id}/tokens");
+        let held = app.post(&path, json!({})).await.ok()["auth_token"].as_str().unwrap().to_owned();
+        // Noted as used: it is not asked for its row again.
+        assert!(opens(&app, &id, &held).await);
+        let mut work = locked(&app).await;
+        let now = work.now;
+        let revoke = async {
+            a_moment(300).await;
+            access::revoke_all(&mut work.tx, id.parse().unwrap(), now).await.unwrap();
+            work.commit().await.unwrap();
+        };
+        let (minted, ()) = tokio::join!(app.call("POST", &path, Some(&held), None), revoke);
+        minted.refuses(401, "invalid workspace auth token");
+    }
+
+    async fn a_token_is_revoked_under_the_lock_of_its_workspace(app: TestApp) {
+        let (id, own) = created(&app, Some(ADMIN), "a").await;
+        let list = app.get(&format!("/workspaces/{id}/tokens")).await.ok();
+        let path = format!("/workspaces/{id}/tokens/{}", ids(&list)[0]);
+        let work = locked(&app).await;
+        let revoke = app.call("DELETE", &path, Some(ADMIN), None);
+        tokio::pin!(revoke);
+        let early = tokio::time::timeout(Duration::from_millis(300), &mut revoke).await;
+        assert!(early.is_err(), "somebody else decides by it: {early:?}");
+        work.commit().await.unwrap();
+        revoke.await.ok();
+        assert!(!opens(&app, &id, &own).await);
     }
 
     async fn tt_03_tt_04_a_test_token_is_one_more_and_needs_the_admin_token(app: TestApp) {

@@ -56,6 +56,12 @@ pub(crate) struct TestApp {
     pushed: Mutex<UnboundedReceiver<Push>>,
 }
 
+/// Let real time pass (ms): for what waits for somebody else, not for a clock.
+#[expect(clippy::disallowed_methods, reason = "no clock of a server's is waited for")]
+pub(crate) async fn a_moment(millis: u64) {
+    tokio::time::sleep(Duration::from_millis(millis)).await;
+}
+
 /// An answer, read whole.
 #[derive(Debug)]
 pub(crate) struct Answer {

@@ -47,7 +47,8 @@ pub(crate) async fn list(
     Ok(rows.into_iter().map(view).collect())
 }
 
-/// End one of a workspace's. `false` where none was live.
+/// End one of a workspace's, and with an instance's what was minted for callers by its generation. `false` where
+/// none was live.
 pub(crate) async fn revoke(
     tx: &mut Tx,
     workspace: WorkspaceId,
@@ -55,7 +56,9 @@ pub(crate) async fn revoke(
     now: Timestamp,
 ) -> Result<bool, sqlx::Error> {
     on!(tx, c => sqlx::query("UPDATE credentials SET state = 'revoked', ended_at = $1
-            WHERE id = $2 AND workspace_id = $3 AND ended_at IS NULL")
+            WHERE workspace_id = $3 AND ended_at IS NULL
+                AND (id = $2 OR kind = 'api' AND generation = (SELECT generation FROM credentials
+                    WHERE id = $2 AND workspace_id = $3 AND kind = 'instance' AND ended_at IS NULL))")
         .bind(now.micros()).bind(id.uuid()).bind(workspace.uuid())
         .execute(c).await.map(|done| done.rows_affected() > 0))
 }

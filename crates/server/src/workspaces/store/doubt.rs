@@ -37,9 +37,10 @@ pub(crate) async fn set_unsure(tx: &mut Tx, id: WorkspaceId, now: Timestamp) -> 
         .bind(now.micros()).bind(id.uuid()).execute(c).await.map(|_| ()))
 }
 
-/// Look at it then, or earlier.
+/// Look at it then, or earlier. Of one that a pass has right now, `due_at` says nothing but when its claim ends.
 pub(crate) async fn look_by(tx: &mut Tx, id: WorkspaceId, at: Timestamp) -> Done {
-    on!(tx, c => sqlx::query("UPDATE workspaces SET due_at = $1 WHERE id = $2 AND due_at > $1")
+    on!(tx, c => sqlx::query("UPDATE workspaces SET due_at = $1
+            WHERE id = $2 AND (due_at > $1 OR claimed_by IS NOT NULL AND due_at = claimed_until)")
         .bind(at.micros()).bind(id.uuid()).execute(c).await.map(|_| ()))
 }
 

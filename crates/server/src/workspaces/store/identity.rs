@@ -6,7 +6,7 @@ use ligand_domain::time::Timestamp;
 use super::Done;
 use crate::db::{Tx, on};
 
-/// The registration for which it was opened was made.
+/// What was minted for the registration that it was opened for is in use.
 pub(crate) async fn close_bootstrap(tx: &mut Tx, id: WorkspaceId) -> Done {
     on!(tx, c => sqlx::query("UPDATE workspaces SET bootstrap_until = NULL WHERE id = $1")
         .bind(id.uuid()).execute(c).await.map(|_| ()))
