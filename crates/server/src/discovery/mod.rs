@@ -7,7 +7,7 @@ mod store;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use ligand_domain::access::may_talk;
 use ligand_domain::id::WorkspaceId;
 
@@ -16,6 +16,7 @@ use crate::app::App;
 use crate::config::Auth;
 use crate::db::Db;
 use crate::error::{Error, Result};
+use crate::http::limit::Proof;
 use crate::http::path;
 use crate::workspaces;
 
@@ -29,22 +30,32 @@ use crate::workspaces;
 /// 401; 503 when the database does not answer.
 pub(crate) async fn caller(
     app: &App,
-    headers: &HeaderMap,
+    parts: &Parts,
     claimed: Option<WorkspaceId>,
 ) -> Result<()> {
+    let bearer = access::presented(&parts.headers);
     if app.config.auth == Auth::Compat && nobody_holds(&app.db, claimed).await.unwrap_or(true) {
+        // Whoever needs to prove nothing may prove something all the same: the limiter asks whom to charge.
+        if let Some(bearer) = bearer
+            && let Ok(Some(held)) = access::validate(app, bearer).await
+        {
+            Proof::carried(parts).of(held.workspace);
+        }
         return Ok(());
     }
-    let Some(bearer) = access::presented(headers) else {
+    let Some(bearer) = bearer else {
         return Err(Error::unauthenticated("missing workspace auth token"));
     };
     if access::is_admin(app, bearer) {
         return Ok(());
     }
     let held = access::validate(app, bearer).await?;
-    match held.is_some_and(|held| Some(held.workspace) == claimed) {
-        true => Ok(()),
-        false => Err(Error::unauthenticated("invalid workspace auth token")),
+    match held.filter(|held| Some(held.workspace) == claimed) {
+        Some(held) => {
+            Proof::carried(parts).of(held.workspace);
+            Ok(())
+        }
+        None => Err(Error::unauthenticated("invalid workspace auth token")),
     }
 }
 
@@ -69,7 +80,7 @@ impl FromRequestParts<App> for Caller {
         let said = said.map(str::trim).filter(|text| !text.is_empty());
         let said = said.ok_or_else(|| Error::bad_request("X-Workspace-ID header is required"))?;
         let claimed = said.parse().ok();
-        caller(app, &parts.headers, claimed).await?;
+        caller(app, parts, claimed).await?;
         Ok(Self(claimed))
     }
 }
@@ -82,7 +93,7 @@ impl FromRequestParts<App> for InPath {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let claimed = path::raw(parts, app).await.parse().ok();
-        caller(app, &parts.headers, claimed).await?;
+        caller(app, parts, claimed).await?;
         claimed.map(Self).ok_or_else(path::malformed)
     }
 }

@@ -129,6 +129,18 @@ adjusted! { five;
         caller.get(&app, &path, &[]).await.refuses(429, "rate limit exceeded");
     }
 
+    async fn discovery_is_charged_to_the_workspace_that_proves_itself(app: TestApp) {
+        let (id, token) = created(&app, Some(ADMIN), "a").await;
+        let caller = From { address: "10.0.0.1", token: Some(&token) };
+        let claim = [("x-workspace-id", id.as_str())];
+        for (path, left) in [(format!("/registry/{id}/peers"), 4), (format!("/registry/discover/{id}"), 3)] {
+            let answer = caller.get(&app, &path, &claim).await;
+            assert!(answer.status != 401 && answer.status != 429, "{answer:?}");
+            assert_eq!(told(&answer)[1], left);
+        }
+        assert_eq!(told(&From { token: None, ..caller }.get(&app, "/health", &[]).await)[1], 4);
+    }
+
     async fn a_heartbeat_is_charged_to_its_workspace_and_a_refused_one_to_its_address(app: TestApp) {
         let (id, agent) = online(&app, "a").await;
         app.app.clock.advance(Duration::from_secs(60));
@@ -258,6 +270,16 @@ adjusted! { acme;
     async fn tg_13_strict_trusts_no_page_of_its_own_address(app: TestApp) {
         let headers = [("host", "acme.example"), ("origin", "https://acme.example")];
         assert_eq!(app.send("GET", "/workspaces", Some(ADMIN), None, &headers).await.text, "");
+    }
+}
+
+adjusted! { |config: &mut Config| { compat(config); config.edge.rate_limit = 5; };
+    async fn compat_charges_a_proven_caller_of_an_open_discovery_to_its_workspace(app: TestApp) {
+        let (_, token) = created(&app, None, "a").await;
+        let nobody = "/registry/00000000-0000-4000-8000-000000000000/peers";
+        let caller = From { address: "10.0.0.1", token: Some(&token) };
+        caller.get(&app, nobody, &[]).await.refuses(404, "workspace not found");
+        assert_eq!(told(&From { token: None, ..caller }.get(&app, "/health", &[]).await)[1], 4);
     }
 }
 
