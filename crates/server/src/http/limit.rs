@@ -9,8 +9,9 @@
 //! anyway; asking here too would cost every heartbeat a statement. So it is charged in two ways:
 //!
 //! - *Proven lately*: the bearer's hash is in a bounded memory. Its workspace is charged, and refused if it
-//!   is over, before anything else happens. The memory lets nobody in: the gates decide as ever. A 401
-//!   forgets it, and counts against the address too.
+//!   is over, before anything else happens. The memory lets nobody in: the gates decide as ever. What
+//!   comes through without having proven it again is forgotten, and counts against the address too, whatever
+//!   the answer: open routes refuse nobody. Only failures of the server's own tell nothing about a bearer.
 //! - *Anything else*: an address that is over its limit is refused. What carries no bearer can prove nothing
 //!   and is charged at once; what carries one is charged when it is known whom to charge: its workspace if
 //!   something was proven ([`Proof::of`]), else the address. So first calls with good credentials never
@@ -198,8 +199,8 @@ pub async fn limit(State(app): State<App>, mut request: Request, next: Next) -> 
     let proof = Proof::default();
     request.extensions_mut().insert(proof.clone());
     let response = next.run(request).await;
-    let refused = response.status() == StatusCode::UNAUTHORIZED;
-    let told = call.after(before, proof.0.get().copied(), refused);
+    let failed = response.status().is_server_error();
+    let told = call.after(before, proof.0.get().copied(), failed);
     headed(response, told)
 }
 
@@ -232,7 +233,7 @@ impl Call<'_> {
         &self,
         before: Option<Standing>,
         proven: Option<WorkspaceId>,
-        refused: bool,
+        failed: bool,
     ) -> Standing {
         let (limiter, now) = (self.app.limiter(), self.app.clock.now());
         let charge_address = || lock(&limiter.addresses).charge(self.from, now);
@@ -241,8 +242,8 @@ impl Call<'_> {
                 limiter.remember(*hash, workspace);
                 charged.unwrap_or_else(|| lock(&limiter.workspaces).charge(workspace, now))
             }
-            // What was good a moment ago is not any more.
-            (Some(hash), None, Some(_)) if refused => {
+            // What was good a moment ago may not be any more: it must not use up its successor's share.
+            (Some(hash), None, Some(_)) if !failed => {
                 lock(&limiter.proven).remove(hash);
                 charge_address()
             }

@@ -129,6 +129,36 @@ adjusted! { five;
         caller.get(&app, &path, &[]).await.refuses(429, "rate limit exceeded");
     }
 
+    async fn a_credential_that_ended_does_not_use_up_its_successors_share_at_open_routes(app: TestApp) {
+        let (id, token) = created(&app, Some(ADMIN), "a").await;
+        let path = format!("/workspaces/{id}/why");
+        let former = From { address: "10.0.0.1", token: Some(&token) };
+        assert_eq!(former.get(&app, &path, &[]).await.status, 200);
+        app.sql("UPDATE credentials SET state = 'revoked', ended_at = 1").await;
+        for left in (0..5).rev() {
+            let open = former.get(&app, "/health", &[]).await;
+            assert_eq!((open.status.as_u16(), told(&open)[1]), (200, left));
+        }
+        former.get(&app, "/health", &[]).await.refuses(429, "rate limit exceeded");
+        let minted = app.post(&format!("/workspaces/{id}/tokens"), json!({})).await.ok();
+        let successor = From { address: "10.0.0.2", token: minted["auth_token"].as_str() };
+        let passed = successor.get(&app, &path, &[]).await;
+        assert_eq!((passed.status.as_u16(), told(&passed)[1]), (200, 2), "two were used before it ended");
+    }
+
+    async fn a_failure_of_the_server_makes_no_stranger_of_a_proven_caller(app: TestApp) {
+        let (id, token) = created(&app, Some(ADMIN), "a").await;
+        let path = format!("/workspaces/{id}/why");
+        let caller = From { address: "10.0.0.1", token: Some(&token) };
+        assert_eq!(caller.get(&app, &path, &[]).await.status, 200);
+        app.sql("ALTER TABLE credentials RENAME TO elsewhere").await;
+        assert_eq!(caller.get(&app, &path, &[]).await.status, 503);
+        app.sql("ALTER TABLE elsewhere RENAME TO credentials").await;
+        let passed = caller.get(&app, &path, &[]).await;
+        assert_eq!((passed.status.as_u16(), told(&passed)[1]), (200, 2));
+        assert_eq!(told(&From { token: None, ..caller }.get(&app, "/health", &[]).await)[1], 4);
+    }
+
     async fn discovery_is_charged_to_the_workspace_that_proves_itself(app: TestApp) {
         let (id, token) = created(&app, Some(ADMIN), "a").await;
         let caller = From { address: "10.0.0.1", token: Some(&token) };
