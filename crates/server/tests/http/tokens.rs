@@ -123,7 +123,7 @@ both! {
         let minted = app.post("/org/tokens", json!({})).await.ok();
         let (id, text) = (minted["id"].as_str().unwrap(), minted["auth_token"].as_str().unwrap());
         // The gate has let it in before the body is there.
-        let (body, sent) = tokio::sync::oneshot::channel::<&str>();
+        let (sender, sent) = tokio::sync::oneshot::channel::<&str>();
         let body = Body::from_stream(futures_util::stream::once(sent));
         let request = Request::post("/org/tokens").header("authorization", format!("Bearer {text}"));
         let mint = app.request(request.body(body).unwrap());
@@ -134,7 +134,7 @@ both! {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
             app.call("DELETE", &format!("/org/tokens/{id}"), Some(ADMIN), None).await.ok();
-            body.send("{}").unwrap();
+            sender.send("{}").unwrap();
         };
         let (minted, ()) = tokio::join!(mint, revoke);
         minted.refuses(401, "invalid admin auth token");
