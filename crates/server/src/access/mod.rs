@@ -197,31 +197,32 @@ pub async fn revoke_instances(
     store::passports::end_all(tx, workspace, now).await
 }
 
-/// How many live credentials a workspace has, of any kind.
+/// How many credentials of a workspace, of any kind, have not ended. Some may have lapsed unnoticed; see
+/// [`live_of`].
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn live_in(tx: &mut Tx, workspace: WorkspaceId) -> std::result::Result<i64, sqlx::Error> {
-    store::live_in(tx, workspace).await
+    store::live_in(tx, workspace, Timestamp::EPOCH).await
 }
 
-/// The same, without a transaction of the caller's.
+/// How many live credentials a workspace has, of any kind: those with which somebody passes now.
 ///
 /// # Errors
 /// When the database does not answer.
 pub(crate) async fn live_of(
-    db: &Db,
+    app: &App,
     workspace: WorkspaceId,
 ) -> std::result::Result<i64, sqlx::Error> {
-    store::live_in(&mut db.read().await?, workspace).await
+    store::live_in(&mut app.db.read().await?, workspace, app.clock.now()).await
 }
 
 /// How many live credentials there are on the whole platform.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn live_anywhere(db: &Db) -> std::result::Result<i64, sqlx::Error> {
-    store::live_anywhere(&mut db.read().await?).await
+pub async fn live_anywhere(app: &App) -> std::result::Result<i64, sqlx::Error> {
+    store::live_anywhere(&mut app.db.read().await?, app.clock.now()).await
 }
 
 /// End every live credential of a workspace, and every passport that is still open. Nothing live is success.
@@ -238,7 +239,8 @@ pub async fn revoke_all(
     store::end_all(tx, workspace, State::Revoked, now).await
 }
 
-/// End the credentials of one generation that were never used: its start is given up.
+/// End the credentials of one generation that were never used, and what was asked for with them: its start is
+/// given up.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -263,11 +265,20 @@ pub async fn validate(app: &App, text: &str) -> Result<Option<Held>> {
     let hash = TokenHash::of(text);
     let now = app.clock.now();
     let found = store::find_live(&mut app.db.read().await?, &hash, now).await?;
-    if let Some(held) = &found {
-        let mut tx = app.db.begin().await?;
-        if store::touch(&mut tx, held.id, now).await? {
-            tx.commit().await?;
-        }
+    let Some((held, unnoted)) = found else { return Ok(None) };
+    // When it was last used is good to know, and no reason to refuse anybody.
+    if unnoted && let Err(cause) = note_use(&app.db, held.id, now).await {
+        tracing::warn!(error = %cause, credential.id = %held.id, "the use of a credential was not noted");
     }
-    Ok(found)
+    Ok(Some(held))
+}
+
+async fn note_use(
+    db: &Db,
+    id: CredentialId,
+    now: Timestamp,
+) -> std::result::Result<(), sqlx::Error> {
+    let mut tx = db.begin().await?;
+    store::touch(&mut tx, id, now).await?;
+    tx.commit().await
 }

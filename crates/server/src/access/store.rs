@@ -62,20 +62,29 @@ pub(super) async fn insert(tx: &mut Tx, new: &Held, prefix: &str) -> Result<(), 
         .execute(c).await.map(|_| ()))
 }
 
-/// A live credential of a workspace that is not removed.
+#[derive(sqlx::FromRow)]
+struct Live {
+    #[sqlx(flatten)]
+    row: Row,
+    last_used_at: Option<i64>,
+}
+
+/// A live credential of a workspace that is not removed, and whether it is time to note its use.
 pub(super) async fn find_live(
     tx: &mut Tx,
     hash: &TokenHash,
     now: Timestamp,
-) -> Result<Option<Held>, sqlx::Error> {
-    let row: Option<Row> = on!(tx, c => sqlx::query_as(
+) -> Result<Option<(Held, bool)>, sqlx::Error> {
+    let live: Option<Live> = on!(tx, c => sqlx::query_as(
             "SELECT c.id, c.workspace_id, c.kind, c.generation, c.state, c.hash, c.idempotency_hash,
-                c.created_at, c.lapses_at, c.first_used_at, c.serial
+                c.created_at, c.lapses_at, c.first_used_at, c.serial, c.last_used_at
              FROM credentials c JOIN workspaces w ON w.id = c.workspace_id
              WHERE c.hash = $1 AND c.ended_at IS NULL AND w.status <> 'removed'
                AND (c.state <> 'pending' OR c.lapses_at IS NULL OR c.lapses_at > $2)")
         .bind(hash.bytes().as_slice()).bind(now.micros()).fetch_optional(c).await)?;
-    row.map(Held::try_from).transpose()
+    let Some(Live { row, last_used_at }) = live else { return Ok(None) };
+    let unnoted = last_used_at.unwrap_or(0) <= now.micros() - TOUCH_EVERY_US;
+    Ok(Some((Held::try_from(row)?, unnoted)))
 }
 
 /// Whether a credential still counts. Under the lock of its workspace that stays so.
@@ -107,16 +116,16 @@ pub(crate) async fn for_admission(
     rows.into_iter().map(Held::try_from).collect()
 }
 
-/// Note a request made with it. `false` when it was noted a moment ago.
+/// Note a request made with it, unless one was noted a moment ago.
 pub(super) async fn touch(
     tx: &mut Tx,
     id: CredentialId,
     now: Timestamp,
-) -> Result<bool, sqlx::Error> {
+) -> Result<(), sqlx::Error> {
     on!(tx, c => sqlx::query("UPDATE credentials SET last_used_at = $1
             WHERE id = $2 AND COALESCE(last_used_at, 0) <= $3")
         .bind(now.micros()).bind(id.uuid()).bind(now.micros() - TOUCH_EVERY_US)
-        .execute(c).await.map(|done| done.rows_affected() > 0))
+        .execute(c).await.map(|_| ()))
 }
 
 /// Note an admitted call made with it. Only its first use makes a pending one active.
@@ -184,6 +193,8 @@ pub(super) async fn end_generation(
         .execute(c).await.map(|_| ()))
 }
 
+/// What a start leaves: its credentials that were never used, and those that were asked for with them. A
+/// current generation's callers keep theirs: its agent may come back.
 pub(super) async fn lapse_pending(
     tx: &mut Tx,
     workspace: WorkspaceId,
@@ -191,7 +202,9 @@ pub(super) async fn lapse_pending(
     now: Timestamp,
 ) -> Result<u64, sqlx::Error> {
     on!(tx, c => sqlx::query("UPDATE credentials SET state = 'lapsed', ended_at = $1
-            WHERE workspace_id = $2 AND kind = 'instance' AND generation = $3 AND state = 'pending'")
+            WHERE workspace_id = $2 AND generation = $3 AND ended_at IS NULL
+                AND (kind = 'instance' AND state = 'pending'
+                    OR kind = 'api' AND generation <> (SELECT current_generation FROM workspaces WHERE id = $2))")
         .bind(now.micros()).bind(workspace.uuid()).bind(generation.number())
         .execute(c).await.map(|done| done.rows_affected()))
 }
@@ -213,13 +226,20 @@ pub(crate) async fn keep_newest(
         .bind(newest.bytes().as_slice()).bind(most).execute(c).await.map(|_| ()))
 }
 
-pub(super) async fn live_in(tx: &mut Tx, workspace: WorkspaceId) -> Result<i64, sqlx::Error> {
-    on!(tx, c => sqlx::query_scalar("SELECT COUNT(*) FROM credentials WHERE workspace_id = $1 AND ended_at IS NULL")
-        .bind(workspace.uuid()).fetch_one(c).await)
+pub(super) async fn live_in(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    now: Timestamp,
+) -> Result<i64, sqlx::Error> {
+    on!(tx, c => sqlx::query_scalar("SELECT COUNT(*) FROM credentials WHERE workspace_id = $1 AND ended_at IS NULL
+                AND (state <> 'pending' OR lapses_at IS NULL OR lapses_at > $2)")
+        .bind(workspace.uuid()).bind(now.micros()).fetch_one(c).await)
 }
 
-pub(super) async fn live_anywhere(tx: &mut Tx) -> Result<i64, sqlx::Error> {
-    on!(tx, c => sqlx::query_scalar("SELECT COUNT(*) FROM credentials WHERE ended_at IS NULL").fetch_one(c).await)
+pub(super) async fn live_anywhere(tx: &mut Tx, now: Timestamp) -> Result<i64, sqlx::Error> {
+    on!(tx, c => sqlx::query_scalar("SELECT COUNT(*) FROM credentials WHERE ended_at IS NULL
+                AND (state <> 'pending' OR lapses_at IS NULL OR lapses_at > $1)")
+        .bind(now.micros()).fetch_one(c).await)
 }
 
 /// Whether a workspace of this id ever had a credential or a passport. Where there is no such workspace, that is the

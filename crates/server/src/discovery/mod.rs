@@ -6,54 +6,70 @@ pub mod http;
 mod store;
 
 use axum::extract::FromRequestParts;
+use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
 use ligand_domain::access::may_talk;
 use ligand_domain::id::WorkspaceId;
 
-use crate::access;
+use crate::access::{self, Session};
 use crate::app::App;
 use crate::config::Auth;
-use crate::db::Db;
 use crate::error::{Error, Result};
+use crate::http::limit::Proof;
 use crate::http::path;
 use crate::workspaces;
 
 /// Let a caller act as the workspace it claims to be: by a live credential of that workspace, or as the
 /// administrator. `None` stands for a claim that is no id of any workspace.
 ///
-/// Compatibility adds two doors: a workspace for which no credential lives, and a database that does not
-/// answer.
+/// A person passes by a session; a cookie that is none refuses, whatever bearer comes with it.
+///
+/// Compatibility adds three doors: a workspace for which no credential lives, a database that does not answer,
+/// and development without an administrator's token.
 ///
 /// # Errors
 /// 401; 503 when the database does not answer.
-pub(crate) async fn caller(
-    app: &App,
-    headers: &HeaderMap,
-    claimed: Option<WorkspaceId>,
-) -> Result<()> {
-    if app.config.auth == Auth::Compat && nobody_holds(&app.db, claimed).await.unwrap_or(true) {
+pub(crate) async fn caller(app: &App, parts: &Parts, claimed: Option<WorkspaceId>) -> Result<()> {
+    if app.config.fails_open() {
         return Ok(());
     }
-    let Some(bearer) = access::presented(headers) else {
+    let bearer = access::presented(&parts.headers);
+    if app.config.auth == Auth::Compat && nobody_holds(app, claimed).await.unwrap_or(true) {
+        // Whoever needs to prove nothing may prove something all the same: the limiter asks whom to charge.
+        if let Some(bearer) = bearer
+            && let Ok(Some(held)) = access::validate(app, bearer).await
+        {
+            Proof::carried(parts).of(held.workspace);
+        }
+        return Ok(());
+    }
+    match access::session(app, &parts.headers).await {
+        Session::Member => return Ok(()),
+        Session::Refused => return Err(Error::unauthenticated("invalid session")),
+        Session::Absent => {}
+    }
+    let Some(bearer) = bearer else {
         return Err(Error::unauthenticated("missing workspace auth token"));
     };
     if access::is_admin(app, bearer) {
         return Ok(());
     }
     let held = access::validate(app, bearer).await?;
-    match held.is_some_and(|held| Some(held.workspace) == claimed) {
-        true => Ok(()),
-        false => Err(Error::unauthenticated("invalid workspace auth token")),
+    match held.filter(|held| Some(held.workspace) == claimed) {
+        Some(held) => {
+            Proof::carried(parts).of(held.workspace);
+            Ok(())
+        }
+        None => Err(Error::unauthenticated("invalid workspace auth token")),
     }
 }
 
 async fn nobody_holds(
-    db: &Db,
+    app: &App,
     claimed: Option<WorkspaceId>,
 ) -> std::result::Result<bool, sqlx::Error> {
     match claimed {
-        Some(id) => Ok(access::live_in(&mut db.read().await?, id).await? == 0),
+        Some(id) => Ok(access::live_of(app, id).await? == 0),
         None => Ok(true),
     }
 }
@@ -69,7 +85,7 @@ impl FromRequestParts<App> for Caller {
         let said = said.map(str::trim).filter(|text| !text.is_empty());
         let said = said.ok_or_else(|| Error::bad_request("X-Workspace-ID header is required"))?;
         let claimed = said.parse().ok();
-        caller(app, &parts.headers, claimed).await?;
+        caller(app, parts, claimed).await?;
         Ok(Self(claimed))
     }
 }
@@ -82,7 +98,7 @@ impl FromRequestParts<App> for InPath {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let claimed = path::raw(parts, app).await.parse().ok();
-        caller(app, &parts.headers, claimed).await?;
+        caller(app, parts, claimed).await?;
         claimed.map(Self).ok_or_else(path::malformed)
     }
 }

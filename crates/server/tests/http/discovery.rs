@@ -3,11 +3,13 @@
 use std::net::IpAddr;
 
 use ligand_domain::access::MAX_HOPS;
-use ligand_server::config::Auth;
+use ligand_server::config::{Auth, Config};
 use serde_json::{Value, json};
 
+use super::gates::created;
 use crate::support::agent::{Agent, online};
 use crate::support::engine::on_each;
+use crate::support::modes::{adjusted, compat, compat_with_admin, development};
 use crate::support::{ADMIN, Answer, TestApp, both};
 
 const UNKNOWN: &str = "00000000-0000-4000-8000-000000000000";
@@ -146,6 +148,13 @@ both! {
         }
     }
 
+    async fn an_address_that_only_a_managed_agent_vouches_for_is_judged_like_any_other(app: TestApp) {
+        let (target, _) = online(&app, "target").await;
+        let (id, agent) = online(&app, "caller").await;
+        let discovered = discover(&app, &id, agent.token.as_deref().unwrap(), &target).await;
+        discovered.refuses(503, "workspace URL failed safety check");
+    }
+
     async fn ds_11_peers_are_siblings_children_and_the_parent(app: TestApp) {
         let root = app.create("root").await;
         let (left, _) = (below(&app, "left", &root).await, app.create("elsewhere").await);
@@ -203,7 +212,7 @@ both! {
         assert_eq!(none.text, "[]");
     }
 
-    async fn ds_17_nothing_opens_peers_without_a_bearer(app: TestApp) {
+    async fn ds_17_strict_opens_no_peers_without_a_bearer(app: TestApp) {
         // Its credential was never used, and it holds no other.
         let id = app.create("a").await;
         let refused = app.call("GET", &format!("/registry/{id}/peers"), None, None).await;
@@ -245,6 +254,29 @@ fn ds_09_this_machine_has_another_name_in_a_container() {
     );
 }
 
+async fn bearerless(app: &TestApp, by: Option<&str>) -> Answer {
+    let (id, _) = created(app, by, "a").await;
+    app.call("GET", &format!("/registry/{id}/peers"), None, None).await
+}
+
+adjusted! { |config: &mut Config| { compat(config); development(config); };
+    async fn ds_17_compat_in_development_opens_peers_to_everybody(app: TestApp) {
+        bearerless(&app, None).await.is(200, &json!([]));
+    }
+}
+
+adjusted! { |config: &mut Config| { compat_with_admin(config); development(config); };
+    async fn ds_17_an_admin_token_closes_peers_in_development_too(app: TestApp) {
+        bearerless(&app, Some(ADMIN)).await.refuses(401, "missing workspace auth token");
+    }
+}
+
+adjusted! { compat;
+    async fn ds_17_compat_in_production_opens_no_peers(app: TestApp) {
+        bearerless(&app, None).await.refuses(401, "missing workspace auth token");
+    }
+}
+
 #[test]
 fn compatibility_lets_a_workspace_discover_for_which_nothing_lives() {
     with(
@@ -260,6 +292,10 @@ fn compatibility_lets_a_workspace_discover_for_which_nothing_lives() {
             app.call("GET", &path, None, None).await.is(200, &json!([]));
             let unknown = format!("/registry/{UNKNOWN}/peers");
             app.call("GET", &unknown, None, None).await.refuses(404, "workspace not found");
+            const LAPSED: &str =
+                "UPDATE credentials SET state = 'pending', ended_at = NULL, lapses_at = 2";
+            app.sql(LAPSED).await;
+            app.call("GET", &path, None, None).await.is(200, &json!([]));
             app.sql("ALTER TABLE credentials RENAME TO gone").await;
             app.call("GET", &path, None, None).await.is(200, &json!([]));
         },

@@ -129,6 +129,57 @@ adjusted! { five;
         caller.get(&app, &path, &[]).await.refuses(429, "rate limit exceeded");
     }
 
+    async fn a_credential_that_ended_does_not_use_up_its_successors_share_at_open_routes(app: TestApp) {
+        let (id, token) = created(&app, Some(ADMIN), "a").await;
+        let path = format!("/workspaces/{id}/why");
+        let former = From { address: "10.0.0.1", token: Some(&token) };
+        assert_eq!(former.get(&app, &path, &[]).await.status, 200);
+        app.sql("UPDATE credentials SET state = 'revoked', ended_at = 1").await;
+        for left in (0..5).rev() {
+            let open = former.get(&app, "/health", &[]).await;
+            assert_eq!((open.status.as_u16(), told(&open)[1]), (200, left));
+        }
+        former.get(&app, "/health", &[]).await.refuses(429, "rate limit exceeded");
+        let minted = app.post(&format!("/workspaces/{id}/tokens"), json!({})).await.ok();
+        let successor = From { address: "10.0.0.2", token: minted["auth_token"].as_str() };
+        let passed = successor.get(&app, &path, &[]).await;
+        assert_eq!((passed.status.as_u16(), told(&passed)[1]), (200, 2), "two were used before it ended");
+    }
+
+    async fn whoever_goes_away_before_the_answer_is_charged_all_the_same(app: TestApp) {
+        let caller = From { address: "10.0.0.1", token: Some("guess") };
+        for _ in 0..5 {
+            let call = caller.get(&app, "/workspaces/x/why", &[]);
+            assert!(tokio::time::timeout(Duration::ZERO, call).await.is_err(), "it has to ask the database");
+        }
+        caller.get(&app, "/workspaces/x/why", &[]).await.refuses(429, "rate limit exceeded");
+    }
+
+    async fn a_failure_of_the_server_makes_no_stranger_of_a_proven_caller(app: TestApp) {
+        let (id, token) = created(&app, Some(ADMIN), "a").await;
+        let path = format!("/workspaces/{id}/why");
+        let caller = From { address: "10.0.0.1", token: Some(&token) };
+        assert_eq!(caller.get(&app, &path, &[]).await.status, 200);
+        app.sql("ALTER TABLE credentials RENAME TO elsewhere").await;
+        assert_eq!(caller.get(&app, &path, &[]).await.status, 503);
+        app.sql("ALTER TABLE elsewhere RENAME TO credentials").await;
+        let passed = caller.get(&app, &path, &[]).await;
+        assert_eq!((passed.status.as_u16(), told(&passed)[1]), (200, 2));
+        assert_eq!(told(&From { token: None, ..caller }.get(&app, "/health", &[]).await)[1], 4);
+    }
+
+    async fn discovery_is_charged_to_the_workspace_that_proves_itself(app: TestApp) {
+        let (id, token) = created(&app, Some(ADMIN), "a").await;
+        let caller = From { address: "10.0.0.1", token: Some(&token) };
+        let claim = [("x-workspace-id", id.as_str())];
+        for (path, left) in [(format!("/registry/{id}/peers"), 4), (format!("/registry/discover/{id}"), 3)] {
+            let answer = caller.get(&app, &path, &claim).await;
+            assert!(answer.status != 401 && answer.status != 429, "{answer:?}");
+            assert_eq!(told(&answer)[1], left);
+        }
+        assert_eq!(told(&From { token: None, ..caller }.get(&app, "/health", &[]).await)[1], 4);
+    }
+
     async fn a_heartbeat_is_charged_to_its_workspace_and_a_refused_one_to_its_address(app: TestApp) {
         let (id, agent) = online(&app, "a").await;
         app.app.clock.advance(Duration::from_secs(60));
@@ -258,6 +309,16 @@ adjusted! { acme;
     async fn tg_13_strict_trusts_no_page_of_its_own_address(app: TestApp) {
         let headers = [("host", "acme.example"), ("origin", "https://acme.example")];
         assert_eq!(app.send("GET", "/workspaces", Some(ADMIN), None, &headers).await.text, "");
+    }
+}
+
+adjusted! { |config: &mut Config| { compat(config); config.edge.rate_limit = 5; };
+    async fn compat_charges_a_proven_caller_of_an_open_discovery_to_its_workspace(app: TestApp) {
+        let (_, token) = created(&app, None, "a").await;
+        let nobody = "/registry/00000000-0000-4000-8000-000000000000/peers";
+        let caller = From { address: "10.0.0.1", token: Some(&token) };
+        caller.get(&app, nobody, &[]).await.refuses(404, "workspace not found");
+        assert_eq!(told(&From { token: None, ..caller }.get(&app, "/health", &[]).await)[1], 4);
     }
 }
 

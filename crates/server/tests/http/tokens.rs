@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::http::Request;
 use ligand_server::access;
 use ligand_server::config::Config;
 use ligand_server::db::Tx;
@@ -307,5 +309,56 @@ adjusted! { compat;
         let (id, _) = created(&app, None, "a").await;
         let issued = app.call("GET", &format!("/admin/workspaces/{id}/test-token"), None, None).await.ok();
         assert!(opens(&app, &id, issued["auth_token"].as_str().unwrap()).await);
+    }
+
+    async fn what_a_running_instance_asked_for_outlives_its_pause(app: TestApp) {
+        let (id, agent) = online(&app, "a").await;
+        let minted = app.call("POST", &format!("/workspaces/{id}/tokens"), agent.token.as_deref(), None).await.ok();
+        app.post(&format!("/workspaces/{id}/pause"), json!({})).await.ok();
+        app.settle().await;
+        assert!(opens(&app, &id, minted["auth_token"].as_str().unwrap()).await);
+    }
+
+    async fn what_a_start_asks_for_ends_when_it_is_given_up(app: TestApp) {
+        let id = app.create("a").await;
+        app.settle().await;
+        let started = Agent::of(&app, &id);
+        let path = format!("/workspaces/{id}/tokens");
+        let mint = async |by: &str| {
+            let minted = app.call("POST", &path, Some(by), None).await.ok();
+            minted["auth_token"].as_str().unwrap().to_owned()
+        };
+        let of_start = mint(started.token.as_deref().unwrap()).await;
+        let grandchild = mint(&of_start).await;
+        let of_admin = mint(ADMIN).await;
+        assert!(opens(&app, &id, &of_start).await);
+        while !app.journal(&id).await.contains(&"gave_up".to_owned()) {
+            app.later(60).await;
+        }
+        for (token, lives) in [(&of_start, false), (&grandchild, false), (&of_admin, true)] {
+            assert_eq!(opens(&app, &id, token).await, lives);
+        }
+    }
+
+    async fn an_organisations_token_that_is_revoked_while_it_mints_leaves_no_heir(app: TestApp) {
+        let minted = app.post("/org/tokens", json!({})).await.ok();
+        let (id, text) = (minted["id"].as_str().unwrap(), minted["auth_token"].as_str().unwrap());
+        // The gate has let it in before the body is there.
+        let (sender, sent) = tokio::sync::oneshot::channel::<&str>();
+        let body = Body::from_stream(futures_util::stream::once(sent));
+        let request = Request::post("/org/tokens").header("authorization", format!("Bearer {text}"));
+        let mint = app.request(request.body(body).unwrap());
+        let revoke = async {
+            let noted = async || app.get("/org/tokens").await.body["tokens"][0]["last_used_at"].is_string();
+            while !noted().await {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            app.call("DELETE", &format!("/org/tokens/{id}"), Some(ADMIN), None).await.ok();
+            sender.send("{}").unwrap();
+        };
+        let (minted, ()) = tokio::join!(mint, revoke);
+        minted.refuses(401, "invalid admin auth token");
+        app.get("/org/tokens").await.is(200, &json!({"tokens": [], "count": 0}));
     }
 }
