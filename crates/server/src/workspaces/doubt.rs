@@ -93,7 +93,9 @@ impl<'a> Steps<'a> {
         let mut work = self.begin().await?;
         let Some(locked) = store::lock(&mut work.tx, self.id).await? else { return Ok(()) };
         let known = locked.current != Generation::NONE || !locked.status.serves();
-        if known || locked.intent != Intent::Running {
+        // Heard in the meantime, perhaps: one that is served by an api credential has no generation.
+        let silent = locked.unheard_until(self.app).is_some_and(|until| until <= work.now);
+        if known || !silent || locked.intent != Intent::Running {
             return Ok(());
         }
         let why = format!(
