@@ -54,13 +54,19 @@ pub(crate) async fn mint(
     if name.as_ref().is_some_and(|name| name.chars().count() > LONGEST_NAME) {
         return Err(Error::bad_request("name too long (max 100 chars)"));
     }
-    let (created_by, org_id) = match &by {
-        By::Org(token) => (format!("org-token:{}", token.prefix), token.org_id),
-        By::Session => ("session".to_owned(), None),
-        By::Admin | By::Itself | By::Anybody => ("admin-token".to_owned(), None),
+    let created_by = match &by {
+        By::Org(token) => format!("org-token:{}", token.prefix),
+        By::Session => "session".to_owned(),
+        By::Admin | By::Itself | By::Anybody => "admin-token".to_owned(),
     };
-    let minted = super::mint(&app, name.as_deref(), Some(&created_by), org_id).await;
-    let (id, token) = minted.map_err(Error::internal("failed to mint token"))?;
+    let said = (name.as_deref(), Some(created_by.as_str()));
+    let minted = match &by {
+        By::Org(parent) => super::mint_as(&app, parent, said.0, said.1).await,
+        _ => super::mint(&app, said.0, said.1, None).await.map(Some),
+    };
+    let minted = minted.map_err(Error::internal("failed to mint token"))?;
+    let (id, token) =
+        minted.ok_or_else(|| Error::unauthenticated("invalid admin auth token"))?;
     tracing::info!(org_token.id = %id, created_by, "a token of the organisation was minted");
     Ok(Json(MintedOrgToken {
         id: id.uuid(),

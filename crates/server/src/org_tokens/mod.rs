@@ -6,8 +6,10 @@ mod store;
 
 use ligand_domain::credential::{Token, TokenHash};
 use ligand_domain::id::{OrgTokenId, WorkspaceId};
+use ligand_domain::time::Timestamp;
 
 use crate::app::App;
+use crate::db::Tx;
 use crate::error::Result;
 
 /// A live token, as its caller is known by.
@@ -40,12 +42,57 @@ pub async fn validate(app: &App, text: &str) -> Result<Option<OrgToken>> {
     Ok(found)
 }
 
+/// Whether a token is still live. Until the transaction ends, nobody revokes it.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn holds(
+    tx: &mut Tx,
+    token: &OrgToken,
+    now: Timestamp,
+) -> std::result::Result<bool, sqlx::Error> {
+    store::hold(tx, token.id, now).await
+}
+
 /// Mint one. Its text exists only in what this gives.
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn mint(
     app: &App,
+    name: Option<&str>,
+    created_by: Option<&str>,
+    org_id: Option<WorkspaceId>,
+) -> std::result::Result<(OrgTokenId, Token), sqlx::Error> {
+    let mut tx = app.db.begin().await?;
+    let minted = keep(app, &mut tx, name, created_by, org_id).await?;
+    tx.commit().await?;
+    Ok(minted)
+}
+
+/// Mint one that another one asks for, and that is for the same. `None`: that one was revoked since it was
+/// let in, and leaves no heir.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn mint_as(
+    app: &App,
+    parent: &OrgToken,
+    name: Option<&str>,
+    created_by: Option<&str>,
+) -> std::result::Result<Option<(OrgTokenId, Token)>, sqlx::Error> {
+    let mut tx = app.db.begin().await?;
+    if !holds(&mut tx, parent, app.clock.now()).await? {
+        return Ok(None);
+    }
+    let minted = keep(app, &mut tx, name, created_by, parent.org_id).await?;
+    tx.commit().await?;
+    Ok(Some(minted))
+}
+
+async fn keep(
+    app: &App,
+    tx: &mut Tx,
     name: Option<&str>,
     created_by: Option<&str>,
     org_id: Option<WorkspaceId>,
@@ -61,8 +108,6 @@ pub async fn mint(
         org_id,
         created_at: app.clock.now(),
     };
-    let mut tx = app.db.begin().await?;
-    store::insert(&mut tx, &new).await?;
-    tx.commit().await?;
+    store::insert(tx, &new).await?;
     Ok((id, token))
 }

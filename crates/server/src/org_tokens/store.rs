@@ -58,6 +58,16 @@ pub(super) async fn touch(
         .execute(c).await.map(|done| done.rows_affected() > 0))
 }
 
+/// Note a request made with it, under the lock of its row. `false` when it is revoked.
+pub(super) async fn hold(
+    tx: &mut Tx,
+    id: OrgTokenId,
+    now: Timestamp,
+) -> Result<bool, sqlx::Error> {
+    on!(tx, c => sqlx::query("UPDATE org_tokens SET last_used_at = $1 WHERE id = $2 AND revoked_at IS NULL")
+        .bind(now.micros()).bind(id.uuid()).execute(c).await.map(|done| done.rows_affected() > 0))
+}
+
 #[derive(sqlx::FromRow)]
 struct Row {
     id: Uuid,

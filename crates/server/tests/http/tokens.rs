@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::http::Request;
 use ligand_server::config::Config;
 use ligand_server::org_tokens;
 use serde_json::{Value, json};
@@ -115,6 +117,28 @@ both! {
         app.post("/org/tokens", json!({})).await.refuses(500, "failed to mint token");
         let path = format!("/org/tokens/{NOBODY}");
         app.call("DELETE", &path, Some(ADMIN), None).await.refuses(500, "failed to revoke");
+    }
+
+    async fn an_organisations_token_that_is_revoked_while_it_mints_leaves_no_heir(app: TestApp) {
+        let minted = app.post("/org/tokens", json!({})).await.ok();
+        let (id, text) = (minted["id"].as_str().unwrap(), minted["auth_token"].as_str().unwrap());
+        // The gate has let it in before the body is there.
+        let (sender, sent) = tokio::sync::oneshot::channel::<&str>();
+        let body = Body::from_stream(futures_util::stream::once(sent));
+        let request = Request::post("/org/tokens").header("authorization", format!("Bearer {text}"));
+        let mint = app.request(request.body(body).unwrap());
+        let revoke = async {
+            let noted = async || app.get("/org/tokens").await.body["tokens"][0]["last_used_at"].is_string();
+            while !noted().await {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            app.call("DELETE", &format!("/org/tokens/{id}"), Some(ADMIN), None).await.ok();
+            sender.send("{}").unwrap();
+        };
+        let (minted, ()) = tokio::join!(mint, revoke);
+        minted.refuses(401, "invalid admin auth token");
+        app.get("/org/tokens").await.is(200, &json!({"tokens": [], "count": 0}));
     }
 
     async fn tk_01_the_list_is_of_live_ones_newest_first_in_parts(app: TestApp) {
