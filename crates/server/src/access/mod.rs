@@ -263,11 +263,20 @@ pub async fn validate(app: &App, text: &str) -> Result<Option<Held>> {
     let hash = TokenHash::of(text);
     let now = app.clock.now();
     let found = store::find_live(&mut app.db.read().await?, &hash, now).await?;
-    if let Some(held) = &found {
-        let mut tx = app.db.begin().await?;
-        if store::touch(&mut tx, held.id, now).await? {
-            tx.commit().await?;
-        }
+    let Some((held, unnoted)) = found else { return Ok(None) };
+    // When it was last used is good to know, and no reason to refuse anybody.
+    if unnoted && let Err(cause) = note_use(&app.db, held.id, now).await {
+        tracing::warn!(error = %cause, credential.id = %held.id, "the use of a credential was not noted");
     }
-    Ok(found)
+    Ok(Some(held))
+}
+
+async fn note_use(
+    db: &Db,
+    id: CredentialId,
+    now: Timestamp,
+) -> std::result::Result<(), sqlx::Error> {
+    let mut tx = db.begin().await?;
+    store::touch(&mut tx, id, now).await?;
+    tx.commit().await
 }

@@ -62,20 +62,29 @@ pub(super) async fn insert(tx: &mut Tx, new: &Held, prefix: &str) -> Result<(), 
         .execute(c).await.map(|_| ()))
 }
 
-/// A live credential of a workspace that is not removed.
+#[derive(sqlx::FromRow)]
+struct Live {
+    #[sqlx(flatten)]
+    row: Row,
+    last_used_at: Option<i64>,
+}
+
+/// A live credential of a workspace that is not removed, and whether it is time to note its use.
 pub(super) async fn find_live(
     tx: &mut Tx,
     hash: &TokenHash,
     now: Timestamp,
-) -> Result<Option<Held>, sqlx::Error> {
-    let row: Option<Row> = on!(tx, c => sqlx::query_as(
+) -> Result<Option<(Held, bool)>, sqlx::Error> {
+    let live: Option<Live> = on!(tx, c => sqlx::query_as(
             "SELECT c.id, c.workspace_id, c.kind, c.generation, c.state, c.hash, c.idempotency_hash,
-                c.created_at, c.lapses_at, c.first_used_at, c.serial
+                c.created_at, c.lapses_at, c.first_used_at, c.serial, c.last_used_at
              FROM credentials c JOIN workspaces w ON w.id = c.workspace_id
              WHERE c.hash = $1 AND c.ended_at IS NULL AND w.status <> 'removed'
                AND (c.state <> 'pending' OR c.lapses_at IS NULL OR c.lapses_at > $2)")
         .bind(hash.bytes().as_slice()).bind(now.micros()).fetch_optional(c).await)?;
-    row.map(Held::try_from).transpose()
+    let Some(Live { row, last_used_at }) = live else { return Ok(None) };
+    let unnoted = last_used_at.unwrap_or(0) <= now.micros() - TOUCH_EVERY_US;
+    Ok(Some((Held::try_from(row)?, unnoted)))
 }
 
 /// What an admission looks at: the presented credential, the one that its `Idempotency-Key` brought, and
@@ -96,16 +105,16 @@ pub(crate) async fn for_admission(
     rows.into_iter().map(Held::try_from).collect()
 }
 
-/// Note a request made with it. `false` when it was noted a moment ago.
+/// Note a request made with it, unless one was noted a moment ago.
 pub(super) async fn touch(
     tx: &mut Tx,
     id: CredentialId,
     now: Timestamp,
-) -> Result<bool, sqlx::Error> {
+) -> Result<(), sqlx::Error> {
     on!(tx, c => sqlx::query("UPDATE credentials SET last_used_at = $1
             WHERE id = $2 AND COALESCE(last_used_at, 0) <= $3")
         .bind(now.micros()).bind(id.uuid()).bind(now.micros() - TOUCH_EVERY_US)
-        .execute(c).await.map(|done| done.rows_affected() > 0))
+        .execute(c).await.map(|_| ()))
 }
 
 /// Note an admitted call made with it. Only its first use makes a pending one active.

@@ -9,7 +9,7 @@ use ligand_domain::id::{OrgTokenId, WorkspaceId};
 use ligand_domain::time::Timestamp;
 
 use crate::app::App;
-use crate::db::Tx;
+use crate::db::{Db, Tx};
 use crate::error::Result;
 
 /// A live token, as its caller is known by.
@@ -32,14 +32,23 @@ pub async fn validate(app: &App, text: &str) -> Result<Option<OrgToken>> {
         return Ok(None);
     }
     let (hash, now) = (TokenHash::of(text), app.clock.now());
-    let found = store::find_live(&mut app.db.read().await?, &hash).await?;
-    if let Some(token) = &found {
-        let mut tx = app.db.begin().await?;
-        if store::touch(&mut tx, token.id, now).await? {
-            tx.commit().await?;
-        }
+    let found = store::find_live(&mut app.db.read().await?, &hash, now).await?;
+    let Some((token, unnoted)) = found else { return Ok(None) };
+    // When it was last used is good to know, and no reason to refuse anybody.
+    if unnoted && let Err(cause) = note_use(&app.db, token.id, now).await {
+        tracing::warn!(error = %cause, org_token.id = %token.id, "the use of a token was not noted");
     }
-    Ok(found)
+    Ok(Some(token))
+}
+
+async fn note_use(
+    db: &Db,
+    id: OrgTokenId,
+    now: Timestamp,
+) -> std::result::Result<(), sqlx::Error> {
+    let mut tx = db.begin().await?;
+    store::touch(&mut tx, id, now).await?;
+    tx.commit().await
 }
 
 /// Whether a token is still live. Until the transaction ends, nobody revokes it.

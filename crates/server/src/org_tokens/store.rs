@@ -32,30 +32,32 @@ pub(super) async fn insert(tx: &mut Tx, new: &New<'_>) -> Result<(), sqlx::Error
         .execute(c).await.map(|_| ()))
 }
 
+/// A live one, and whether it is time to note its use.
 pub(super) async fn find_live(
     tx: &mut Tx,
     hash: &TokenHash,
-) -> Result<Option<OrgToken>, sqlx::Error> {
-    let row: Option<(Uuid, String, Option<Uuid>)> = on!(tx, c => sqlx::query_as(
-            "SELECT id, prefix, org_id FROM org_tokens WHERE hash = $1 AND revoked_at IS NULL")
+    now: Timestamp,
+) -> Result<Option<(OrgToken, bool)>, sqlx::Error> {
+    let row: Option<(Uuid, String, Option<Uuid>, Option<i64>)> = on!(tx, c => sqlx::query_as(
+            "SELECT id, prefix, org_id, last_used_at FROM org_tokens WHERE hash = $1 AND revoked_at IS NULL")
         .bind(hash.bytes().as_slice()).fetch_optional(c).await)?;
-    Ok(row.map(|(id, prefix, org_id)| OrgToken {
-        id: OrgTokenId::from_uuid(id),
-        prefix,
-        org_id: org_id.map(WorkspaceId::from_uuid),
+    Ok(row.map(|(id, prefix, org_id, last_used_at)| {
+        let org_id = org_id.map(WorkspaceId::from_uuid);
+        let unnoted = last_used_at.unwrap_or(0) <= now.micros() - TOUCH_EVERY_US;
+        (OrgToken { id: OrgTokenId::from_uuid(id), prefix, org_id }, unnoted)
     }))
 }
 
-/// Note a request made with it. `false` when it was noted a moment ago.
+/// Note a request made with it, unless one was noted a moment ago.
 pub(super) async fn touch(
     tx: &mut Tx,
     id: OrgTokenId,
     now: Timestamp,
-) -> Result<bool, sqlx::Error> {
+) -> Result<(), sqlx::Error> {
     on!(tx, c => sqlx::query("UPDATE org_tokens SET last_used_at = $1
             WHERE id = $2 AND COALESCE(last_used_at, 0) <= $3")
         .bind(now.micros()).bind(id.uuid()).bind(now.micros() - TOUCH_EVERY_US)
-        .execute(c).await.map(|done| done.rows_affected() > 0))
+        .execute(c).await.map(|_| ()))
 }
 
 /// Note a request made with it, under the lock of its row. `false` when it is revoked.

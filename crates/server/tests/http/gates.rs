@@ -1,6 +1,7 @@
 //! The gates, in both modes.
 
 use ligand_server::app::App;
+use ligand_server::db::Db;
 use serde_json::{Value, json};
 
 use crate::support::agent::{Agent, online};
@@ -30,6 +31,17 @@ async fn why(app: &TestApp, id: &str, token: Option<&str>) -> Answer {
 async fn put_viewport(app: &TestApp, token: Option<&str>, headers: &[(&str, &str)]) -> Answer {
     let body = Some(json!({"x": 1.5, "y": -2.0, "zoom": 0.5}).to_string());
     app.send("PUT", "/canvas/viewport", token, body, headers).await
+}
+
+/// Reading goes on, and no use is noted any more.
+async fn never_updated(app: &TestApp, table: &'static str) {
+    let text = match (&app.app.db, table) {
+        (Db::Sqlite { .. }, "org_tokens") => "CREATE TRIGGER full_1 BEFORE UPDATE ON org_tokens BEGIN SELECT RAISE(ABORT, 'disk full'); END",
+        (Db::Sqlite { .. }, _) => "CREATE TRIGGER full_2 BEFORE UPDATE ON credentials BEGIN SELECT RAISE(ABORT, 'disk full'); END",
+        (Db::Postgres(_), "org_tokens") => "ALTER TABLE org_tokens ADD CHECK (last_used_at IS NULL)",
+        (Db::Postgres(_), _) => "ALTER TABLE credentials ADD CHECK (last_used_at IS NULL)",
+    };
+    app.sql(text).await;
 }
 
 async fn break_database(app: &App) {
@@ -73,6 +85,17 @@ both! {
             refused.is(503, &json!({"error": UNAVAILABLE, "code": "platform_unavailable"}));
         }
         assert_eq!(why(&app, &id, Some(ADMIN)).await.status, 200);
+    }
+
+    async fn a_credential_whose_use_cannot_be_noted_opens_what_it_opens(app: TestApp) {
+        let (id, own) = created(&app, Some(ADMIN), "a").await;
+        let org = org_token(&app).await;
+        for table in ["credentials", "org_tokens"] {
+            never_updated(&app, table).await;
+        }
+        for token in [&own, &org] {
+            assert_eq!(why(&app, &id, Some(token)).await.status, 200);
+        }
     }
 
     async fn aa_09_the_admin_routes_are_closed_to_workspaces_by_whatever_method(app: TestApp) {
