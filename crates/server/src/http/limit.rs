@@ -14,7 +14,7 @@
 //!   the answer: open routes refuse nobody. Only failures of the server's own tell nothing about a bearer.
 //! - *Anything else*: an address that is over its limit is refused. What carries no bearer can prove nothing
 //!   and is charged at once; what carries one is charged when it is known whom to charge: its workspace if
-//!   something was proven ([`Proof::of`]), else the address. So first calls with good credentials never
+//!   something was proven ([`Proof::of`]), else the address, be it because the caller went away. So first calls with good credentials never
 //!   count against the address, however many come at once. What this gives away is bounded by what one
 //!   address has under way at the moment at which it reaches its limit.
 //!
@@ -198,7 +198,9 @@ pub async fn limit(State(app): State<App>, mut request: Request, next: Next) -> 
     }
     let proof = Proof::default();
     request.extensions_mut().insert(proof.clone());
+    let mut abandoned = Abandoned(before.is_none().then_some(&call));
     let response = next.run(request).await;
+    abandoned.0 = None;
     let failed = response.status().is_server_error();
     let told = call.after(before, proof.0.get().copied(), failed);
     headed(response, told)
@@ -211,13 +213,29 @@ struct Call<'a> {
     hash: Option<TokenHash>,
 }
 
+/// A call that is charged to nobody yet. Where its caller goes away before it is known whom to charge, its
+/// address is.
+struct Abandoned<'a>(Option<&'a Call<'a>>);
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        if let Some(call) = self.0 {
+            call.charge_address();
+        }
+    }
+}
+
 impl Call<'_> {
+    fn charge_address(&self) -> Standing {
+        lock(&self.app.limiter().addresses).charge(self.from, self.app.clock.now())
+    }
+
     /// What is charged, or refused, without knowing whether the bearer proves anything. `None`: it has to be
     /// tried.
     fn before(&self) -> Option<Standing> {
         let (limiter, now) = (self.app.limiter(), self.app.clock.now());
         let Some(hash) = &self.hash else {
-            return Some(lock(&limiter.addresses).charge(self.from, now));
+            return Some(self.charge_address());
         };
         let known = lock(&limiter.proven).get(hash).copied();
         match known {
@@ -236,7 +254,6 @@ impl Call<'_> {
         failed: bool,
     ) -> Standing {
         let (limiter, now) = (self.app.limiter(), self.app.clock.now());
-        let charge_address = || lock(&limiter.addresses).charge(self.from, now);
         match (&self.hash, proven, before) {
             (Some(hash), Some(workspace), charged) => {
                 limiter.remember(*hash, workspace);
@@ -245,10 +262,10 @@ impl Call<'_> {
             // What was good a moment ago may not be any more: it must not use up its successor's share.
             (Some(hash), None, Some(_)) if !failed => {
                 lock(&limiter.proven).remove(hash);
-                charge_address()
+                self.charge_address()
             }
             (_, _, Some(charged)) => charged,
-            (_, None, None) | (None, _, None) => charge_address(),
+            (_, None, None) | (None, _, None) => self.charge_address(),
         }
     }
 }

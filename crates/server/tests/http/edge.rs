@@ -146,6 +146,15 @@ adjusted! { five;
         assert_eq!((passed.status.as_u16(), told(&passed)[1]), (200, 2), "two were used before it ended");
     }
 
+    async fn whoever_goes_away_before_the_answer_is_charged_all_the_same(app: TestApp) {
+        let caller = From { address: "10.0.0.1", token: Some("guess") };
+        for _ in 0..5 {
+            let call = caller.get(&app, "/workspaces/x/why", &[]);
+            assert!(tokio::time::timeout(Duration::ZERO, call).await.is_err(), "it has to ask the database");
+        }
+        caller.get(&app, "/workspaces/x/why", &[]).await.refuses(429, "rate limit exceeded");
+    }
+
     async fn a_failure_of_the_server_makes_no_stranger_of_a_proven_caller(app: TestApp) {
         let (id, token) = created(&app, Some(ADMIN), "a").await;
         let path = format!("/workspaces/{id}/why");
