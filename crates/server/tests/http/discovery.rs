@@ -3,11 +3,13 @@
 use std::net::IpAddr;
 
 use ligand_domain::access::MAX_HOPS;
-use ligand_server::config::Auth;
+use ligand_server::config::{Auth, Config};
 use serde_json::{Value, json};
 
+use super::gates::created;
 use crate::support::agent::{Agent, online};
 use crate::support::engine::on_each;
+use crate::support::modes::{adjusted, compat, compat_with_admin, development};
 use crate::support::{ADMIN, Answer, TestApp, both};
 
 const UNKNOWN: &str = "00000000-0000-4000-8000-000000000000";
@@ -203,7 +205,7 @@ both! {
         assert_eq!(none.text, "[]");
     }
 
-    async fn ds_17_nothing_opens_peers_without_a_bearer(app: TestApp) {
+    async fn ds_17_strict_opens_no_peers_without_a_bearer(app: TestApp) {
         // Its credential was never used, and it holds no other.
         let id = app.create("a").await;
         let refused = app.call("GET", &format!("/registry/{id}/peers"), None, None).await;
@@ -243,6 +245,29 @@ fn ds_09_this_machine_has_another_name_in_a_container() {
             assert_eq!(found["url"], "http://host.docker.internal:8000/a");
         },
     );
+}
+
+async fn bearerless(app: &TestApp, by: Option<&str>) -> Answer {
+    let (id, _) = created(app, by, "a").await;
+    app.call("GET", &format!("/registry/{id}/peers"), None, None).await
+}
+
+adjusted! { |config: &mut Config| { compat(config); development(config); };
+    async fn ds_17_compat_in_development_opens_peers_to_everybody(app: TestApp) {
+        bearerless(&app, None).await.is(200, &json!([]));
+    }
+}
+
+adjusted! { |config: &mut Config| { compat_with_admin(config); development(config); };
+    async fn ds_17_an_admin_token_closes_peers_in_development_too(app: TestApp) {
+        bearerless(&app, Some(ADMIN)).await.refuses(401, "missing workspace auth token");
+    }
+}
+
+adjusted! { compat;
+    async fn ds_17_compat_in_production_opens_no_peers(app: TestApp) {
+        bearerless(&app, None).await.refuses(401, "missing workspace auth token");
+    }
 }
 
 #[test]

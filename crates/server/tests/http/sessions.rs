@@ -109,6 +109,28 @@ fn a_session_opens_what_people_use_and_names_its_holder() {
 }
 
 #[test]
+fn discovery_takes_sessions_and_refuses_cookies_that_are_none() {
+    for (answer, member) in [(MEMBER, true), (r#"{"member":false,"user_id":"u-1"}"#, false)] {
+        on_each("discovery_sessions", |db| async move {
+            let (url, _) = control_plane(move || answer.into_response()).await;
+            let app = TestApp::new(db, of(&url, Some("acme")));
+            let (id, own) = created(&app, Some(ADMIN), "a").await;
+            let peers = format!("/registry/{id}/peers");
+            let discover = format!("/registry/discover/{id}");
+            let headers = [("cookie", "s=1"), ("x-workspace-id", id.as_str())];
+            for (path, token) in [(&peers, None), (&peers, Some(own.as_str())), (&discover, None)] {
+                let answer = app.send("GET", path, token, None, &headers).await;
+                match member {
+                    true => assert_ne!(answer.status, 401, "{answer:?}"),
+                    false => answer.refuses(401, "invalid session"),
+                }
+            }
+            app.call("GET", &peers, Some(&own), None).await.ok();
+        });
+    }
+}
+
+#[test]
 fn se_05_se_06_se_07_whoever_is_not_confirmed_is_nobody_for_five_seconds() {
     for answer in [
         r#"{"member":false,"user_id":"u-1"}"#,
