@@ -238,7 +238,8 @@ pub async fn revoke_all(
     store::end_all(tx, workspace, State::Revoked, now).await
 }
 
-/// End the credentials of one generation that were never used: its start is given up.
+/// End the credentials of one generation that were never used, and what was asked for with them: its start is
+/// given up.
 ///
 /// # Errors
 /// When the database does not answer.

@@ -177,6 +177,8 @@ pub(super) async fn end_generation(
         .execute(c).await.map(|_| ()))
 }
 
+/// What a start leaves: its credentials that were never used, and those that were asked for with them. A
+/// current generation's callers keep theirs: its agent may come back.
 pub(super) async fn lapse_pending(
     tx: &mut Tx,
     workspace: WorkspaceId,
@@ -184,7 +186,9 @@ pub(super) async fn lapse_pending(
     now: Timestamp,
 ) -> Result<u64, sqlx::Error> {
     on!(tx, c => sqlx::query("UPDATE credentials SET state = 'lapsed', ended_at = $1
-            WHERE workspace_id = $2 AND kind = 'instance' AND generation = $3 AND state = 'pending'")
+            WHERE workspace_id = $2 AND generation = $3 AND ended_at IS NULL
+                AND (kind = 'instance' AND state = 'pending'
+                    OR kind = 'api' AND generation <> (SELECT current_generation FROM workspaces WHERE id = $2))")
         .bind(now.micros()).bind(workspace.uuid()).bind(generation.number())
         .execute(c).await.map(|done| done.rows_affected()))
 }

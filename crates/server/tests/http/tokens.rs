@@ -221,6 +221,27 @@ both! {
         }
     }
 
+    async fn what_a_start_asks_for_ends_when_it_is_given_up(app: TestApp) {
+        let id = app.create("a").await;
+        app.settle().await;
+        let started = Agent::of(&app, &id);
+        let path = format!("/workspaces/{id}/tokens");
+        let mint = async |by: &str| {
+            let minted = app.call("POST", &path, Some(by), None).await.ok();
+            minted["auth_token"].as_str().unwrap().to_owned()
+        };
+        let of_start = mint(started.token.as_deref().unwrap()).await;
+        let grandchild = mint(&of_start).await;
+        let of_admin = mint(ADMIN).await;
+        assert!(opens(&app, &id, &of_start).await);
+        while !app.journal(&id).await.contains(&"given-up".to_owned()) {
+            app.later(60).await;
+        }
+        for (token, lives) in [(&of_start, false), (&grandchild, false), (&of_admin, true)] {
+            assert_eq!(opens(&app, &id, token).await, lives);
+        }
+    }
+
     async fn tt_03_tt_04_a_test_token_is_one_more_and_needs_the_admin_token(app: TestApp) {
         let (id, own) = created(&app, Some(ADMIN), "a").await;
         let path = format!("/admin/workspaces/{id}/test-token");
