@@ -89,7 +89,7 @@ impl FromRequestParts<App> for Admin {
 /// Compat: a fresh install is open, and so is a platform in development. Asks the database first, as the
 /// contract does: when it does not answer, nobody passes.
 async fn of_old(app: &App) -> Result<Option<By>> {
-    let live = live_anywhere(&app.db).await?;
+    let live = live_anywhere(app).await?;
     let fresh = live == 0 && app.config.admin_token.reveal().is_empty();
     Ok((fresh || app.config.fails_open()).then_some(By::Anybody))
 }
@@ -176,7 +176,7 @@ impl FromRequestParts<App> for Canvas {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let compat = app.config.compat();
-        if compat && live_anywhere(&app.db).await.unwrap_or(0) == 0 {
+        if compat && live_anywhere(app).await.unwrap_or(0) == 0 {
             return Ok(Self);
         }
         let Some(text) = presented(&parts.headers) else {

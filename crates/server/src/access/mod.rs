@@ -197,31 +197,32 @@ pub async fn revoke_instances(
     store::passports::end_all(tx, workspace, now).await
 }
 
-/// How many live credentials a workspace has, of any kind.
+/// How many credentials of a workspace, of any kind, have not ended. Some may have lapsed unnoticed; see
+/// [`live_of`].
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn live_in(tx: &mut Tx, workspace: WorkspaceId) -> std::result::Result<i64, sqlx::Error> {
-    store::live_in(tx, workspace).await
+    store::live_in(tx, workspace, Timestamp::EPOCH).await
 }
 
-/// The same, without a transaction of the caller's.
+/// How many live credentials a workspace has, of any kind: those with which somebody passes now.
 ///
 /// # Errors
 /// When the database does not answer.
 pub(crate) async fn live_of(
-    db: &Db,
+    app: &App,
     workspace: WorkspaceId,
 ) -> std::result::Result<i64, sqlx::Error> {
-    store::live_in(&mut db.read().await?, workspace).await
+    store::live_in(&mut app.db.read().await?, workspace, app.clock.now()).await
 }
 
 /// How many live credentials there are on the whole platform.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn live_anywhere(db: &Db) -> std::result::Result<i64, sqlx::Error> {
-    store::live_anywhere(&mut db.read().await?).await
+pub async fn live_anywhere(app: &App) -> std::result::Result<i64, sqlx::Error> {
+    store::live_anywhere(&mut app.db.read().await?, app.clock.now()).await
 }
 
 /// End every live credential of a workspace, and every passport that is still open. Nothing live is success.

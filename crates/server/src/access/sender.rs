@@ -87,6 +87,6 @@ async fn of_old(parts: &mut Parts, app: &App, claimed: Option<&str>) -> Result<O
     let Ok(id) = claimed.parse::<WorkspaceId>() else { return Ok(None) };
     let target = path::raw(parts, app).await.parse::<WorkspaceId>();
     let believed = target.is_ok_and(|target| target == id)
-        || live_of(&app.db, id).await.map_or(true, |live| live == 0);
+        || live_of(app, id).await.map_or(true, |live| live == 0);
     Ok(believed.then_some(Sender::Workspace(id)))
 }

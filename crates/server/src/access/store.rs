@@ -193,13 +193,20 @@ pub(super) async fn lapse_pending(
         .execute(c).await.map(|done| done.rows_affected()))
 }
 
-pub(super) async fn live_in(tx: &mut Tx, workspace: WorkspaceId) -> Result<i64, sqlx::Error> {
-    on!(tx, c => sqlx::query_scalar("SELECT COUNT(*) FROM credentials WHERE workspace_id = $1 AND ended_at IS NULL")
-        .bind(workspace.uuid()).fetch_one(c).await)
+pub(super) async fn live_in(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    now: Timestamp,
+) -> Result<i64, sqlx::Error> {
+    on!(tx, c => sqlx::query_scalar("SELECT COUNT(*) FROM credentials WHERE workspace_id = $1 AND ended_at IS NULL
+                AND (state <> 'pending' OR lapses_at IS NULL OR lapses_at > $2)")
+        .bind(workspace.uuid()).bind(now.micros()).fetch_one(c).await)
 }
 
-pub(super) async fn live_anywhere(tx: &mut Tx) -> Result<i64, sqlx::Error> {
-    on!(tx, c => sqlx::query_scalar("SELECT COUNT(*) FROM credentials WHERE ended_at IS NULL").fetch_one(c).await)
+pub(super) async fn live_anywhere(tx: &mut Tx, now: Timestamp) -> Result<i64, sqlx::Error> {
+    on!(tx, c => sqlx::query_scalar("SELECT COUNT(*) FROM credentials WHERE ended_at IS NULL
+                AND (state <> 'pending' OR lapses_at IS NULL OR lapses_at > $1)")
+        .bind(now.micros()).fetch_one(c).await)
 }
 
 /// Whether a workspace of this id ever had a credential or a passport. Where there is no such workspace, that is the

@@ -14,7 +14,6 @@ use ligand_domain::id::WorkspaceId;
 use crate::access::{self, Session};
 use crate::app::App;
 use crate::config::Auth;
-use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::http::limit::Proof;
 use crate::http::path;
@@ -39,7 +38,7 @@ pub(crate) async fn caller(
         return Ok(());
     }
     let bearer = access::presented(&parts.headers);
-    if app.config.auth == Auth::Compat && nobody_holds(&app.db, claimed).await.unwrap_or(true) {
+    if app.config.auth == Auth::Compat && nobody_holds(app, claimed).await.unwrap_or(true) {
         // Whoever needs to prove nothing may prove something all the same: the limiter asks whom to charge.
         if let Some(bearer) = bearer
             && let Ok(Some(held)) = access::validate(app, bearer).await
@@ -70,11 +69,11 @@ pub(crate) async fn caller(
 }
 
 async fn nobody_holds(
-    db: &Db,
+    app: &App,
     claimed: Option<WorkspaceId>,
 ) -> std::result::Result<bool, sqlx::Error> {
     match claimed {
-        Some(id) => Ok(access::live_in(&mut db.read().await?, id).await? == 0),
+        Some(id) => Ok(access::live_of(app, id).await? == 0),
         None => Ok(true),
     }
 }

@@ -53,7 +53,7 @@ pub(crate) async fn liveness(_: Admin, State(app): State<App>) -> Result<Json<Li
         last.is_none_or(|at| now.since(at) > every.saturating_add(STALLED))
     });
     let credentials_live =
-        access::live_anywhere(&app.db).await.map_err(Error::internal("query failed"))?;
+        access::live_anywhere(&app).await.map_err(Error::internal("query failed"))?;
     let brake = crate::liveness::report(&app).await.map_err(Error::internal("query failed"))?;
     Ok(Json(Liveness {
         status: if stalled { "stalled" } else { "ok" }.to_owned(),

@@ -168,6 +168,15 @@ both! {
 }
 
 adjusted! { compat;
+    async fn a_platform_on_which_everything_lapsed_is_as_open_as_a_fresh_one(app: TestApp) {
+        created(&app, None, "a").await;
+        app.call("GET", "/workspaces", None, None).await.refuses(401, "admin auth required");
+        app.sql("UPDATE credentials SET state = 'pending', lapses_at = 1").await;
+        app.call("GET", "/workspaces", None, None).await.ok();
+    }
+}
+
+adjusted! { compat;
     async fn aa_01_aa_02_aa_03_compat_opens_a_fresh_install_and_then_to_any_workspace(app: TestApp) {
         assert_eq!(app.call("GET", "/workspaces", None, None).await.status, 200);
         let (id, own) = created(&app, None, "a").await;
