@@ -42,23 +42,25 @@ pub(crate) async fn discover(
     let mut tx = app.db.read().await?;
     let found = workspaces::get(&mut tx, target).await?;
     let caller = workspaces::get(&mut tx, caller).await?;
-    drop(tx);
     let target = found.ok_or_else(|| Error::not_found("workspace not found"))?;
-    let url = match target.managed() || target.agent.url.is_empty() {
-        false => outside(&app, &target, caller.as_ref()).await?,
-        true if target.status.serves() && !target.agent.url.is_empty() => target.agent.url.clone(),
-        true => {
-            let mut body = ErrorBody::new("workspace not available");
-            body.status = Some(target.status.as_str().to_owned());
-            return Err(Error::Refused(StatusCode::SERVICE_UNAVAILABLE, Box::new(body)));
-        }
+    let instance = workspaces::instance_of(&mut tx, target.id, target.current).await?;
+    drop(tx);
+    let there = target.status.serves() || !target.managed();
+    if target.agent.url.is_empty() || !there {
+        let mut body = ErrorBody::new("workspace not available");
+        body.status = Some(target.status.as_str().to_owned());
+        return Err(Error::Refused(StatusCode::SERVICE_UNAVAILABLE, Box::new(body)));
+    }
+    let url = match instance.is_some_and(|instance| instance.url_reported) {
+        true => target.agent.url.clone(),
+        false => judged(&app, &target, caller.as_ref()).await?,
     };
     Ok(Json(Discovered { id: target.id.uuid(), url, name: target.name }))
 }
 
-/// The address of an external workspace, which nobody but its agent vouches for: it is judged at every
-/// look, as it is at every call.
-async fn outside(app: &App, target: &Workspace, caller: Option<&Workspace>) -> Result<String> {
+/// An address that nobody but the agent vouches for, since no backend reported it: it is judged at every look,
+/// as it is at every call.
+async fn judged(app: &App, target: &Workspace, caller: Option<&Workspace>) -> Result<String> {
     let refused = |why: String| {
         let body = ErrorBody::new("workspace URL failed safety check").detail(why);
         Error::Refused(StatusCode::SERVICE_UNAVAILABLE, Box::new(body))

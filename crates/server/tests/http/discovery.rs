@@ -148,6 +148,13 @@ both! {
         }
     }
 
+    async fn an_address_that_only_a_managed_agent_vouches_for_is_judged_like_any_other(app: TestApp) {
+        let (target, _) = online(&app, "target").await;
+        let (id, agent) = online(&app, "caller").await;
+        let discovered = discover(&app, &id, agent.token.as_deref().unwrap(), &target).await;
+        discovered.refuses(503, "workspace URL failed safety check");
+    }
+
     async fn ds_11_peers_are_siblings_children_and_the_parent(app: TestApp) {
         let root = app.create("root").await;
         let (left, _) = (below(&app, "left", &root).await, app.create("elsewhere").await);
