@@ -6,8 +6,8 @@ pub mod http;
 mod store;
 
 use axum::extract::FromRequestParts;
-use axum::http::request::Parts;
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use ligand_domain::access::may_talk;
 use ligand_domain::id::WorkspaceId;
 
@@ -29,11 +29,7 @@ use crate::workspaces;
 ///
 /// # Errors
 /// 401; 503 when the database does not answer.
-pub(crate) async fn caller(
-    app: &App,
-    parts: &Parts,
-    claimed: Option<WorkspaceId>,
-) -> Result<()> {
+pub(crate) async fn caller(app: &App, parts: &Parts, claimed: Option<WorkspaceId>) -> Result<()> {
     if app.config.fails_open() {
         return Ok(());
     }

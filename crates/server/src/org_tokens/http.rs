@@ -65,8 +65,7 @@ pub(crate) async fn mint(
         _ => super::mint(&app, said.0, said.1, None).await.map(Some),
     };
     let minted = minted.map_err(Error::internal("failed to mint token"))?;
-    let (id, token) =
-        minted.ok_or_else(|| Error::unauthenticated("invalid admin auth token"))?;
+    let (id, token) = minted.ok_or_else(|| Error::unauthenticated("invalid admin auth token"))?;
     tracing::info!(org_token.id = %id, created_by, "a token of the organisation was minted");
     Ok(Json(MintedOrgToken {
         id: id.uuid(),

@@ -41,11 +41,7 @@ pub async fn validate(app: &App, text: &str) -> Result<Option<OrgToken>> {
     Ok(Some(token))
 }
 
-async fn note_use(
-    db: &Db,
-    id: OrgTokenId,
-    now: Timestamp,
-) -> std::result::Result<(), sqlx::Error> {
+async fn note_use(db: &Db, id: OrgTokenId, now: Timestamp) -> std::result::Result<(), sqlx::Error> {
     let mut tx = db.begin().await?;
     store::touch(&mut tx, id, now).await?;
     tx.commit().await

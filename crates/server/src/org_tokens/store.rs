@@ -49,11 +49,7 @@ pub(super) async fn find_live(
 }
 
 /// Note a request made with it, unless one was noted a moment ago.
-pub(super) async fn touch(
-    tx: &mut Tx,
-    id: OrgTokenId,
-    now: Timestamp,
-) -> Result<(), sqlx::Error> {
+pub(super) async fn touch(tx: &mut Tx, id: OrgTokenId, now: Timestamp) -> Result<(), sqlx::Error> {
     on!(tx, c => sqlx::query("UPDATE org_tokens SET last_used_at = $1
             WHERE id = $2 AND COALESCE(last_used_at, 0) <= $3")
         .bind(now.micros()).bind(id.uuid()).bind(now.micros() - TOUCH_EVERY_US)
@@ -61,11 +57,7 @@ pub(super) async fn touch(
 }
 
 /// Note a request made with it, under the lock of its row. `false` when it is revoked.
-pub(super) async fn hold(
-    tx: &mut Tx,
-    id: OrgTokenId,
-    now: Timestamp,
-) -> Result<bool, sqlx::Error> {
+pub(super) async fn hold(tx: &mut Tx, id: OrgTokenId, now: Timestamp) -> Result<bool, sqlx::Error> {
     on!(tx, c => sqlx::query("UPDATE org_tokens SET last_used_at = $1 WHERE id = $2 AND revoked_at IS NULL")
         .bind(now.micros()).bind(id.uuid()).execute(c).await.map(|done| done.rows_affected() > 0))
 }

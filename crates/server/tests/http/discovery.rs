@@ -292,7 +292,8 @@ fn compatibility_lets_a_workspace_discover_for_which_nothing_lives() {
             app.call("GET", &path, None, None).await.is(200, &json!([]));
             let unknown = format!("/registry/{UNKNOWN}/peers");
             app.call("GET", &unknown, None, None).await.refuses(404, "workspace not found");
-            const LAPSED: &str = "UPDATE credentials SET state = 'pending', ended_at = NULL, lapses_at = 2";
+            const LAPSED: &str =
+                "UPDATE credentials SET state = 'pending', ended_at = NULL, lapses_at = 2";
             app.sql(LAPSED).await;
             app.call("GET", &path, None, None).await.is(200, &json!([]));
             app.sql("ALTER TABLE credentials RENAME TO gone").await;

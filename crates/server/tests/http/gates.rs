@@ -36,9 +36,15 @@ async fn put_viewport(app: &TestApp, token: Option<&str>, headers: &[(&str, &str
 /// Reading goes on, and no use is noted any more.
 async fn never_updated(app: &TestApp, table: &'static str) {
     let text = match (&app.app.db, table) {
-        (Db::Sqlite { .. }, "org_tokens") => "CREATE TRIGGER full_1 BEFORE UPDATE ON org_tokens BEGIN SELECT RAISE(ABORT, 'disk full'); END",
-        (Db::Sqlite { .. }, _) => "CREATE TRIGGER full_2 BEFORE UPDATE ON credentials BEGIN SELECT RAISE(ABORT, 'disk full'); END",
-        (Db::Postgres(_), "org_tokens") => "ALTER TABLE org_tokens ADD CHECK (last_used_at IS NULL)",
+        (Db::Sqlite { .. }, "org_tokens") => {
+            "CREATE TRIGGER full_1 BEFORE UPDATE ON org_tokens BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+        }
+        (Db::Sqlite { .. }, _) => {
+            "CREATE TRIGGER full_2 BEFORE UPDATE ON credentials BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+        }
+        (Db::Postgres(_), "org_tokens") => {
+            "ALTER TABLE org_tokens ADD CHECK (last_used_at IS NULL)"
+        }
         (Db::Postgres(_), _) => "ALTER TABLE credentials ADD CHECK (last_used_at IS NULL)",
     };
     app.sql(text).await;
