@@ -130,9 +130,8 @@ both! {
         let revoke = async {
             let noted = async || app.get("/org/tokens").await.body["tokens"][0]["last_used_at"].is_string();
             while !noted().await {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                tokio::task::yield_now().await;
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
             app.call("DELETE", &format!("/org/tokens/{id}"), Some(ADMIN), None).await.ok();
             sender.send("{}").unwrap();
         };
