@@ -161,7 +161,7 @@ async fn besieged<T>(
             let calls = [None, Some(invented.as_str())]
                 .map(|bearer| api.register(id, NOWHERE, bearer, Some(&invented)));
             let said = try_join_all(calls).await?;
-            clock::pause(Duration::from_millis(5)).await;
+            clock::pause(Duration::from_millis(1)).await;
             Outcome::Ok(said)
         };
         tokio::select! {
