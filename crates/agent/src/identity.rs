@@ -91,7 +91,7 @@ impl Identity {
         guards: Guards,
     ) -> Result<Self, Unwritable> {
         let writable = prepare(dir);
-        let file = |slot: Slot| read(&dir.join(slot.file()));
+        let file = |slot: Slot| read(&dir.join(slot.file())).unwrap_or_default();
         let disk = Disk {
             token: file(Slot::Token),
             next: file(Slot::Next),
@@ -118,7 +118,8 @@ impl Identity {
     /// Read the file again.
     pub(crate) fn reread(&mut self) {
         let path = self.dir.join(Slot::Token.file());
-        self.holdings.reread(|| read(&path));
+        let known = self.holdings.file().cloned();
+        self.holdings.reread(|| read(&path).unwrap_or(known));
     }
 
     /// The key of the register that is about to be sent, written down before it is used. `random` is drawn
@@ -140,7 +141,10 @@ impl Identity {
         jitter: f64,
     ) -> (Facts, Result<(), Unwritable>) {
         let path = self.dir.join(Slot::Token.file());
-        let file_differs = self.holdings.learn(answer, bearer, || read(&path));
+        // A file that cannot be read says nothing: it counts as unchanged.
+        let known = self.holdings.file().cloned();
+        let found = || read(&path).unwrap_or(known);
+        let file_differs = self.holdings.learn(answer, bearer, found);
         let written = self.save();
         (self.holdings.facts(file_differs, jitter), written)
     }
@@ -168,7 +172,7 @@ impl Identity {
 
     /// Whether somebody else has written the token file since it was last looked at.
     fn overtaken(&mut self, value: &Token) -> bool {
-        let found = read(&self.dir.join(Slot::Token.file()));
+        let found = read(&self.dir.join(Slot::Token.file())).unwrap_or_default();
         let ours = [self.holdings.file(), Some(value), None].contains(&found.as_ref());
         if !ours {
             tracing::warn!("another credential was put in the file meanwhile; it stays there");
@@ -190,29 +194,28 @@ fn prepare(dir: &Path) -> Result<(), Unwritable> {
         .map_err(|source| Unwritable { path: dir.to_owned(), source })
 }
 
-/// The credential in a file. What is not one is said, without its value, and counts as none.
-fn read(path: &Path) -> Option<Token> {
+/// There is something in place of a file, and it is no credential.
+#[derive(Debug)]
+struct Unreadable;
+
+/// The credential in a file; `None` where there is no file. Of anything else it is said, without its value, why
+/// it is no credential.
+fn read(path: &Path) -> Result<Option<Token>, Unreadable> {
     let mut text = String::new();
     // One byte more than allowed tells a file that is too long without reading all of it.
     let read = File::open(path).and_then(|file| file.take(LONGEST + 1).read_to_string(&mut text));
     match read {
         Ok(_) if text.len() as u64 <= LONGEST => {
-            let token = Token::parse(&text);
-            if token.is_none() {
-                tracing::warn!("{} holds no usable value and is ignored", path.display());
+            if let Some(token) = Token::parse(&text) {
+                return Ok(Some(token));
             }
-            token
+            tracing::warn!("{} holds no usable value and is ignored", path.display());
         }
-        Ok(_) => {
-            tracing::warn!("{} is longer than {LONGEST} bytes and is ignored", path.display());
-            None
-        }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-        Err(e) => {
-            tracing::warn!("cannot read {}: {e}", path.display());
-            None
-        }
+        Ok(_) => tracing::warn!("{} is longer than {LONGEST} bytes and is ignored", path.display()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => tracing::warn!("cannot read {}: {e}", path.display()),
     }
+    Err(Unreadable)
 }
 
 /// Write `value` so that a reader sees the old file or the new one, and a power cut leaves one of them.

@@ -118,6 +118,29 @@ fn rr_02_rr_03_a_missing_file_clears_what_was_held() {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_takes_nothing_from_who_held_its_value() {
+    let dir = Scratch::new();
+    let path = dir.path().join(TOKEN);
+    put_file(&dir, TOKEN, "abc");
+    let mut identity = open(&dir);
+    fs::remove_file(&path).expect("removed");
+    fs::create_dir(&path).expect("no file can be read there");
+    let (facts, _) = identity.learn(&refused(), Bearer::Held, 0.0);
+    assert!(facts.holds && !facts.file_differs);
+    identity.reread();
+    assert_eq!(identity.held(), Some(&token("abc")));
+    fs::remove_dir(&path).expect("removed");
+    for unusable in ["", "two words", "x".repeat(5000).as_str()] {
+        put_file(&dir, TOKEN, unusable);
+        identity.reread();
+        assert_eq!(identity.held(), Some(&token("abc")));
+    }
+    put_file(&dir, TOKEN, "new");
+    identity.reread();
+    assert_eq!(identity.held(), Some(&token("new")));
+}
+
+#[test]
 fn a_rotated_credential_survives_a_crash_beside_the_old_one() {
     let dir = Scratch::new();
     put_file(&dir, TOKEN, "old");

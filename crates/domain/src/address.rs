@@ -64,11 +64,27 @@ pub enum Refused {
 pub fn judge(ip: IpAddr, setting: Setting) -> Result<(), Refused> {
     match ip {
         IpAddr::V4(v4) => judge_v4(v4, setting),
-        // An IPv4 address in IPv6 clothes is judged as what it is.
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+        IpAddr::V6(v6) => match within(v6) {
             Some(v4) => judge_v4(v4, setting),
             None => judge_v6(v6, setting),
         },
+    }
+}
+
+/// The IPv4 address that one in IPv6 clothes is, or that a translator or a tunnel makes of it: it is judged as
+/// what it reaches.
+fn within(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    let of = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
+    match ip.segments() {
+        // Unspecified and loopback, IPv6's own.
+        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
+        // Compatible, mapped, translated (64:ff9b::/96).
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+            Some(of(high, low))
+        }
+        // 6to4.
+        [0x2002, high, low, ..] => Some(of(high, low)),
+        _ => None,
     }
 }
 
@@ -136,6 +152,13 @@ mod tests {
             ("203.0.113.7", Refused::Reserved),
             ("::ffff:10.0.0.1", Refused::Private),
             ("::ffff:169.254.169.254", Refused::LinkLocal),
+            ("::169.254.169.254", Refused::LinkLocal),
+            ("::127.0.0.1", Refused::Loopback),
+            ("64:ff9b::169.254.169.254", Refused::LinkLocal),
+            ("64:ff9b::10.0.0.1", Refused::Private),
+            ("2002:7f00:1::1", Refused::Loopback),
+            ("2002:a9fe:a9fe::", Refused::LinkLocal),
+            ("2002:c0a8:101:1::1", Refused::Private),
             ("224.0.0.1", Refused::Reserved),
             ("fc00::1", Refused::Reserved),
             ("2001:db8::1", Refused::Reserved),
@@ -144,7 +167,9 @@ mod tests {
             check(ip, strict, Err(why));
         }
         check("93.184.216.34", strict, Ok(()));
-        check("2606:4700::1111", strict, Ok(()));
+        for public in ["2606:4700::1111", "64:ff9b::93.184.216.34", "2002:5db8:d822::1"] {
+            check(public, strict, Ok(()));
+        }
     }
 
     #[test]

@@ -159,6 +159,8 @@ pub(super) async fn zombie_source(scene: &Scene, stack: &mut Stack) -> Outcome {
     scene.step("a copy of its instance runs where no stop reaches it");
     // It sleeps through the change, so that its first word after it is that of an old instance.
     stack.signal_agent("zombie", rustix::process::Signal::STOP)?;
+    // A call that was under way when it stopped is not one of an old instance.
+    clock::pause(Duration::from_millis(200)).await;
     let before = proxy.seen().len();
     api.client.restart(&id).await?;
     let second = api.online(scene, &id, first).await?;

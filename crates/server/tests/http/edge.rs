@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
+use futures_util::FutureExt as _;
 use ligand_server::config::Config;
 use serde_json::json;
 
@@ -150,7 +151,7 @@ adjusted! { five;
         let caller = From { address: "10.0.0.1", token: Some("guess") };
         for _ in 0..5 {
             let call = caller.get(&app, "/workspaces/x/why", &[]);
-            assert!(tokio::time::timeout(Duration::ZERO, call).await.is_err(), "it has to ask the database");
+            assert!(call.now_or_never().is_none(), "it has to ask the database");
         }
         caller.get(&app, "/workspaces/x/why", &[]).await.refuses(429, "rate limit exceeded");
     }
