@@ -18,6 +18,7 @@ use crate::app::App;
 use crate::error::{Error, Result};
 use crate::http::path::WorkspacePath;
 use crate::journal::{Kind, Work};
+use crate::org_tokens;
 use crate::workspaces;
 
 /// Most live tokens of a workspace before it gets no more.
@@ -187,7 +188,14 @@ async fn issue(
     {
         return Err(Error::unauthenticated("invalid workspace auth token"));
     }
-    let live = live_in(&mut work.tx, id).await.map_err(Error::internal(failed))?;
+    if let By::Org(token) = asked.by
+        && !org_tokens::holds(&mut work.tx, token, work.now)
+            .await
+            .map_err(Error::internal(failed))?
+    {
+        return Err(Error::unauthenticated("invalid admin auth token"));
+    }
+    let live = live_in(&mut work.tx, id, work.now).await.map_err(Error::internal(failed))?;
     if asked.limited && live >= MOST_LIVE {
         let text = "maximum 50 active tokens per workspace";
         return Err(Error::refused(StatusCode::TOO_MANY_REQUESTS, text));

@@ -197,13 +197,16 @@ pub async fn revoke_instances(
     store::passports::end_all(tx, workspace, now).await
 }
 
-/// How many credentials of a workspace, of any kind, have not ended. Some may have lapsed unnoticed; see
-/// [`live_of`].
+/// How many live credentials a workspace has, of any kind, in a transaction of the caller's.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn live_in(tx: &mut Tx, workspace: WorkspaceId) -> std::result::Result<i64, sqlx::Error> {
-    store::live_in(tx, workspace, Timestamp::EPOCH).await
+pub async fn live_in(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    now: Timestamp,
+) -> std::result::Result<i64, sqlx::Error> {
+    store::live_in(tx, workspace, now).await
 }
 
 /// How many live credentials a workspace has, of any kind: those with which somebody passes now.

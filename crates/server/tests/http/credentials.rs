@@ -86,7 +86,7 @@ both! {
     async fn wt_08_whether_any_is_live_decides_and_its_failure_is_passed_on(app: TestApp) {
         let id = unclaimed(&app).await;
         let mut work = Work::begin(&app.app).await.unwrap();
-        assert_eq!(access::live_in(&mut work.tx, id.parse().unwrap()).await.unwrap(), 0);
+        assert_eq!(access::live_in(&mut work.tx, id.parse().unwrap(), work.now).await.unwrap(), 0);
         drop(work);
         let agent = Agent::with(&id, None);
         agent.register(&app).await.ok();
@@ -94,7 +94,7 @@ both! {
         app.sql("DROP TABLE credentials").await;
         agent.register(&app).await.refuses(503, "platform datastore unavailable — retry shortly");
         let mut work = Work::begin(&app.app).await.unwrap();
-        assert!(access::live_in(&mut work.tx, id.parse().unwrap()).await.is_err());
+        assert!(access::live_in(&mut work.tx, id.parse().unwrap(), work.now).await.is_err());
     }
 
     async fn wt_09_whether_a_workspace_exists_has_three_answers(app: TestApp) {
