@@ -351,9 +351,9 @@ adjusted! { compat;
         let revoke = async {
             let noted = async || app.get("/org/tokens").await.body["tokens"][0]["last_used_at"].is_string();
             while !noted().await {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                a_moment(10).await;
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            a_moment(100).await;
             app.call("DELETE", &format!("/org/tokens/{id}"), Some(ADMIN), None).await.ok();
             sender.send("{}").unwrap();
         };
