@@ -35,8 +35,6 @@ pub struct Group<T: Item>(Arc<Shared<T>>);
 
 struct Shared<T: Item> {
     state: Mutex<State<T>>,
-    /// Batches under way at once.
-    runners: usize,
     /// Items in one batch.
     most: usize,
 }
@@ -47,11 +45,11 @@ struct State<T: Item> {
 }
 
 impl<T: Item> Group<T> {
-    /// At most `runners` batches at once, of at most `most` items.
+    /// Batches of at most `most` items, as many at once as the database has writers for them.
     #[must_use]
-    pub fn new(runners: usize, most: usize) -> Self {
+    pub fn new(most: usize) -> Self {
         let state = State { waiting: VecDeque::new(), running: 0 };
-        Self(Arc::new(Shared { state: Mutex::new(state), runners, most }))
+        Self(Arc::new(Shared { state: Mutex::new(state), most }))
     }
 
     /// Ask, and wait for the answer. `None`: the batch broke off, and nothing is known.
@@ -60,7 +58,7 @@ impl<T: Item> Group<T> {
         let starts = {
             let mut state = self.0.lock();
             state.waiting.push_back((item, answer));
-            let starts = state.running < self.0.runners;
+            let starts = state.running < app.db.batches();
             state.running += usize::from(starts);
             starts
         };

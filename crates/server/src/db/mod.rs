@@ -255,6 +255,15 @@ impl Db {
         }
     }
 
+    /// Batches of one kind that are worth being under way at once. SQLite has one writer: a second batch would
+    /// only wait for it, and be the smaller for it. PostgreSQL waits for its disk meanwhile.
+    pub(crate) fn batches(&self) -> usize {
+        match self {
+            Self::Postgres(_) => 2,
+            Self::Sqlite { .. } => 1,
+        }
+    }
+
     /// Which engine, for people.
     #[must_use]
     pub fn engine(&self) -> &'static str {

@@ -31,8 +31,6 @@ use crate::workspaces::{self, Beat};
 /// However little an agent's report changes, it is written this often: another replica, or a sweep, may have
 /// written something else.
 const REFRESH: Duration = Duration::from_secs(120);
-/// Batches under way at once: while the database is busy with one, the next is put together.
-const RUNNERS: usize = 2;
 /// Reports that are remembered. Beyond, all are forgotten and written once more.
 const REMEMBERED: usize = 1_000_000;
 
@@ -81,7 +79,7 @@ pub(super) enum Outcome {
 
 impl Default for Beats {
     fn default() -> Self {
-        let group = Group::new(RUNNERS, store::MOST);
+        let group = Group::new(store::MOST);
         Self { group, told: Mutex::default() }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::Request;
 use ligand_server::access;
-use ligand_server::config::Config;
+use ligand_server::config::{Config, File, Flags, resolve};
 use ligand_server::db::Tx;
 use ligand_server::journal::Work;
 use ligand_server::org_tokens;
@@ -295,6 +295,22 @@ both! {
         app.app.db.close().await;
         app.get(&path).await.refuses(500, "lookup failed");
     }
+}
+
+/// The setting, as the environment says it: what the route asks.
+#[test]
+fn tt_01_tt_02_production_has_no_test_tokens_unless_it_asks_for_them() {
+    let of = |environment: &str, asked: Option<&str>| {
+        let said = |name: &str| match name {
+            "MOLECULE_ENV" => Some(environment.to_owned()),
+            "MOLECULE_ENABLE_TEST_TOKENS" => asked.map(str::to_owned),
+            _ => None,
+        };
+        resolve(&Flags::default(), &said, None, File::default()).unwrap().config.edge.test_tokens
+    };
+    assert!(!of("production", None) && !of("production", Some("0")));
+    assert!(of("production", Some("1")));
+    assert!(of("", None) && of("staging", None));
 }
 
 adjusted! { |config: &mut Config| config.edge.test_tokens = false;
