@@ -188,13 +188,13 @@ impl Settings {
 }
 
 /// Without the feature every rule holds, whatever the environment says.
-#[cfg(not(feature = "mutants"))]
+#[cfg(not(feature = "mutants-by-name"))]
 fn guards(_: &impl Fn(&str) -> Option<String>) -> Guards {
     Guards::ON
 }
 
 /// A name that is not one of ours is the platform's.
-#[cfg(feature = "mutants")]
+#[cfg(feature = "mutants-by-name")]
 fn guards(env: &impl Fn(&str) -> Option<String>) -> Guards {
     let off = env("LIGAND_MUTANT").and_then(|name| crate::guards::Guard::parse(name.trim()));
     off.map_or(Guards::ON, Guards::without)

@@ -186,7 +186,9 @@ async fn a_passport_is_redeemed_before_a_copied_credential_and_kept_from_the_pro
 /// With the feature the names of our own list switch a rule off; without it, and with others, nothing does.
 #[tokio::test]
 async fn a_mutant_is_one_by_name_and_by_build_only() {
-    for (name, off) in [("rotate-beside", cfg!(feature = "mutants")), ("passport-again", false)] {
+    for (name, off) in
+        [("rotate-beside", cfg!(feature = "mutants-by-name")), ("passport-again", false)]
+    {
         let (platform, dir) = (rotating().await, Dir::new());
         // Nothing can be written beside: only who writes over the old one gets on.
         fs::create_dir_all(dir.path("configs/.auth_token.next.new")).expect("made");
