@@ -278,6 +278,57 @@ both! {
         assert!(!opens(&app, &id, &own).await);
     }
 
+    async fn an_organisations_token_that_is_revoked_while_it_mints_leaves_no_heir(app: TestApp) {
+        let minted = app.post("/org/tokens", json!({})).await.ok();
+        let (id, text) = (minted["id"].as_str().unwrap(), minted["auth_token"].as_str().unwrap());
+        // The gate has let it in before the body is there.
+        let (sender, sent) = tokio::sync::oneshot::channel::<&str>();
+        let body = Body::from_stream(futures_util::stream::once(sent));
+        let request = Request::post("/org/tokens").header("authorization", format!("Bearer {text}"));
+        let mint = app.request(request.body(body).unwrap());
+        let revoke = async {
+            let noted = async || app.get("/org/tokens").await.body["tokens"][0]["last_used_at"].is_string();
+            while !noted().await {
+                a_moment(10).await;
+            }
+            a_moment(100).await;
+            app.call("DELETE", &format!("/org/tokens/{id}"), Some(ADMIN), None).await.ok();
+            sender.send("{}").unwrap();
+        };
+        let (minted, ()) = tokio::join!(mint, revoke);
+        minted.refuses(401, "invalid admin auth token");
+        app.get("/org/tokens").await.is(200, &json!({"tokens": [], "count": 0}));
+    }
+
+    async fn what_a_start_asks_for_ends_when_it_is_given_up(app: TestApp) {
+        let id = app.create("a").await;
+        app.settle().await;
+        let started = Agent::of(&app, &id);
+        let path = format!("/workspaces/{id}/tokens");
+        let mint = async |by: &str| {
+            let minted = app.call("POST", &path, Some(by), None).await.ok();
+            minted["auth_token"].as_str().unwrap().to_owned()
+        };
+        let of_start = mint(started.token.as_deref().unwrap()).await;
+        let grandchild = mint(&of_start).await;
+        let of_admin = mint(ADMIN).await;
+        assert!(opens(&app, &id, &of_start).await);
+        while !app.journal(&id).await.contains(&"gave_up".to_owned()) {
+            app.later(60).await;
+        }
+        for (token, lives) in [(&of_start, false), (&grandchild, false), (&of_admin, true)] {
+            assert_eq!(opens(&app, &id, token).await, lives);
+        }
+    }
+
+    async fn what_a_running_instance_asked_for_outlives_its_pause(app: TestApp) {
+        let (id, agent) = online(&app, "a").await;
+        let minted = app.call("POST", &format!("/workspaces/{id}/tokens"), agent.token.as_deref(), None).await.ok();
+        app.post(&format!("/workspaces/{id}/pause"), json!({})).await.ok();
+        app.settle().await;
+        assert!(opens(&app, &id, minted["auth_token"].as_str().unwrap()).await);
+    }
+
     async fn tt_03_tt_04_a_test_token_is_one_more_and_needs_the_admin_token(app: TestApp) {
         let (id, own) = created(&app, Some(ADMIN), "a").await;
         let path = format!("/admin/workspaces/{id}/test-token");
@@ -327,54 +378,4 @@ adjusted! { compat;
         assert!(opens(&app, &id, issued["auth_token"].as_str().unwrap()).await);
     }
 
-    async fn what_a_running_instance_asked_for_outlives_its_pause(app: TestApp) {
-        let (id, agent) = online(&app, "a").await;
-        let minted = app.call("POST", &format!("/workspaces/{id}/tokens"), agent.token.as_deref(), None).await.ok();
-        app.post(&format!("/workspaces/{id}/pause"), json!({})).await.ok();
-        app.settle().await;
-        assert!(opens(&app, &id, minted["auth_token"].as_str().unwrap()).await);
-    }
-
-    async fn what_a_start_asks_for_ends_when_it_is_given_up(app: TestApp) {
-        let id = app.create("a").await;
-        app.settle().await;
-        let started = Agent::of(&app, &id);
-        let path = format!("/workspaces/{id}/tokens");
-        let mint = async |by: &str| {
-            let minted = app.call("POST", &path, Some(by), None).await.ok();
-            minted["auth_token"].as_str().unwrap().to_owned()
-        };
-        let of_start = mint(started.token.as_deref().unwrap()).await;
-        let grandchild = mint(&of_start).await;
-        let of_admin = mint(ADMIN).await;
-        assert!(opens(&app, &id, &of_start).await);
-        while !app.journal(&id).await.contains(&"gave_up".to_owned()) {
-            app.later(60).await;
-        }
-        for (token, lives) in [(&of_start, false), (&grandchild, false), (&of_admin, true)] {
-            assert_eq!(opens(&app, &id, token).await, lives);
-        }
-    }
-
-    async fn an_organisations_token_that_is_revoked_while_it_mints_leaves_no_heir(app: TestApp) {
-        let minted = app.post("/org/tokens", json!({})).await.ok();
-        let (id, text) = (minted["id"].as_str().unwrap(), minted["auth_token"].as_str().unwrap());
-        // The gate has let it in before the body is there.
-        let (sender, sent) = tokio::sync::oneshot::channel::<&str>();
-        let body = Body::from_stream(futures_util::stream::once(sent));
-        let request = Request::post("/org/tokens").header("authorization", format!("Bearer {text}"));
-        let mint = app.request(request.body(body).unwrap());
-        let revoke = async {
-            let noted = async || app.get("/org/tokens").await.body["tokens"][0]["last_used_at"].is_string();
-            while !noted().await {
-                a_moment(10).await;
-            }
-            a_moment(100).await;
-            app.call("DELETE", &format!("/org/tokens/{id}"), Some(ADMIN), None).await.ok();
-            sender.send("{}").unwrap();
-        };
-        let (minted, ()) = tokio::join!(mint, revoke);
-        minted.refuses(401, "invalid admin auth token");
-        app.get("/org/tokens").await.is(200, &json!({"tokens": [], "count": 0}));
-    }
 }
