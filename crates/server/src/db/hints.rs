@@ -74,7 +74,7 @@ impl Db {
     /// The way to the other servers on this database; `None` where there can be none. `server` is this one.
     #[must_use]
     pub fn hints(&self, server: Uuid) -> Option<Hints> {
-        let Self::Postgres(main) = self else { return None };
+        let Self::Postgres { pool: main, .. } = self else { return None };
         let options: PgPoolOptions = PoolOptions::new();
         let pool = options
             .max_connections(CONNECTIONS)

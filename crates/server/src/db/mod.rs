@@ -19,7 +19,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::Connection as _;
-use sqlx::pool::PoolOptions;
+use sqlx::pool::{PoolConnection, PoolOptions};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
 
@@ -27,6 +27,19 @@ pub use self::hints::{Ear, Hint, Hints};
 
 /// Connections of one server to PostgreSQL.
 const POSTGRES_CONNECTIONS: u32 = 25;
+/// Connections beside them, for renewals: as many as there are batches at once.
+const POSTGRES_RENEWALS: u32 = 2;
+/// What a renewal does not wait for, and how it is planned: looked up by keys, with a plan that is made once.
+/// A planner that sees hundreds of parameters takes longer than the lookups, and one whose statistics lag
+/// behind a growing fleet would read whole tables.
+const RENEWING: [(&str, &str); 6] = [
+    ("synchronous_commit", "off"),
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+];
 /// Readers beside the one writer of SQLite.
 const SQLITE_READERS: u32 = 4;
 /// What a random read costs, for PostgreSQL's planner: memory and flash, not spinning disks.
@@ -120,8 +133,13 @@ pub enum OpenError {
 /// The database of one server.
 #[derive(Clone)]
 pub enum Db {
-    /// One pool.
-    Postgres(PgPool),
+    /// Two pools.
+    Postgres {
+        /// For everything but renewals.
+        pool: PgPool,
+        /// For [`Db::renewal`].
+        renewals: PgPool,
+    },
     /// One writer, several readers. In memory they are the same single connection.
     Sqlite {
         /// The only connection that writes.
@@ -131,23 +149,30 @@ pub enum Db {
     },
 }
 
-/// A transaction. Dropped without [`Tx::commit`] it leaves nothing behind.
-pub enum Tx {
+/// The same thing on either engine.
+pub enum On<P, S> {
     /// On PostgreSQL.
-    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+    Postgres(P),
     /// On SQLite.
-    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
+    Sqlite(S),
 }
+
+/// A transaction. Dropped without [`Tx::commit`] it leaves nothing behind.
+pub type Tx =
+    On<sqlx::Transaction<'static, sqlx::Postgres>, sqlx::Transaction<'static, sqlx::Sqlite>>;
+
+/// A connection on which each statement is a transaction of its own.
+pub type Single = On<PoolConnection<sqlx::Postgres>, PoolConnection<sqlx::Sqlite>>;
 
 /// Run one query expression on whichever engine `$tx` is.
 macro_rules! on {
     ($tx:expr, $c:ident => $e:expr) => {
         match $tx {
-            $crate::db::Tx::Postgres(t) => {
+            $crate::db::On::Postgres(t) => {
                 let $c = &mut **t;
                 $e
             }
-            $crate::db::Tx::Sqlite(t) => {
+            $crate::db::On::Sqlite(t) => {
                 let $c = &mut **t;
                 $e
             }
@@ -182,18 +207,22 @@ impl Db {
     }
 
     async fn postgres(options: PgConnectOptions) -> Result<Self, sqlx::Error> {
-        let pool = PoolOptions::new()
-            .max_connections(POSTGRES_CONNECTIONS)
-            .acquire_timeout(PATIENCE)
-            // The pool would ask every connection whether it is there, before each transaction.
-            .test_before_acquire(false)
-            .before_acquire(|connection: &mut PgConnection, meta| {
-                Box::pin(async move {
-                    let rested = meta.idle_for >= RESTED;
-                    Ok(!rested || connection.ping().await.is_ok())
+        let pool = |connections| {
+            PoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(PATIENCE)
+                // The pool would ask every connection whether it is there, before each transaction.
+                .test_before_acquire(false)
+                .before_acquire(|connection: &mut PgConnection, meta| {
+                    Box::pin(async move {
+                        let rested = meta.idle_for >= RESTED;
+                        Ok(!rested || connection.ping().await.is_ok())
+                    })
                 })
-            });
-        Ok(Self::Postgres(pool.connect_with(options).await?))
+        };
+        let renewals = pool(POSTGRES_RENEWALS).connect_lazy_with(options.clone().options(RENEWING));
+        let pool = pool(POSTGRES_CONNECTIONS).connect_with(options).await?;
+        Ok(Self::Postgres { pool, renewals })
     }
 
     async fn sqlite(path: &std::path::Path) -> Result<Self, sqlx::Error> {
@@ -237,10 +266,22 @@ impl Db {
     /// When no connection can be had.
     pub async fn begin(&self) -> Result<Tx, sqlx::Error> {
         match self {
-            Self::Postgres(pool) => Ok(Tx::Postgres(pool.begin().await?)),
+            Self::Postgres { pool, .. } => Ok(Tx::Postgres(pool.begin().await?)),
             Self::Sqlite { write, .. } => {
                 Ok(Tx::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?))
             }
+        }
+    }
+
+    /// A connection for what is written again in a moment anyway, one statement at a time. Others see at once what
+    /// it wrote; a power cut may take the last moments of it back, which is as if it had come late.
+    ///
+    /// # Errors
+    /// When no connection can be had.
+    pub async fn renewal(&self) -> Result<Single, sqlx::Error> {
+        match self {
+            Self::Postgres { renewals, .. } => Ok(Single::Postgres(renewals.acquire().await?)),
+            Self::Sqlite { write, .. } => Ok(Single::Sqlite(write.acquire().await?)),
         }
     }
 
@@ -250,7 +291,7 @@ impl Db {
     /// When no connection can be had.
     pub async fn read(&self) -> Result<Tx, sqlx::Error> {
         match self {
-            Self::Postgres(pool) => Ok(Tx::Postgres(pool.begin().await?)),
+            Self::Postgres { pool, .. } => Ok(Tx::Postgres(pool.begin().await?)),
             Self::Sqlite { read, .. } => Ok(Tx::Sqlite(read.begin().await?)),
         }
     }
@@ -259,7 +300,7 @@ impl Db {
     /// only wait for it, and be the smaller for it. PostgreSQL waits for its disk meanwhile.
     pub(crate) fn batches(&self) -> usize {
         match self {
-            Self::Postgres(_) => 2,
+            Self::Postgres { .. } => 2,
             Self::Sqlite { .. } => 1,
         }
     }
@@ -268,7 +309,7 @@ impl Db {
     #[must_use]
     pub fn engine(&self) -> &'static str {
         match self {
-            Self::Postgres(_) => "postgres",
+            Self::Postgres { .. } => "postgres",
             Self::Sqlite { .. } => "sqlite",
         }
     }
@@ -285,7 +326,10 @@ impl Db {
     /// Close every connection, after those in use are given back.
     pub async fn close(&self) {
         match self {
-            Self::Postgres(pool) => pool.close().await,
+            Self::Postgres { pool, renewals } => {
+                renewals.close().await;
+                pool.close().await;
+            }
             Self::Sqlite { write, read } => {
                 read.close().await;
                 write.close().await;

@@ -10,7 +10,7 @@ static POSTGRES: sqlx::migrate::Migrator = sqlx::migrate!("../../schema/postgres
 
 pub(super) async fn apply(db: &Db) -> Result<(), MigrateError> {
     match db {
-        Db::Postgres(pool) => POSTGRES.run(pool).await,
+        Db::Postgres { pool, .. } => POSTGRES.run(pool).await,
         Db::Sqlite { write, .. } => SQLITE.run(write).await,
     }
 }

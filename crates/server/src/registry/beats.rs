@@ -8,7 +8,8 @@
 //! next batch on, on every replica.
 //!
 //! What an agent reports of itself is written when it differs from what this server wrote last, and every
-//! [`REFRESH`]. Start at [`Beats::beat`].
+//! [`REFRESH`]. In between nothing about it is of interest but whether it is still let in: those heartbeats are
+//! only counted, and where the count is not that of the batch, each is looked at. Start at [`Beats::beat`].
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -25,6 +26,7 @@ use uuid::Uuid;
 
 use super::store;
 use crate::app::App;
+use crate::db::Single;
 use crate::db::group::{Group, Item};
 use crate::workspaces::{self, Beat};
 
@@ -46,14 +48,31 @@ struct Told {
     all: u64,
     task: u64,
     at: Timestamp,
+    /// By whom, where that is known.
+    by: Option<Teller>,
+}
+
+/// Whose report was written down. Says how its lease is paced, never whether it is let in.
+#[derive(Clone, Copy)]
+struct Teller {
+    hash: TokenHash,
+    managed: bool,
+    features: Features,
 }
 
 /// One heartbeat.
 pub struct Waiting {
     workspace: WorkspaceId,
     hash: TokenHash,
-    /// To be written down, too.
-    report: Option<Beat>,
+    said: Said,
+}
+
+/// What it says.
+enum Said {
+    /// What was written down lately, by this one.
+    Same(Teller),
+    /// Something that is to be written down.
+    New(Beat),
 }
 
 /// What the batch did with it.
@@ -61,8 +80,8 @@ pub struct Waiting {
 pub struct Recorded {
     /// When it should beat again.
     next_heartbeat: Duration,
-    /// What it reports was written down.
-    written: bool,
+    /// What it reports was written down, and it is this one's.
+    written: Option<Teller>,
 }
 
 /// What came of it.
@@ -100,13 +119,14 @@ impl Beats {
         if beat.card.is_some() && !same {
             return Outcome::Undecided;
         }
-        let report = (!same).then(|| beat.clone());
-        let asked = self.group.ask(app, Waiting { workspace, hash, report }).await;
+        let teller = last.filter(|_| same).and_then(|last| last.by).filter(|by| by.hash == hash);
+        let said = teller.map_or_else(|| Said::New(beat.clone()), Said::Same);
+        let asked = self.group.ask(app, Waiting { workspace, hash, said }).await;
         let Some(Some(Recorded { next_heartbeat, written })) = asked else {
             return Outcome::Undecided;
         };
-        if written {
-            self.remember(workspace, told);
+        if written.is_some() {
+            self.remember(workspace, Told { by: written, ..told });
         }
         let task_changed = last.is_none_or(|last| last.task != told.task);
         Outcome::Recorded { next_heartbeat, task_changed }
@@ -147,7 +167,7 @@ fn told(beat: &Beat, at: Timestamp) -> Told {
     beat.capabilities.hash(&mut hasher);
     beat.idle_timeout_seconds.hash(&mut hasher);
     beat.card.hash(&mut hasher);
-    Told { all: hasher.finish(), task, at }
+    Told { all: hasher.finish(), task, at, by: None }
 }
 
 impl Item for Waiting {
@@ -183,37 +203,72 @@ async fn record(
     app: &App,
     batch: &[Waiting],
 ) -> Result<HashMap<WorkspaceId, Recorded>, sqlx::Error> {
-    let beats: Vec<_> = batch.iter().map(|one| (one.workspace, one.hash)).collect();
-    let mut tx = app.db.begin().await?;
+    let mut single = app.db.renewal().await?;
     let now = app.clock.now();
-    let heard = store::record(&mut tx, &beats, now).await?;
-    tx.commit().await?;
-    let (mut recorded, mut generations) = (HashMap::new(), HashMap::new());
-    for one in heard {
-        let features = Features::from_names(one.features.split_whitespace());
-        let holder = workspaces::holder(app, one.backend.is_some(), features, now);
-        let workspace = WorkspaceId::from_uuid(one.workspace_id);
-        recorded.insert(workspace, Recorded { next_heartbeat: holder.beat(), written: false });
-        generations.insert(workspace, Generation::new(one.generation));
+    let (mut recorded, unknown) = count(app, &mut single, batch, now).await?;
+    let heard = store::record(&mut single, &unknown, now).await?;
+    // SQLite has this one for whatever writes.
+    drop(single);
+    let mut heard: HashMap<_, _> =
+        heard.into_iter().map(|one| (WorkspaceId::from_uuid(one.workspace_id), one)).collect();
+    let mut reports = Vec::new();
+    let mut tellers = HashMap::new();
+    for one in batch {
+        let Some(row) = heard.remove(&one.workspace) else { continue };
+        let features = Features::from_names(row.features.split_whitespace());
+        let teller = Teller { hash: one.hash, managed: row.backend.is_some(), features };
+        recorded.insert(one.workspace, teller.recorded(app, now));
+        if let Said::New(beat) = &one.said {
+            let of = (one.workspace, Generation::new(row.generation));
+            reports.push(store::Report { of, hash: one.hash, beat });
+            tellers.insert(one.workspace, teller);
+        }
     }
-    let reports = batch.iter().filter_map(|one| {
-        let of = (one.workspace, *generations.get(&one.workspace)?);
-        Some(store::Report { of, hash: one.hash, beat: one.report.as_ref()? })
-    });
     // In one order everywhere, so that batches of two replicas do not wait for each other.
-    let mut reports: Vec<_> = reports.collect();
     reports.sort_unstable_by_key(|report| report.of.0.uuid());
     match write_down(app, &reports, now).await {
         Ok(written) => {
-            for id in written {
-                let one = recorded.get_mut(&WorkspaceId::from_uuid(id));
-                one.into_iter().for_each(|one| one.written = true);
+            for id in written.into_iter().map(WorkspaceId::from_uuid) {
+                if let Some(one) = recorded.get_mut(&id) {
+                    one.written = tellers.get(&id).copied();
+                }
             }
         }
         // They come again with the next heartbeats.
         Err(cause) => tracing::warn!(error = %cause, "what agents report was not written down"),
     }
     Ok(recorded)
+}
+
+/// Those that say nothing new, if all of them are let in; and those about which more is to be asked.
+async fn count(
+    app: &App,
+    single: &mut Single,
+    batch: &[Waiting],
+    now: Timestamp,
+) -> Result<(HashMap<WorkspaceId, Recorded>, Vec<(WorkspaceId, TokenHash)>), sqlx::Error> {
+    let (mut recorded, mut same, mut unknown) = (HashMap::new(), Vec::new(), Vec::new());
+    for one in batch {
+        let of = (one.workspace, one.hash);
+        if let Said::Same(teller) = one.said {
+            recorded.insert(one.workspace, teller.recorded(app, now));
+            same.push(of);
+        } else {
+            unknown.push(of);
+        }
+    }
+    if store::renew(single, &same, now).await? != same.len() as u64 {
+        recorded.clear();
+        unknown.append(&mut same);
+    }
+    Ok((recorded, unknown))
+}
+
+impl Teller {
+    fn recorded(self, app: &App, now: Timestamp) -> Recorded {
+        let holder = workspaces::holder(app, self.managed, self.features, now);
+        Recorded { next_heartbeat: holder.beat(), written: None }
+    }
 }
 
 async fn write_down(

@@ -9,7 +9,7 @@ use ligand_domain::time::Timestamp;
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
-use crate::db::{Tx, on};
+use crate::db::{Single, Tx, on};
 use crate::workspaces::Beat;
 
 /// Rows of the statements below. Few sizes, so that each is prepared once: what is missing is filled up with
@@ -45,21 +45,23 @@ fn texts(columns: usize, names: &str, rest: &str) -> Vec<Arc<str>> {
 ///
 /// Only what needs no decision matches: an active credential of the current generation of a workspace that
 /// is online, and nothing is due for it. Everything else is left to admission.
+const RENEW: &str = "UPDATE instances SET last_seen_at = $1
+    WHERE instances.id IN (SELECT (
+        SELECT i.id FROM credentials c
+        JOIN workspaces w ON w.id = c.workspace_id AND w.current_generation = c.generation
+        JOIN instances i ON i.workspace_id = c.workspace_id AND i.generation = c.generation
+        WHERE c.hash = b.hash AND c.workspace_id = b.workspace_id AND c.kind = 'instance'
+          AND c.state = 'active' AND c.ended_at IS NULL
+          AND w.status = 'online' AND w.rotations_wanted = w.rotations_done
+          AND w.register_failed_at IS NULL AND i.phase = 'serving' AND i.ended_at IS NULL) FROM b)";
+
+/// [`RENEW`] by itself: how many were renewed.
+static COUNT: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| texts(2, "workspace_id, hash", RENEW));
+
+/// [`RENEW`], and which were renewed.
 static RECORD: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
-    texts(
-        2,
-        "workspace_id, hash",
-        "UPDATE instances SET last_seen_at = $1
-         WHERE instances.id IN (SELECT (
-             SELECT i.id FROM credentials c
-             JOIN workspaces w ON w.id = c.workspace_id AND w.current_generation = c.generation
-             JOIN instances i ON i.workspace_id = c.workspace_id AND i.generation = c.generation
-             WHERE c.hash = b.hash AND c.workspace_id = b.workspace_id AND c.kind = 'instance'
-               AND c.state = 'active' AND c.ended_at IS NULL
-               AND w.status = 'online' AND w.rotations_wanted = w.rotations_done
-               AND w.register_failed_at IS NULL AND i.phase = 'serving' AND i.ended_at IS NULL) FROM b)
-         RETURNING instances.workspace_id, instances.generation, instances.backend, instances.features",
-    )
+    let which = "RETURNING instances.workspace_id, instances.generation, instances.backend, instances.features";
+    texts(2, "workspace_id, hash", &format!("{RENEW} {which}"))
 });
 
 static REPORT: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
@@ -95,17 +97,36 @@ pub(super) struct Recorded {
     pub(super) features: String,
 }
 
+/// Renew the leases of all of these, or of some; gives how many. A row that comes back costs as much as its
+/// renewal, so whoever needs no row is counted. At most [`MOST`], each workspace once.
+pub(super) async fn renew(
+    single: &mut Single,
+    beats: &[(WorkspaceId, TokenHash)],
+    now: Timestamp,
+) -> Result<u64, sqlx::Error> {
+    let Some(last) = beats.last() else { return Ok(0) };
+    let size = size(beats.len());
+    let rows = beats.iter().chain(std::iter::repeat(last)).take(SIZES[size]);
+    on!(single, c => {
+        let mut query = sqlx::query(AssertSqlSafe(Arc::clone(&COUNT[size]))).bind(now.micros());
+        for (workspace, hash) in rows {
+            query = query.bind(workspace.uuid()).bind(hash.bytes().as_slice());
+        }
+        query.execute(c).await.map(|done| done.rows_affected())
+    })
+}
+
 /// Authenticate and record, in one statement: whoever is missing from the answer was not recorded. At most
 /// [`MOST`], each workspace once.
 pub(super) async fn record(
-    tx: &mut Tx,
+    single: &mut Single,
     beats: &[(WorkspaceId, TokenHash)],
     now: Timestamp,
 ) -> Result<Vec<Recorded>, sqlx::Error> {
     let Some(last) = beats.last() else { return Ok(Vec::new()) };
     let size = size(beats.len());
     let rows = beats.iter().chain(std::iter::repeat(last)).take(SIZES[size]);
-    on!(tx, c => {
+    on!(single, c => {
         let mut query = sqlx::query_as(AssertSqlSafe(Arc::clone(&RECORD[size]))).bind(now.micros());
         for (workspace, hash) in rows {
             query = query.bind(workspace.uuid()).bind(hash.bytes().to_vec());

@@ -164,7 +164,7 @@ async fn dump(app: &TestApp) -> String {
     const ROWS: &str = "SELECT prefix, hash, last_used_at FROM credentials";
     type Row = (String, Vec<u8>, Option<i64>);
     let rows: Vec<Row> = match &app.app.db {
-        Db::Postgres(pool) => sqlx::query_as(ROWS).fetch_all(pool).await.unwrap(),
+        Db::Postgres { pool, .. } => sqlx::query_as(ROWS).fetch_all(pool).await.unwrap(),
         Db::Sqlite { read, .. } => sqlx::query_as(ROWS).fetch_all(read).await.unwrap(),
     };
     let line = |(prefix, hash, used): Row| {

@@ -42,10 +42,10 @@ async fn never_updated(app: &TestApp, table: &'static str) {
         (Db::Sqlite { .. }, _) => {
             "CREATE TRIGGER full_2 BEFORE UPDATE ON credentials BEGIN SELECT RAISE(ABORT, 'disk full'); END"
         }
-        (Db::Postgres(_), "org_tokens") => {
+        (Db::Postgres { .. }, "org_tokens") => {
             "ALTER TABLE org_tokens ADD CHECK (last_used_at IS NULL)"
         }
-        (Db::Postgres(_), _) => "ALTER TABLE credentials ADD CHECK (last_used_at IS NULL)",
+        (Db::Postgres { .. }, _) => "ALTER TABLE credentials ADD CHECK (last_used_at IS NULL)",
     };
     app.sql(text).await;
 }

@@ -144,7 +144,7 @@ both! {
         let stored = async || {
             let text = "SELECT idle_timeout_seconds, capabilities FROM workspaces";
             match &app.app.db {
-                Db::Postgres(pool) => sqlx::query_as::<_, (Option<i64>, String)>(text).fetch_one(pool).await,
+                Db::Postgres { pool, .. } => sqlx::query_as::<_, (Option<i64>, String)>(text).fetch_one(pool).await,
                 Db::Sqlite { read, .. } => sqlx::query_as(text).fetch_one(read).await,
             }.unwrap()
         };

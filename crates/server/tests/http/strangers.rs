@@ -25,7 +25,7 @@ fn the_same_statements_run_whatever_is_there() {
         let Some((db, schema)) = a_postgres("strangers").await else { return };
         db.close().await;
         let pool = PgPoolOptions::new().max_connections(1).connect(&schema.url()).await.unwrap();
-        let app = TestApp::new(Db::Postgres(pool.clone()), |_| {});
+        let app = TestApp::new(Db::Postgres { pool: pool.clone(), renewals: pool.clone() }, |_| {});
         let (sealed, _) = online(&app, "sealed").await;
         let external = unclaimed(&app).await;
         Agent::with(&external, None).register(&app).await.ok();

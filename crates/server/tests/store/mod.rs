@@ -22,7 +22,7 @@ async fn columns(db: &Db) -> BTreeSet<Column> {
                 JOIN pragma_table_info(m.name) c WHERE m.type = 'table'";
             sqlx::query_as(text).fetch_all(read).await.unwrap()
         }
-        Db::Postgres(pool) => {
+        Db::Postgres { pool, .. } => {
             let text = "SELECT table_name::text, column_name::text, is_nullable = 'YES'
                 FROM information_schema.columns WHERE table_schema = current_schema()";
             sqlx::query_as(text).fetch_all(pool).await.unwrap()
@@ -50,7 +50,7 @@ fn both_engines_have_the_same_tables_and_columns() {
 fn a_database_from_the_future_is_refused_and_left_alone() {
     run(async {
         let Some((db, schema)) = a_postgres("future").await else { return };
-        let Db::Postgres(pool) = &db else { unreachable!() };
+        let Db::Postgres { pool, .. } = &db else { unreachable!() };
         let text =
             "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
             VALUES (9999, 'later', TRUE, '', 0)";

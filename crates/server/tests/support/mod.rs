@@ -275,7 +275,7 @@ impl TestApp {
     /// Run SQL that no part of the server has: to break the database, or to look into it.
     pub(crate) async fn sql(&self, text: &'static str) {
         match &self.app.db {
-            Db::Postgres(pool) => drop(sqlx::query(text).execute(pool).await.unwrap()),
+            Db::Postgres { pool, .. } => drop(sqlx::query(text).execute(pool).await.unwrap()),
             Db::Sqlite { write, .. } => drop(sqlx::query(text).execute(write).await.unwrap()),
         }
     }
