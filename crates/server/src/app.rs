@@ -35,8 +35,8 @@ struct Shared {
     sessions: Sessions,
 }
 
-/// See [`App`].
-pub struct Parts {
+/// What a server stands on: what differs between a program, a test and a simulation.
+pub struct Ground {
     /// The database.
     pub db: Db,
     /// The only clock.
@@ -49,6 +49,14 @@ pub struct Parts {
     pub backends: Backends,
     /// The settings, resolved.
     pub config: Config,
+    /// Calls agents. With time limits, without redirects.
+    pub http: reqwest::Client,
+}
+
+/// See [`App`].
+pub struct Parts {
+    /// What it stands on.
+    ground: Ground,
     /// Wakes reconcilers. Hints only: nothing is wrong without them.
     pub bells: Bells,
     /// Heartbeats on their way to the database.
@@ -59,8 +67,6 @@ pub struct Parts {
     pub hub: Hub,
     /// Counters.
     pub metrics: Metrics,
-    /// Calls agents. With time limits, without redirects.
-    pub http: reqwest::Client,
     /// Work that a graceful stop waits for.
     pub tasks: TaskTracker,
     /// Set when the server stops.
@@ -69,11 +75,31 @@ pub struct Parts {
     pub started: Timestamp,
 }
 
+impl std::ops::Deref for Parts {
+    type Target = Ground;
+
+    fn deref(&self) -> &Ground {
+        &self.ground
+    }
+}
+
 impl App {
-    /// Share the parts.
+    /// Start on this ground.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
-        let limiter = Limiter::new(parts.config.edge.rate_limit);
+    pub fn new(ground: Ground) -> Self {
+        let limiter = Limiter::new(ground.config.edge.rate_limit);
+        let started = ground.clock.now();
+        let parts = Parts {
+            ground,
+            bells: Bells::default(),
+            beats: Beats::default(),
+            pace: Pace::default(),
+            hub: Hub::default(),
+            metrics: Metrics::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            started,
+        };
         Self(Arc::new(Shared { parts, limiter, sessions: Sessions::default() }))
     }
 

@@ -10,24 +10,19 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::app::{App, Clock, Ids, Names, Pace, Parts};
+use crate::app::{App, Clock, Ground, Ids, Names};
 use crate::backend::fake::Fake;
 use crate::backend::process::Process;
 use crate::backend::{Backend, Backends, Push, Pushes};
 use crate::config::{BackendKind, Config, Secret};
 use crate::credentials::RotationReconciler;
 use crate::db::{DatabaseUrl, Db, OpenError};
-use crate::http::metrics::Metrics;
-use crate::journal::Hub;
 use crate::liveness::BrakeReconciler;
 use crate::liveness::sweeps::{
     LapsedCredentials, Orphans, PhantomBusy, Retention, StaleCredentials,
 };
-use crate::reconcile::{Bells, Reconciler, drive};
-use crate::registry::beats::Beats;
+use crate::reconcile::{Reconciler, drive};
 use crate::replicas;
 use crate::routes;
 use crate::workspaces::{self, WorkspaceReconciler};
@@ -218,24 +213,7 @@ fn assemble(config: Config, db: Db, ids: Ids, backends: Backends) -> Result<App,
     let http = http.connect_timeout(CONNECT).no_proxy().build();
     let http = http.map_err(|cause| no_client(cause.into()))?;
     let clock = Clock::System;
-    let started = clock.now();
-    Ok(App::new(Parts {
-        db,
-        clock,
-        ids,
-        names: Names::System,
-        backends,
-        config,
-        bells: Bells::default(),
-        beats: Beats::default(),
-        pace: Pace::default(),
-        hub: Hub::default(),
-        metrics: Metrics::default(),
-        http,
-        tasks: TaskTracker::new(),
-        stop: CancellationToken::new(),
-        started,
-    }))
+    Ok(App::new(Ground { db, clock, ids, names: Names::System, backends, config, http }))
 }
 
 /// Where an address that means "all of them" can be reached from this machine.

@@ -8,18 +8,12 @@ use axum::body::Body;
 use axum::http::{Request, header};
 use http_body_util::BodyExt as _;
 use ligand_domain::time::Timestamp;
-use ligand_server::app::{App, Clock, Ids, Names, Pace, Parts};
+use ligand_server::app::{self, App, Clock, Ids, Names};
 use ligand_server::backend::Backends;
 use ligand_server::config::{Config, File, Flags, resolve};
 use ligand_server::db::Db;
-use ligand_server::http::metrics::Metrics;
-use ligand_server::journal::Hub;
-use ligand_server::reconcile::Bells;
-use ligand_server::registry::beats::Beats;
 use ligand_server::routes;
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 /// The administrator's token in every simulated world.
@@ -79,23 +73,14 @@ impl Server {
     pub fn start(ground: &Ground, seed: u64) -> Self {
         let ids = Ids::seeded(seed);
         let Ground { db, clock, backends, config, http } = ground.clone();
-        let started = clock.now();
-        let app = App::new(Parts {
+        let app = App::new(app::Ground {
             db,
             clock,
             ids,
             names: Names::all(SOMEWHERE),
             backends,
             config,
-            bells: Bells::default(),
-            beats: Beats::default(),
-            pace: Pace::default(),
-            hub: Hub::default(),
-            metrics: Metrics::default(),
             http,
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-            started,
         });
         Self { router: routes::router(app.clone()), app }
     }

@@ -15,21 +15,16 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use ligand_domain::time::Timestamp;
-use ligand_server::app::{App, Clock, Ids, Names, Pace, Parts};
+use ligand_server::app::{App, Clock, Ground, Ids, Names};
 use ligand_server::backend::fake::Fake;
 use ligand_server::backend::{Backend, Backends, Push, Pushes};
 use ligand_server::config::{Config, File, Flags, Secret, resolve};
 use ligand_server::db::Db;
-use ligand_server::http::metrics::Metrics;
-use ligand_server::journal::Hub;
-use ligand_server::reconcile::{Bells, Pass, Reconciler as _};
-use ligand_server::registry::beats::Beats;
+use ligand_server::reconcile::{Pass, Reconciler as _};
 use ligand_server::workspaces::{self, WorkspaceReconciler};
 use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 /// No two servers of a run give out the same ids.
@@ -132,24 +127,15 @@ impl TestApp {
         pushed: Mutex<UnboundedReceiver<Push>>,
         clock: Clock,
     ) -> Self {
-        let started = clock.now();
         let backend: Arc<dyn Backend> = Arc::new(fake.clone());
-        let app = App::new(Parts {
+        let app = App::new(Ground {
             db,
             clock,
             ids: Ids::seeded(SEED.fetch_add(1, Ordering::Relaxed)),
             names: Names::table(),
             backends: Backends::new([("fake".to_owned(), backend)]),
             config,
-            bells: Bells::default(),
-            beats: Beats::default(),
-            pace: Pace::default(),
-            hub: Hub::default(),
-            metrics: Metrics::default(),
             http: ligand_api::http::builder().unwrap().no_proxy().build().unwrap(),
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-            started,
         });
         let router = ligand_server::routes::router(app.clone());
         Self { app, fake, router, pushed }
