@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::Bench;
 use super::agents::{self, Agent};
-use super::load::{Outcome, closed};
+use super::load::{self, Outcome, closed};
 use super::options::{Scenario, Size};
 use super::process::{Process, own_cpu};
 use super::report::Row;
@@ -17,9 +17,6 @@ use super::store::{Classic, durability};
 /// Turns that load and baseline take.
 const TURNS: u32 = 3;
 const SIZE: Size = Size { workspaces: [5_000, 50], connections: [128, 16], seconds: [15, 1] };
-/// How long agents beat before they are measured: in steps, until each has beaten a few times.
-const WARMS: Duration = Duration::from_secs(1);
-const WARMING: u32 = 60;
 /// What is required beside the classic shape, and beside a bare handler.
 const TIMES_CLASSIC: f64 = 15.0;
 const TIMES_BARE: f64 = 0.5;
@@ -90,13 +87,7 @@ async fn enrol(bench: &mut Bench, server: &Process, count: usize) -> Result<Arc<
     bench.say(format!("enrolling {count} agents"));
     let address = server.address();
     let agents = Arc::new(agents::enrol(address, 0, count, agents::ENROLLING).await?.agents);
-    let mut beats = 0;
-    for _ in 0..WARMING {
-        if beats >= 3 * agents.len() as u64 {
-            break;
-        }
-        beats += closed(address, &agents, agents::ENROLLING, WARMS).await?.accepted;
-    }
+    load::settle(address, &agents).await?;
     Ok(agents)
 }
 

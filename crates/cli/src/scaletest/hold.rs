@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::Bench;
 use super::agents::{self, Agent};
 use super::http::Connection;
-use super::load::Outcome;
+use super::load::{self, Outcome};
 use super::options::{Scenario, Size};
 use super::process::{Process, own_cpu};
 use super::report::Row;
@@ -87,6 +87,9 @@ pub(super) async fn hold(bench: &mut Bench) -> Result<Vec<Row>> {
     let fleet = fleet(bench).await?;
     let (count, connections, lasts) = bench.size(&SIZE);
     let pace = PACE[usize::from(bench.args.short())];
+    // The first heartbeat of each makes its credential active; what is held is what comes after.
+    bench.say(format!("{scenario}: the first heartbeats of {count} agents"));
+    load::settle(fleet.server.address(), &fleet.agents).await?;
     bench.say(format!("{scenario}: {count} agents, a heartbeat every {} s each", pace.as_secs()));
     let began = clock::now();
     let paced = Paced { server: fleet.server.address(), connections, pace, lasts };

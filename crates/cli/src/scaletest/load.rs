@@ -4,16 +4,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use tokio::task::JoinSet;
 
-use super::agents::Agent;
+use super::agents::{Agent, ENROLLING};
 use super::histogram::Histogram;
 use super::http::Connection;
 use crate::clock;
 
 /// Pause after a call that got no answer.
 const BACK_OFF: Duration = Duration::from_millis(5);
+
+/// Heartbeats of each agent until it is as agents are most of the time: the first makes its credential active, the
+/// second comes after what the server does about a new workspace.
+const SETTLING: usize = 3;
 
 /// What came of a load.
 #[derive(Debug, Clone, Default)]
@@ -64,6 +68,30 @@ pub(super) async fn closed(
     }
     all.lasted = begun.elapsed();
     Ok(all)
+}
+
+/// Each agent beats a few times, so that none of what is measured afterwards is a first time.
+pub(super) async fn settle(address: SocketAddr, agents: &Arc<Vec<Agent>>) -> Result<()> {
+    let connections = ENROLLING.min(agents.len());
+    let mut callers = JoinSet::new();
+    for first in 0..connections {
+        let agents = Arc::clone(agents);
+        callers.spawn(async move {
+            let (mut connection, mut said) = (Connection::to(address), Vec::with_capacity(512));
+            for number in 0..SETTLING {
+                for agent in agents.iter().skip(first).step_by(connections) {
+                    agent.beat(number as u32, &mut said);
+                    let status = connection.call(&said).await.context("settle")?.status;
+                    ensure!(status == 200, "a first heartbeat was answered {status}");
+                }
+            }
+            Ok(())
+        });
+    }
+    while let Some(ended) = callers.join_next().await {
+        ended.context("a caller ended early")??;
+    }
+    Ok(())
 }
 
 async fn caller(
