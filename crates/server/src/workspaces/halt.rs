@@ -15,7 +15,7 @@ use super::steps::{Steps, key};
 use super::{Instance, Workspace, store};
 use crate::access;
 use crate::http::route::Route;
-use crate::journal::{Kind, Work};
+use crate::journal::Kind;
 
 /// Longest wait for an agent that is told that it is about to end, in the background.
 const TOLD_WITHIN: Duration = Duration::from_secs(10);

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use ligand_domain::brake::{Because, Verdict};
-use ligand_domain::converge::{self, Cause, GivenUp, Step};
+use ligand_domain::converge::{self, Cause, Step};
 use ligand_domain::credential::Token;
 use ligand_domain::guards::Guard;
 use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::instance::{self, Exit, Phase};
-use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Status};
 use serde_json::json;
 use uuid::Uuid;
@@ -167,7 +166,7 @@ impl<'a> Steps<'a> {
         }
     }
 
-    fn backend(&self, workspace: &Workspace) -> anyhow::Result<&Arc<dyn Backend>> {
+    pub(super) fn backend(&self, workspace: &Workspace) -> anyhow::Result<&Arc<dyn Backend>> {
         let name = workspace.backend.as_deref().unwrap_or_default();
         self.app
             .backends

@@ -49,7 +49,7 @@ pub(crate) async fn bootstrap_failed(
 /// What the machine of a workspace printed while it started: kept by a control plane, where there is one.
 #[utoipa::path(get, path = "/workspaces/{id}/console", tag = "workspaces", params(("id" = String, Path, description = "workspace id")), responses(
     (status = 200, body = Console), (status = 401, body = ErrorBody), (status = 501, body = ErrorBody)))]
-pub(crate) async fn console(_: Admin, Path(_): Path<String>) -> Result<Json<Console>> {
+pub(crate) async fn console(_: Admin) -> Result<Json<Console>> {
     let body = ErrorBody::new("console output needs a control plane").detail(
         "no backend of this server has consoles; `ligand ws logs` shows what an instance printed",
     );
