@@ -32,6 +32,15 @@ pub struct ErrorBody {
     /// The workspace is being woken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waking: Option<bool>,
+    /// Turns in progress, where they are why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_tasks: Option<i64>,
+    /// The workspace that somebody else changed meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace_id: Option<String>,
+    /// Workspaces below it that would be concerned too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub descendants: Option<Vec<crate::workspace::Child>>,
     /// The agent had accepted the message before its answer was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery_confirmed: Option<bool>,

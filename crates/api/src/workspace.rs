@@ -92,6 +92,15 @@ pub struct Workspace {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub next_attempt_at: Option<Option<String>>,
+    /// It hibernates after so many minutes without a turn. With a credential only, where it is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hibernation_idle_minutes: Option<i64>,
+    /// The compute that an administrator named. With a credential only, where it is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_id: Option<String>,
+    /// Whose compute that is. With a credential only, where it is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
 }
 
 /// Body of `POST /workspaces`.
@@ -145,6 +154,9 @@ pub struct Create {
     /// Turns it takes at once; below 1 is 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrent_tasks: Option<i64>,
+    /// It hibernates after so many minutes without a turn; absent, or below 1: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hibernation_idle_minutes: Option<i64>,
     /// Place on a canvas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canvas: Option<Canvas>,
@@ -267,11 +279,142 @@ pub struct ConfirmDelete {
 }
 
 /// A child, by name.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Child {
     /// Its id.
     pub id: Uuid,
     /// Its name.
     pub name: String,
+}
+
+/// Answer to a pause.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Paused {
+    /// `paused`; `pausing` when the backend is still at it after 30 s (202).
+    pub status: String,
+    /// How many workspaces it concerns, descendants included.
+    pub paused_count: i64,
+}
+
+/// Answer to a resume.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Resumed {
+    /// `provisioning`; `awaiting_agent` for one that no backend runs.
+    pub status: String,
+    /// How many workspaces it concerns, descendants included.
+    pub resumed_count: i64,
+}
+
+/// Answer to a hibernation.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Hibernated {
+    /// `hibernated`; `hibernating` when the backend is still at it after 30 s (202).
+    pub status: String,
+}
+
+/// Answer to a wake.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Woken {
+    /// `provisioning`.
+    pub status: String,
+}
+
+/// Answer to a recovery.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Recovered {
+    /// `provisioning`.
+    pub status: String,
+    /// Which.
+    pub workspace_id: String,
+    /// How many failures in a row do not count any more.
+    pub failures_forgotten: i64,
+}
+
+/// A workspace's state in a few words.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct State {
+    /// Which.
+    pub workspace_id: String,
+    /// What was last observed; absent where there is no such workspace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Whether it is paused; absent where it is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
+    /// Whether it is deleted, or never was.
+    pub deleted: bool,
+}
+
+/// Answer to an administrator's restart.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Dispatched {
+    /// `restart_dispatched`.
+    pub status: String,
+    /// Which.
+    pub workspace_id: String,
+}
+
+/// Body of a report that a start failed.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct BootstrapFailed {
+    /// Why.
+    #[serde(default)]
+    pub error: Option<String>,
+    /// The end of what its machine printed; the last 8192 bytes are kept.
+    #[serde(default)]
+    pub log_tail: Option<String>,
+}
+
+/// Answer to a report.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Noted {
+    /// Always.
+    pub ok: bool,
+    /// It was not being started: nothing changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_change: Option<bool>,
+}
+
+/// What a machine printed.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Console {
+    /// As it was printed.
+    pub output: String,
+}
+
+/// Body that names the compute of a workspace.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct SetCompute {
+    /// Its provider's name for it.
+    #[serde(default)]
+    pub instance_id: Option<String>,
+    /// `aws`, `gcp`, `hetzner` or `local`.
+    #[serde(default)]
+    pub provider: Option<String>,
+}
+
+/// Answer to that.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Repointed {
+    /// `repointed`.
+    pub status: String,
+    /// Which.
+    pub workspace_id: String,
+    /// Its provider's name for it.
+    pub instance_id: String,
+    /// Whose it is.
+    pub provider: String,
 }

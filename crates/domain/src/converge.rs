@@ -150,6 +150,8 @@ pub enum Step {
     Unheard,
     /// Stop an instance that should not be, and destroy it.
     Retire(Generation),
+    /// Nothing of it runs any more, as was asked for: note that, with this status.
+    Settle(Status),
 }
 
 /// Decide. `instances` are those that have not ended, in any order.
@@ -157,11 +159,24 @@ pub enum Step {
 pub fn next(workspace: &Workspace, instances: &[Instance], now: Timestamp) -> Step {
     match workspace.intent {
         Intent::Running => running(workspace, instances, now),
-        // Newest first: what could still become the writer goes before what already lost.
-        Intent::Paused | Intent::Hibernated | Intent::Removed => {
-            let last = instances.iter().map(|instance| instance.generation).max();
-            last.map_or(Step::Rest(None), Step::Retire)
-        }
+        Intent::Paused => resting(workspace, instances, Status::Paused),
+        Intent::Hibernated => resting(workspace, instances, Status::Hibernated),
+        Intent::Removed => ending(instances).map_or(Step::Rest(None), Step::Retire),
+    }
+}
+
+/// Newest first: what could still become the writer goes before what already lost.
+fn ending(instances: &[Instance]) -> Option<Generation> {
+    instances.iter().map(|instance| instance.generation).max()
+}
+
+/// Nothing of it should run until somebody says so. What no backend runs goes on, where it runs: it comes back
+/// under the same generation, so its instance is not ended.
+fn resting(workspace: &Workspace, instances: &[Instance], rests_as: Status) -> Step {
+    match ending(instances).filter(|_| workspace.managed) {
+        Some(last) => Step::Retire(last),
+        None if workspace.status != rests_as => Step::Settle(rests_as),
+        None => Step::Rest(None),
     }
 }
 
@@ -180,6 +195,7 @@ fn running(workspace: &Workspace, instances: &[Instance], now: Timestamp) -> Ste
     if workspace.newest > workspace.current {
         return match of(workspace.newest) {
             Some(newest) => bring_up(workspace, newest, now),
+            None if workspace.restart_due => plan(workspace, Cause::Restart, now),
             None => plan(workspace, Cause::Replace, now),
         };
     }

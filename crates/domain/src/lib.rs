@@ -10,6 +10,7 @@
 //! | [`rotation`] | whether a running agent may have a new credential |
 //! | [`workspace`] | statuses, and which event moves them |
 //! | [`converge`] | the next step that brings a workspace in line with its intent |
+//! | [`lifecycle`] | pause, resume, hibernate, wake, recover; who is idle |
 //! | [`lease`] | how long silence is tolerated, and how often agents are asked to report |
 //! | [`brake`] | when replacement on silence stops |
 //! | [`sweep`] | what is garbage |
@@ -38,6 +39,7 @@ pub mod guards;
 pub mod id;
 pub mod instance;
 pub mod lease;
+pub mod lifecycle;
 pub mod rate;
 pub mod refusal;
 pub mod rotation;

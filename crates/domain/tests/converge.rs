@@ -23,6 +23,7 @@ enum Fault {
     Registers,
     Restart,
     Pause,
+    Hibernate,
     Resume,
     Minutes(u64),
 }
@@ -122,6 +123,10 @@ impl Toy {
             }
             Step::Unheard => self.become_(Status::AwaitingAgent),
             Step::Retire(generation) => self.end(generation),
+            Step::Settle(status) => {
+                assert!(self.instances.is_empty(), "settled while something runs");
+                self.become_(status);
+            }
         }
     }
 
@@ -169,7 +174,15 @@ impl Toy {
             Fault::Registers => self.register(),
             Fault::Restart => self.workspace.restart_due = true,
             Fault::Pause => self.workspace.intent = Intent::Paused,
-            Fault::Resume => self.workspace.intent = Intent::Running,
+            Fault::Hibernate => self.workspace.intent = Intent::Hibernated,
+            // As a person's resume does: a restart is due, and nothing of the past holds it up.
+            Fault::Resume if self.workspace.intent != Intent::Running => {
+                self.workspace.intent = Intent::Running;
+                self.workspace.restart_due = true;
+                self.workspace.next_attempt_at = None;
+                self.become_(Status::Provisioning);
+            }
+            Fault::Resume => {}
             Fault::Minutes(n) => self.now = self.now.after(Duration::from_secs(60 * n)),
         }
     }
@@ -182,6 +195,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         4 => Just(Fault::Registers),
         2 => Just(Fault::Restart),
         1 => Just(Fault::Pause),
+        1 => Just(Fault::Hibernate),
         1 => Just(Fault::Resume),
         2 => (0..20u64).prop_map(Fault::Minutes),
     ]
@@ -216,15 +230,39 @@ proptest! {
     }
 
     #[test]
-    fn a_workspace_that_should_not_run_has_no_instance(faults in proptest::collection::vec(fault(), 0..40), removed: bool) {
+    fn a_workspace_that_should_not_run_has_no_instance_and_says_so(faults in proptest::collection::vec(fault(), 0..40), wish in 0..3usize) {
         let mut toy = Toy::new();
         for fault in faults {
             toy.suffer(fault);
             toy.settle();
         }
-        toy.workspace.intent = if removed { Intent::Removed } else { Intent::Paused };
+        let wishes = [
+            (Intent::Removed, None),
+            (Intent::Paused, Some(Status::Paused)),
+            (Intent::Hibernated, Some(Status::Hibernated)),
+        ];
+        let (intent, status) = wishes[wish];
+        toy.workspace.intent = intent;
         toy.settle();
         prop_assert!(toy.instances.is_empty());
+        prop_assert!(status.is_none_or(|status| toy.workspace.status == status));
+    }
+
+    #[test]
+    fn what_no_backend_runs_is_never_ended_by_a_pause(hibernates: bool, seconds in 0..1000u64) {
+        let mut toy = Toy::new();
+        (toy.workspace.managed, toy.workspace.current) = (false, Generation::new(1));
+        (toy.workspace.newest, toy.workspace.status) = (Generation::new(1), Status::Online);
+        let lease = toy.now.before(Duration::from_secs(seconds));
+        let external = [serving(Seen::Unknown("not ours".to_owned()), lease)];
+        let (intent, status) = match hibernates {
+            true => (Intent::Hibernated, Status::Hibernated),
+            false => (Intent::Paused, Status::Paused),
+        };
+        toy.workspace.intent = intent;
+        prop_assert_eq!(next(&toy.workspace, &external, toy.now), Step::Settle(status));
+        toy.workspace.status = status;
+        prop_assert_eq!(next(&toy.workspace, &external, toy.now), Step::Rest(None));
     }
 }
 

@@ -88,8 +88,10 @@ impl World {
         let number =
             |it: ligand_domain::id::Generation| u8::try_from(it.number()).unwrap_or(u8::MAX);
         match converge::next(&workspace, &instances, NOW) {
-            // Backends here always answer, and nobody is taken at a creator's word.
-            Step::Rest(_) | Step::Unsure(_) | Step::Heard(_) | Step::Unheard => Next::Rest,
+            // Backends here always answer, nobody is taken at a creator's word, and nothing is paused.
+            Step::Rest(_) | Step::Unsure(_) | Step::Heard(_) | Step::Unheard | Step::Settle(_) => {
+                Next::Rest
+            }
             Step::Plan(Cause::First | Cause::Replace) => Next::Plan(Why::Missing),
             Step::Plan(Cause::Restart) => Next::Plan(Why::Restart),
             Step::Plan(Cause::Unreachable) => Next::Plan(Why::Unreachable),

@@ -146,6 +146,8 @@ pub struct Config {
     pub workspace_roots: Vec<String>,
     /// How long an instance may take to end politely.
     pub stop_grace: Duration,
+    /// How long an agent that is about to be replaced is told that it has left. Zero: it is not told.
+    pub drain: Duration,
     /// The pace that agents are asked for which follow one; their lease is three beats.
     pub heartbeat: Duration,
     /// How long a left over credential must be idle before a sweep ends it.
@@ -355,6 +357,7 @@ pub fn resolve(
             file.stop_grace_seconds,
             STOP_GRACE_SECONDS,
         )),
+        drain: Duration::from_secs(said.of_file("drain_seconds", file.drain_seconds, 20)),
         heartbeat: said.heartbeat(file.heartbeat_seconds),
         stale_credential_after: Duration::from_secs(said.of_file(
             "stale_credential_seconds",

@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use ligand_api::error::ErrorBody;
 use utoipa::OpenApi;
@@ -78,6 +78,16 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(workspaces::http::create, workspaces::http::list))
         .routes(routes!(workspaces::http::get, workspaces::http::patch, workspaces::http::delete))
         .routes(routes!(workspaces::http::restart))
+        .routes(routes!(workspaces::http::lifecycle::pause))
+        .routes(routes!(workspaces::http::lifecycle::resume))
+        .routes(routes!(workspaces::http::lifecycle::hibernate))
+        .routes(routes!(workspaces::http::lifecycle::wake))
+        .routes(routes!(workspaces::http::lifecycle::recover))
+        .routes(routes!(workspaces::http::lifecycle::state))
+        .routes(routes!(workspaces::http::admin::restart))
+        .routes(routes!(workspaces::http::admin::bootstrap_failed))
+        .routes(routes!(workspaces::http::admin::set_compute_instance))
+        .routes(routes!(workspaces::http::admin::console))
         .routes(routes!(workspaces::http::why))
         .routes(routes!(workspaces::http::logs))
         // Tokens.
@@ -111,6 +121,10 @@ pub fn router(app: App) -> Router {
     router
         // No id at all: the contract has a text for it.
         .route("/admin/workspaces//revoke-auth-tokens", post(credentials::http::revoke_nothing))
+        .route("/admin/workspaces//restart", post(workspaces::http::admin::no_id))
+        .route("/admin/workspaces//bootstrap-failed", post(workspaces::http::admin::no_id))
+        .route("/admin/workspaces//set-compute-instance", post(workspaces::http::admin::no_id))
+        .route("/workspaces//console", get(workspaces::http::admin::no_id))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         // The last one named is the first to see a request. A refusal by the limit is not counted, one by

@@ -25,7 +25,7 @@ use crate::liveness::sweeps::{
 use crate::reconcile::{Reconciler, drive};
 use crate::replicas;
 use crate::routes;
-use crate::workspaces::{self, WorkspaceReconciler};
+use crate::workspaces::{self, HibernationMonitor, WorkspaceReconciler};
 
 /// How long a graceful stop waits for what is going on.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -110,6 +110,7 @@ struct Reconcilers {
     phantom_busy: PhantomBusy,
     orphans: Orphans,
     retention: Retention,
+    hibernation: HibernationMonitor,
 }
 
 impl Reconcilers {
@@ -123,6 +124,7 @@ impl Reconcilers {
             phantom_busy: PhantomBusy,
             orphans: Orphans,
             retention: Retention::new(app),
+            hibernation: HibernationMonitor,
         }
     }
 
@@ -136,8 +138,9 @@ impl Reconcilers {
             phantom_busy,
             orphans,
             retention,
+            hibernation,
         } = self;
-        let all: [Arc<dyn Reconciler>; 8] = [
+        let all: [Arc<dyn Reconciler>; 9] = [
             Arc::new(workspaces),
             Arc::new(rotation),
             Arc::new(brake),
@@ -146,6 +149,7 @@ impl Reconcilers {
             Arc::new(phantom_busy),
             Arc::new(orphans),
             Arc::new(retention),
+            Arc::new(hibernation),
         ];
         for reconciler in all {
             drive(app, reconciler);

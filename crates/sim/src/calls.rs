@@ -47,7 +47,9 @@ pub fn config() -> Config {
         "RATE_LIMIT" => Some(u32::MAX.to_string()),
         _ => None,
     };
-    resolve(&flags, &env, None, File::default()).expect("these settings make sense").config
+    let config = resolve(&flags, &env, None, File::default()).expect("these settings make sense");
+    // There is nobody to be told, and no network to tell it over.
+    Config { drain: Duration::ZERO, ..config.config }
 }
 
 /// A client that a server can be given. One for all worlds: making one costs more than a world.

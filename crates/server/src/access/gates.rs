@@ -12,7 +12,7 @@ use ligand_domain::credential::{TokenHash, bearer};
 use ligand_domain::id::WorkspaceId;
 use subtle::ConstantTimeEq as _;
 
-use super::{Held, Session, live_anywhere, session, validate};
+use super::{Held, Session, live_anywhere, live_of, session, validate};
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::http::edge::from_own_canvas;
@@ -149,6 +149,25 @@ async fn who(
     match org_tokens::validate(app, text).await? {
         Some(token) => Ok((By::Org(token), None)),
         None => Err(Error::unauthenticated("invalid workspace auth token")),
+    }
+}
+
+/// Somebody who may ask for the state of the workspace in the path. In compat also nobody in particular, as long
+/// as the workspace has no live credential.
+pub struct Watcher(pub WorkspaceId);
+
+impl FromRequestParts<App> for Watcher {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let caller = OfWorkspace::from_request_parts(parts, app).await?;
+        if caller.by == By::Anybody {
+            let live = live_of(app, caller.workspace).await;
+            if live.map_err(Error::internal("auth check failed"))? > 0 {
+                return Err(Error::unauthenticated("missing workspace auth token"));
+            }
+        }
+        Ok(Self(caller.workspace))
     }
 }
 

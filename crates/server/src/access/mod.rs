@@ -16,7 +16,7 @@ use crate::db::{Db, Tx};
 use crate::error::Result;
 use crate::journal::Work;
 
-pub use gates::{Admin, Anyone, By, Canvas, OfWorkspace};
+pub use gates::{Admin, Anyone, By, Canvas, OfWorkspace, Watcher};
 pub(crate) use gates::{is_admin, presented};
 pub use sender::Sender;
 pub(crate) use sessions::{Session, Sessions, session};

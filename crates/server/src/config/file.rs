@@ -22,6 +22,7 @@ pub struct File {
     pub(super) auth: Option<String>,
     pub(super) workspace_roots: Option<Vec<String>>,
     pub(super) stop_grace_seconds: Option<u64>,
+    pub(super) drain_seconds: Option<u64>,
     pub(super) heartbeat_seconds: Option<u64>,
     pub(super) stale_credential_seconds: Option<u64>,
     pub(super) rotate_after_hours: Option<u64>,

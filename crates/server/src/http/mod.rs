@@ -8,3 +8,4 @@ pub mod edge;
 pub mod limit;
 pub mod metrics;
 pub mod path;
+pub mod route;

@@ -33,6 +33,18 @@ pub enum Kind {
     Changed,
     /// A restart was asked for.
     RestartRequested,
+    /// A pause was asked for.
+    PauseRequested,
+    /// A paused one was asked to go on.
+    ResumeRequested,
+    /// Hibernation was asked for, by a person or by idleness.
+    HibernateRequested,
+    /// A hibernated one was woken.
+    WakeRequested,
+    /// A person asked to try again at once.
+    RecoverRequested,
+    /// It was said which compute it runs on.
+    Repointed,
     /// A generation was raised, with a credential for it.
     Planned,
     /// A start was resumed: a second value was minted beside the first.
@@ -53,8 +65,14 @@ pub enum Kind {
     Silent,
     /// A start was given up.
     GivenUp,
+    /// Somebody who watched a start says that it failed.
+    BootstrapFailed,
+    /// An instance is about to be ended.
+    Stopping,
     /// An instance that should not be was ended.
     Retired,
+    /// Nothing of it runs any more, as was asked for.
+    Settled,
     /// An administrator revoked every credential.
     Revoked,
     /// A new credential was asked for, or given out.
@@ -79,6 +97,12 @@ impl Kind {
             Self::Created => "created",
             Self::Changed => "changed",
             Self::RestartRequested => "restart-requested",
+            Self::PauseRequested => "pause-requested",
+            Self::ResumeRequested => "resume-requested",
+            Self::HibernateRequested => "hibernate-requested",
+            Self::WakeRequested => "wake-requested",
+            Self::RecoverRequested => "recover-requested",
+            Self::Repointed => "repointed",
             Self::Planned => "planned",
             Self::Resumed => "resumed",
             Self::Started => "started",
@@ -89,7 +113,10 @@ impl Kind {
             Self::Lost => "lost",
             Self::Silent => "silent",
             Self::GivenUp => "given-up",
+            Self::BootstrapFailed => "bootstrap-failed",
+            Self::Stopping => "stopping",
             Self::Retired => "retired",
+            Self::Settled => "settled",
             Self::Revoked => "revoked",
             Self::Rotated => "rotated",
             Self::RotationFailed => "rotation-failed",

@@ -24,10 +24,10 @@ use crate::access::Sender;
 use crate::app::App;
 use crate::backend::{Key, Push};
 use crate::error::{Error, Result};
-use crate::http::address::Address;
 use crate::http::body::{self, TooLong};
 use crate::http::path::WorkspacePath;
-use crate::workspaces::{self, Workspace};
+use crate::http::route::{NoRoute, Route};
+use crate::workspaces::{self, Roused, Workspace};
 
 /// Longest answer of an agent that is not a stream.
 const MAX_ANSWER: usize = 10 << 20;
@@ -39,6 +39,8 @@ const IDLE: Duration = Duration::from_secs(300);
 const BUSY_RETRY: u64 = 30;
 /// What the caller of a hibernated workspace is asked to wait.
 const WAKING_RETRY: u64 = 15;
+/// How often a turn that goes on is noted as that.
+const GOES_ON: Duration = Duration::from_secs(20);
 /// Headers of a caller that reach the agent. Never a credential.
 const FORWARDED: [&str; 6] =
     ["a2a-version", "a2a-extensions", "accept", "last-event-id", "traceparent", "tracestate"];
@@ -66,7 +68,9 @@ pub(crate) async fn send(
     let fresh = || uuid::Builder::from_random_bytes(app.ids.bytes()).into_uuid().to_string();
     let message = normalise(&body, fresh).map_err(|why| Error::invalid("invalid JSON", why))?;
     // Whoever waits for the answer may go away; the turn goes on all the same.
-    let turn = Turn { app: app.clone(), target, route, message, headers: head.headers, sender };
+    let began = app.clock.now();
+    let headers = head.headers;
+    let turn = Turn { app: app.clone(), target, route, message, headers, sender, began };
     let (answer, waiting) = tokio::sync::oneshot::channel();
     app.spawn(async move {
         let _ = answer.send(turn.run().await);
@@ -109,34 +113,36 @@ async fn address_of(app: &App, target: &Workspace) -> Result<Route> {
     if target.agent.url.is_empty() {
         let mut body = ErrorBody::new("workspace has no URL");
         body.status = Some(target.status.as_str().to_owned());
-        if target.status == Status::Hibernated {
-            body = ErrorBody { waking: Some(true), retry_after: Some(WAKING_RETRY), ..body };
+        if matches!(target.status, Status::Hibernated | Status::Hibernating) {
+            body = waking(app, target).await?;
         }
         return Err(Error::Refused(StatusCode::SERVICE_UNAVAILABLE, Box::new(body)));
     }
-    let unsafe_ = |why: String| {
-        let body = ErrorBody::new("workspace URL is not publicly routable").detail(why);
-        Error::Refused(StatusCode::BAD_GATEWAY, Box::new(body))
-    };
-    let url = reqwest::Url::parse(&target.agent.url).map_err(|cause| unsafe_(cause.to_string()))?;
     let of = (target.id, target.current);
     let instance = workspaces::instance_of(&mut app.db.read().await?, of.0, of.1).await?;
-    if instance.is_some_and(|instance| instance.url_reported) {
-        return Ok(Route { url, http: app.http.clone() });
-    }
-    let address = Address::parse(&target.agent.url).map_err(unsafe_)?;
-    let resolved = address.may_be_called(app).await.map_err(unsafe_)?;
-    // What was judged is what is called: the name may resolve to something else a moment later.
-    let no_client = |cause| Error::Internal("failed to create proxy request", cause);
-    let http = ligand_api::http::builder().map_err(|cause| no_client(cause.into()))?;
-    let http = http.no_proxy().resolve_to_addrs(address.host(), &resolved).build();
-    Ok(Route { url, http: http.map_err(|cause| no_client(cause.into()))? })
+    let reported = instance.is_some_and(|instance| instance.url_reported);
+    Route::to(app, &target.agent.url, reported).await.map_err(|cause| match cause {
+        NoRoute::Unsafe(why) => {
+            let body = ErrorBody::new("workspace URL is not publicly routable").detail(why);
+            Error::Refused(StatusCode::BAD_GATEWAY, Box::new(body))
+        }
+        NoRoute::Broken(cause) => Error::Internal("failed to create proxy request", cause),
+    })
 }
 
-/// Where a turn goes, and how.
-struct Route {
-    url: reqwest::Url,
-    http: reqwest::Client,
+/// What the caller of a hibernated workspace is told: it is being woken, unless something keeps it asleep.
+async fn waking(app: &App, target: &Workspace) -> Result<ErrorBody> {
+    let mut body = ErrorBody::new("workspace is hibernated");
+    body.status = Some(target.status.as_str().to_owned());
+    match workspaces::rouse(app, target.id, "a message came").await? {
+        Roused::Begun | Roused::Awake => {
+            body.detail = Some("it is being woken; send the message again".to_owned());
+            Ok(ErrorBody { waking: Some(true), retry_after: Some(WAKING_RETRY), ..body })
+        }
+        Roused::Gone => Err(Error::not_found("workspace not found")),
+        Roused::NoBackend => Ok(body.detail("it cannot be woken: no backend here runs it")),
+        Roused::Under(why) => Ok(body.detail(format!("it cannot be woken: {why}"))),
+    }
 }
 
 /// One message on its way.
@@ -147,6 +153,7 @@ struct Turn {
     message: Value,
     headers: HeaderMap,
     sender: Sender,
+    began: Timestamp,
 }
 
 /// Why an agent gave no answer.
@@ -159,14 +166,13 @@ enum Lost {
 
 impl Turn {
     async fn run(self) -> Result<Response> {
-        let outcome = match self.deadline() {
-            Some(limit) => {
-                tokio::time::timeout(limit, self.exchange()).await.unwrap_or_else(|_| {
-                    Ok(Err(Lost::Busy(format!("no answer within {} s", limit.as_secs()))))
-                })
-            }
-            None => self.exchange().await,
+        let before = self.target.leisure.last_turn_at;
+        workspaces::note_turn(&self.app, self.target.id, before).await;
+        let outcome = tokio::select! {
+            outcome = self.timed() => outcome,
+            never = self.goes_on() => match never {},
         };
+        self.note_end().await;
         match outcome? {
             Ok(answer) => {
                 self.note_outbound().await;
@@ -174,6 +180,25 @@ impl Turn {
             }
             Err(lost) => Err(self.explain(lost).await),
         }
+    }
+
+    async fn timed(&self) -> Result<std::result::Result<Response, Lost>> {
+        let Some(limit) = self.deadline() else { return self.exchange().await };
+        tokio::time::timeout(limit, self.exchange()).await.unwrap_or_else(|_| {
+            Ok(Err(Lost::Busy(format!("no answer within {} s", limit.as_secs()))))
+        })
+    }
+
+    /// However long it takes: whose turn goes on is not idle.
+    async fn goes_on(&self) -> std::convert::Infallible {
+        loop {
+            self.app.clock.tick(GOES_ON).await;
+            self.note_end().await;
+        }
+    }
+
+    async fn note_end(&self) {
+        workspaces::note_turn(&self.app, self.target.id, Some(self.began)).await;
     }
 
     fn deadline(&self) -> Option<Duration> {

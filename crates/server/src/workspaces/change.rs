@@ -26,7 +26,7 @@ pub(super) async fn patch(
     by: &By,
     keys: &Map<String, Value>,
 ) -> Result<Patched> {
-    const KNOWN: [&str; 10] = [
+    const KNOWN: [&str; 11] = [
         "name",
         "role",
         "x",
@@ -37,6 +37,7 @@ pub(super) async fn patch(
         "runtime",
         "workspace_dir",
         "bootstrap",
+        "hibernation_idle_minutes",
     ];
     let foreign =
         keys.keys().find(|key| KNOWN.contains(&key.as_str()) && !OWN.contains(&key.as_str()));
@@ -51,7 +52,10 @@ pub(super) async fn patch(
     let found = store::get(&mut work.tx, id).await?.filter(|w| w.intent != Intent::Removed);
     let mut workspace = found.ok_or_else(|| Error::not_found("workspace not found"))?;
     let mut changed = Vec::new();
-    for (key, value) in keys {
+    // Half a place is none.
+    let placed = keys.contains_key("x") && keys.contains_key("y");
+    for (key, value) in keys.iter().filter(|(key, _)| placed || !matches!(key.as_str(), "x" | "y"))
+    {
         if apply(app, &mut workspace, key, value)? {
             changed.push(key.as_str());
         }
@@ -60,6 +64,9 @@ pub(super) async fn patch(
         may_be_below(&mut work, id, parent).await?;
     }
     store::save_settings(&mut work.tx, &workspace, work.now).await?;
+    if changed.contains(&"hibernation_idle_minutes") {
+        store::set_idle_minutes(&mut work.tx, id, workspace.leisure.minutes).await?;
+    }
     if !changed.is_empty() {
         let summary = format!("changed: {}", changed.join(", "));
         work.note(id, None, Kind::Changed, summary, json!({"keys": changed}));
@@ -136,6 +143,11 @@ fn apply(app: &App, workspace: &mut Workspace, key: &str, value: &Value) -> Resu
                 .map_err(|why| Error::invalid("invalid workspace directory", why))?;
             workspace.workspace_dir = Some(path.to_owned());
         }
+        "hibernation_idle_minutes" if value.is_null() => workspace.leisure.minutes = None,
+        "hibernation_idle_minutes" => {
+            let minutes = value.as_i64().ok_or_else(|| wrong("whole minutes or null"))?;
+            workspace.leisure.minutes = Some(minutes).filter(|minutes| *minutes > 0);
+        }
         "x" => workspace.canvas.0 = value.as_f64().ok_or_else(|| wrong("a number"))?,
         "y" => workspace.canvas.1 = value.as_f64().ok_or_else(|| wrong("a number"))?,
         "collapsed" => {
@@ -153,6 +165,9 @@ pub(super) async fn restart(app: &App, id: WorkspaceId) -> Result<Restarted> {
     let found = store::lock(&mut work.tx, id).await.map_err(Error::internal("lookup failed"))?;
     let found = found.filter(|w| w.intent != Intent::Removed);
     let workspace = found.ok_or_else(|| Error::not_found("workspace not found"))?;
+    if let Some(text) = paused_ancestor(&mut work, &workspace).await? {
+        return Err(Error::refused(StatusCode::CONFLICT, text));
+    }
     if !workspace.managed() && workspace.runtime == "external" {
         return Ok(Restarted {
             status: "noop".to_owned(),
@@ -163,7 +178,6 @@ pub(super) async fn restart(app: &App, id: WorkspaceId) -> Result<Restarted> {
             ..Restarted::default()
         });
     }
-    refuse_under_paused(&mut work, &workspace).await?;
     if workspace.backend.as_deref().and_then(|name| app.backends.get(name)).is_none() {
         return Err(Error::refused(StatusCode::SERVICE_UNAVAILABLE, "provisioner not available"));
     }
@@ -190,15 +204,18 @@ pub(super) async fn restart(app: &App, id: WorkspaceId) -> Result<Restarted> {
     })
 }
 
-async fn refuse_under_paused(work: &mut Work<'_>, workspace: &Workspace) -> Result<()> {
+/// Nothing is started below a workspace that is paused: what to say, where that is so.
+pub(super) async fn paused_ancestor(
+    work: &mut Work<'_>,
+    workspace: &Workspace,
+) -> std::result::Result<Option<String>, sqlx::Error> {
     let lineage = store::lineage(&mut work.tx, workspace.id).await?;
     for ancestor in lineage.map(|lineage| lineage.ancestors).unwrap_or_default() {
-        if let Some(parent) =
-            store::get(&mut work.tx, ancestor).await?.filter(|a| a.intent == Intent::Paused)
-        {
-            let text = format!("parent workspace \"{}\" is paused — resume it first", parent.name);
-            return Err(Error::refused(StatusCode::CONFLICT, text));
+        let found = store::get(&mut work.tx, ancestor).await?;
+        if let Some(parent) = found.filter(|found| found.intent == Intent::Paused) {
+            let name = parent.name;
+            return Ok(Some(format!("parent workspace \"{name}\" is paused — resume it first")));
         }
     }
-    Ok(())
+    Ok(None)
 }

@@ -6,6 +6,7 @@ use ligand_api::workspace::{Connection, Create, Created};
 use ligand_domain::backoff::Failures;
 use ligand_domain::credential::Token;
 use ligand_domain::id::{Generation, WorkspaceId};
+use ligand_domain::lifecycle::Leisure;
 use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Status};
 use serde_json::json;
@@ -93,6 +94,10 @@ pub(super) async fn create(app: &App, by: &By, request: Create, origin: &str) ->
     let workspace = &wanted.workspace;
     let inserted = store::insert(&mut work.tx, workspace, wanted.template.as_deref()).await;
     inserted.map_err(Error::internal(FAILED))?;
+    if let Some(minutes) = workspace.leisure.minutes {
+        let set = store::set_idle_minutes(&mut work.tx, workspace.id, Some(minutes)).await;
+        set.map_err(Error::internal(FAILED))?;
+    }
     let summary = format!("created as {}", workspace.name);
     let facts =
         json!({"runtime": workspace.runtime, "backend": workspace.backend, "tier": workspace.tier});
@@ -166,6 +171,10 @@ fn check(app: &App, request: Create) -> Result<Wanted> {
         parent,
         budget_limit: request.budget_limit,
         max_concurrent_tasks: request.max_concurrent_tasks.unwrap_or(1).max(1),
+        leisure: Leisure {
+            minutes: request.hibernation_idle_minutes.filter(|minutes| *minutes > 0),
+            ..Leisure::default()
+        },
         canvas: (canvas.x, canvas.y, false),
         agent: Reported { url, ..Reported::default() },
         ..blank(app.ids.workspace(), app.clock.now())
@@ -295,6 +304,8 @@ fn blank(id: WorkspaceId, now: Timestamp) -> Workspace {
         agent: Reported::default(),
         identity: Identity::default(),
         unsure: false,
+        leisure: Leisure::default(),
+        compute: None,
         created_at: now,
     }
 }

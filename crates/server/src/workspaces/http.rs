@@ -1,5 +1,8 @@
 //! Workspaces over HTTP.
 
+pub mod admin;
+pub mod lifecycle;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Query, State};

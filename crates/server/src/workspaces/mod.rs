@@ -6,7 +6,11 @@
 mod change;
 mod create;
 mod doubt;
+mod halt;
+pub mod hibernation;
 pub mod http;
+mod lifecycle;
+mod outside;
 pub mod reconcile;
 mod remove;
 mod steps;
@@ -20,13 +24,16 @@ use ligand_domain::backoff::Failures;
 use ligand_domain::id::{Generation, InstanceId, WorkspaceId};
 use ligand_domain::instance::{Features, Phase, Seen};
 use ligand_domain::lease::{self, Holder};
+use ligand_domain::lifecycle::{self as life, Leisure};
 use ligand_domain::rotation::Serials;
 use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Standing, Status};
 
 pub(crate) use self::create::connection;
 pub(crate) use self::doubt::suspect;
+pub use self::hibernation::HibernationMonitor;
 pub(crate) use self::http::origin;
+pub(crate) use self::lifecycle::{Roused, note_turn, rouse};
 pub use self::reconcile::WorkspaceReconciler;
 use crate::app::App;
 use crate::backend::Push;
@@ -108,8 +115,21 @@ pub struct Workspace {
     pub identity: Identity,
     /// Whether it is silent while its backend cannot say whether it runs.
     pub unsure: bool,
+    /// When it hibernates by itself.
+    pub leisure: Leisure,
+    /// The compute that an administrator named.
+    pub compute: Option<Compute>,
     /// When it was created.
     pub created_at: Timestamp,
+}
+
+/// The compute that an administrator said a workspace runs on. Nothing is done with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compute {
+    /// Its provider's name for it.
+    pub instance: String,
+    /// Whose it is.
+    pub provider: String,
 }
 
 /// What admissions look at, besides generations and bootstrap.
@@ -196,6 +216,17 @@ impl Workspace {
         never.then(|| lease::lapses_at(from, app.started, term, app.config.guards))
     }
 
+    /// What decides about wishes that concern its life.
+    #[must_use]
+    pub fn life(&self) -> life::Standing {
+        life::Standing {
+            intent: self.intent,
+            status: self.status,
+            managed: self.managed(),
+            active_tasks: self.agent.active_tasks,
+        }
+    }
+
     /// What decides whether an agent may move its status.
     #[must_use]
     pub fn standing(&self) -> Standing {
@@ -243,6 +274,8 @@ pub struct Instance {
     pub exit: Option<String>,
     /// Whether the server ended it because it stopped itself.
     pub dismissed: bool,
+    /// Why its start failed, according to somebody who watched it.
+    pub condemned: Option<String>,
     /// When it was planned.
     pub created_at: Timestamp,
 }

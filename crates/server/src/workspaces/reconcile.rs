@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use ligand_domain::converge::{self, Step, next};
 use ligand_domain::id::WorkspaceId;
-use ligand_domain::instance::{self, Phase, Seen};
+use ligand_domain::instance::{self, Exit, Phase, Seen};
 use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::Intent;
 
@@ -204,6 +204,10 @@ pub(super) async fn see(app: &App, instance: &Instance) -> Seen {
     };
     if instance.phase == Phase::Planned {
         return Seen::Unknown("not started".to_owned());
+    }
+    // A report, not a guess: it is acted on whatever the backend would say.
+    if let (Phase::Started, Some(why)) = (instance.phase, &instance.condemned) {
+        return Seen::Stopped(Exit { said: Some(why.clone()), ..Exit::default() });
     }
     match backend.inspect(key(instance)).await {
         Ok(seen) => seen,

@@ -1,7 +1,5 @@
 //! Deleting: mark first, then wait for the reconciler to release everything.
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
@@ -10,16 +8,12 @@ use ligand_domain::id::WorkspaceId;
 use ligand_domain::time::Timestamp;
 use serde_json::json;
 
+use super::lifecycle::{PATIENCE, family, until};
 use super::store;
 use crate::access;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::journal::{self, Kind, Work};
-
-/// How long a delete is waited for before it is answered as going on.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How often it is looked at meanwhile, besides on every commit.
-const LOOK: Duration = Duration::from_millis(50);
 
 pub(super) async fn remove(
     app: &App,
@@ -27,11 +21,11 @@ pub(super) async fn remove(
     confirm: bool,
     purge: bool,
 ) -> Result<Response> {
-    let mut work = Work::begin(app).await?;
-    let family = family(&mut work, id).await?;
-    let children = store::children(&mut work.tx, id)
-        .await
-        .map_err(Error::internal("failed to check children"))?;
+    let unchecked = "failed to check children";
+    let mut work = Work::begin(app).await.map_err(Error::internal(unchecked))?;
+    let family = family(&mut work, id).await.map_err(Error::internal(unchecked))?;
+    let family: Vec<WorkspaceId> = family.iter().map(|member| member.id).collect();
+    let children = store::children(&mut work.tx, id).await.map_err(Error::internal(unchecked))?;
     if !children.is_empty() && !confirm {
         return Ok(ask(&children));
     }
@@ -56,9 +50,9 @@ pub(super) async fn remove(
     let answer = |code, status: &str| {
         (code, Json(Deleted { status: status.to_owned(), cascade_deleted })).into_response()
     };
-    let until = app.clock.now().after(PATIENCE);
+    let deadline = app.clock.now().after(PATIENCE);
     for member in family.iter().rev() {
-        if !released(app, *member, until).await? {
+        if !released(app, *member, deadline).await? {
             return Ok(answer(StatusCode::ACCEPTED, "removing"));
         }
     }
@@ -83,42 +77,9 @@ fn ask(children: &[(WorkspaceId, String)]) -> Response {
     (StatusCode::CONFLICT, Json(body)).into_response()
 }
 
-/// The workspace and its descendants, each after its parent, all of them locked: nobody gets a child while
-/// its family is taken down. Empty when there is no such workspace.
-async fn family(work: &mut Work<'_>, id: WorkspaceId) -> Result<Vec<WorkspaceId>> {
-    if store::lock(&mut work.tx, id).await?.is_none() {
-        return Ok(Vec::new());
-    }
-    let mut family = vec![id];
-    let mut at = 0;
-    while at < family.len() {
-        for (child, _) in store::children(&mut work.tx, family[at]).await? {
-            if !family.contains(&child) && store::lock(&mut work.tx, child).await?.is_some() {
-                family.push(child);
-            }
-        }
-        at += 1;
-    }
-    Ok(family)
-}
-
 /// Wait until nothing of it runs any more.
-async fn released(app: &App, id: WorkspaceId, until: Timestamp) -> Result<bool> {
-    let mut commits = app.hub.commits();
-    loop {
-        commits.mark_unchanged();
-        let found = store::get(&mut app.db.read().await?, id).await?;
-        if found.is_none_or(|workspace| workspace.released_at.is_some()) {
-            return Ok(true);
-        }
-        if app.clock.now() >= until || app.stop.is_cancelled() {
-            return Ok(false);
-        }
-        tokio::select! {
-            _ = commits.changed() => {}
-            () = app.clock.sleep(LOOK) => {}
-        }
-    }
+async fn released(app: &App, id: WorkspaceId, deadline: Timestamp) -> Result<bool> {
+    until(app, id, deadline, |it| it.is_none_or(|it| it.released_at.is_some())).await
 }
 
 /// Take every trace away. Of its credentials the hashes stay: they are the tombstone by which a former

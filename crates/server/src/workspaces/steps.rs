@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use ligand_domain::brake::{Because, Verdict};
-use ligand_domain::converge::{self, Cause, GivenUp, Step};
+use ligand_domain::converge::{self, Cause, Step};
 use ligand_domain::credential::Token;
 use ligand_domain::guards::Guard;
 use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::instance::{self, Exit, Phase};
-use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Status};
 use serde_json::json;
 use uuid::Uuid;
@@ -75,6 +74,7 @@ impl<'a> Steps<'a> {
             Step::Start(generation) => {
                 let older = instances.iter().filter(|instance| instance.generation < generation);
                 for instance in older {
+                    self.drain(instance).await;
                     self.retire(workspace, instance).await.context("end the previous instance")?;
                 }
                 self.start(workspace, of(generation)?).await.context("start the instance")
@@ -86,6 +86,7 @@ impl<'a> Steps<'a> {
             Step::Heard(generation) => self.heard(of(generation)?).await,
             Step::Unheard => self.unheard().await,
             Step::Retire(generation) => self.retire(workspace, of(generation)?).await,
+            Step::Settle(status) => self.settle(status).await,
         }
     }
 
@@ -165,7 +166,7 @@ impl<'a> Steps<'a> {
         }
     }
 
-    fn backend(&self, workspace: &Workspace) -> anyhow::Result<&Arc<dyn Backend>> {
+    pub(super) fn backend(&self, workspace: &Workspace) -> anyhow::Result<&Arc<dyn Backend>> {
         let name = workspace.backend.as_deref().unwrap_or_default();
         self.app
             .backends
@@ -340,58 +341,6 @@ impl<'a> Steps<'a> {
         Ok(work.commit().await?)
     }
 
-    async fn give_up(
-        &self,
-        workspace: &Workspace,
-        instance: &Instance,
-        why: &GivenUp,
-    ) -> anyhow::Result<()> {
-        self.backend(workspace)?
-            .destroy(key(instance))
-            .await
-            .context("destroy an instance that did not register")?;
-        // The contract's name for whoever notices.
-        let source = matches!(why, GivenUp::Late(_)).then_some("provision_timeout_sweep");
-        self.end_start(instance, &why.to_string(), false, source).await
-    }
-
-    /// A start is over: its credential lapses in the transaction that says so, and it is never admitted.
-    async fn end_start(
-        &self,
-        instance: &Instance,
-        why: &str,
-        refused: bool,
-        source: Option<&str>,
-    ) -> anyhow::Result<()> {
-        let mut work = self.begin().await?;
-        let Some(workspace) = store::lock(&mut work.tx, self.id).await? else { return Ok(()) };
-        let (generation, now) = (instance.generation, work.now);
-        // Admitted in the meantime: then there is nothing to give up.
-        if workspace.current >= generation {
-            return Ok(());
-        }
-        access::lapse_pending(&mut work.tx, self.id, generation, now).await?;
-        store::end(&mut work.tx, (self.id, generation), why, now).await?;
-        let failures = workspace.failures.one_more(now, None);
-        let jitter = self.app.ids.jitter();
-        let next = if refused {
-            failures.after_refusal(now, jitter)
-        } else {
-            failures.next_attempt(now, jitter)
-        };
-        store::set_failure(&mut work.tx, self.id, failures, why, Some(next)).await?;
-        store::set_status(&mut work.tx, self.id, Status::Failed, why, now).await?;
-        let summary = format!("generation {generation} was given up: {why}");
-        let evidence = json!({"failures": failures.count, "next_attempt_at": next});
-        work.note(self.id, Some(generation), Kind::GivenUp, summary, evidence);
-        let mut payload = json!({"error": why, "generation": generation});
-        if let Some(source) = source {
-            payload["source"] = json!(source);
-        }
-        work.emit("WORKSPACE_PROVISION_FAILED", self.id, payload);
-        Ok(work.commit().await?)
-    }
-
     async fn lost(
         &self,
         workspace: &Workspace,
@@ -427,45 +376,6 @@ impl<'a> Steps<'a> {
             json!({"exit": exit.to_string(), "failures": failures.count, "next_attempt_at": next});
         work.note(self.id, Some(generation), Kind::Lost, why, evidence);
         work.emit("WORKSPACE_OFFLINE", self.id, json!({"generation": generation}));
-        Ok(work.commit().await?)
-    }
-
-    /// End an instance that should not be. Its data stays.
-    async fn retire(&self, workspace: &Workspace, instance: &Instance) -> anyhow::Result<()> {
-        if instance.backend.is_some() {
-            let backend = self.backend(workspace)?;
-            backend
-                .stop(key(instance), self.app.config.stop_grace)
-                .await
-                .context("stop an instance")?;
-            backend.destroy(key(instance)).await.context("destroy an instance")?;
-        }
-        let mut work = self.begin().await?;
-        let now = work.now;
-        store::lock(&mut work.tx, self.id).await?;
-        store::end(&mut work.tx, (self.id, instance.generation), "retired", now).await?;
-        access::lapse_pending(&mut work.tx, self.id, instance.generation, now).await?;
-        let summary = format!("generation {} was ended", instance.generation);
-        work.note(
-            self.id,
-            Some(instance.generation),
-            Kind::Retired,
-            summary,
-            json!({"intent": workspace.intent.as_str()}),
-        );
-        Ok(work.commit().await?)
-    }
-
-    /// Nothing of a removed workspace runs any more.
-    pub(super) async fn released(&self, workspace: &Workspace) -> anyhow::Result<()> {
-        if workspace.released_at.is_some() {
-            return Ok(());
-        }
-        let mut work = self.begin().await?;
-        let now: Timestamp = work.now;
-        store::mark_released(&mut work.tx, self.id, now).await?;
-        let nothing = json!({});
-        work.note(self.id, None, Kind::Removed, "nothing of it runs any more", nothing);
         Ok(work.commit().await?)
     }
 }

@@ -3,6 +3,7 @@
 mod doubt;
 mod identity;
 mod instances;
+mod lifecycle;
 mod rows;
 
 use ligand_domain::access::{Lineage, MAX_HOPS};
@@ -21,6 +22,10 @@ pub(crate) use self::identity::{
 pub(crate) use self::instances::{
     abandon, alive, bind_newest, end, heard, insert_instance, instance_of, latest,
     observe_instance, started,
+};
+pub(crate) use self::lifecycle::{
+    condemn, idling, note_report, rests, set_attempt, set_compute, set_idle_minutes, touch_turn,
+    want_agent, want_rest,
 };
 use self::rows::{Row, columns};
 use super::Workspace;
@@ -109,10 +114,10 @@ pub(super) async fn mark_loaded(tx: &mut Tx, id: WorkspaceId) -> Done {
         .bind(id.uuid()).execute(c).await.map(|_| ()))
 }
 
-/// Ask for a restart. A person's wish clears the count of failures.
+/// Ask for a restart, whatever it was meant to do until now. A person's wish clears the count of failures.
 pub(super) async fn want_restart(tx: &mut Tx, id: WorkspaceId, now: Timestamp) -> Done {
-    on!(tx, c => sqlx::query("UPDATE workspaces SET restarts_wanted = restarts_wanted + 1, url = '', failures = 0,
-            failures_since = 0, next_attempt_at = NULL, updated_at = $1 WHERE id = $2")
+    on!(tx, c => sqlx::query("UPDATE workspaces SET intent = 'running', restarts_wanted = restarts_wanted + 1, url = '', failures = 0,
+            failures_since = 0, next_attempt_at = NULL, updated_at = $1 WHERE id = $2 AND status <> 'removed'")
         .bind(now.micros()).bind(id.uuid()).execute(c).await.map(|_| ()))
 }
 

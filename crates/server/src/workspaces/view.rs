@@ -30,6 +30,8 @@ pub(super) fn workspace(of: &Workspace, look: Look) -> View {
     let listed = look == Look::List;
     let (x, y, collapsed) = of.canvas;
     let agent = &of.agent;
+    let compute = of.compute.as_ref().filter(|_| proven);
+    let compute = compute.map(|it| (it.instance.clone(), it.provider.clone()));
     View {
         id: of.id.uuid(),
         name: of.name.clone(),
@@ -65,6 +67,9 @@ pub(super) fn workspace(of: &Workspace, look: Look) -> View {
         evidence: proven.then(|| of.evidence.clone()),
         last_error: proven.then(|| of.last_error.clone()),
         next_attempt_at: proven.then(|| text(of.next_attempt_at)),
+        hibernation_idle_minutes: of.leisure.minutes.filter(|_| proven),
+        instance_id: compute.clone().map(|(instance, _)| instance),
+        provider: compute.map(|(_, provider)| provider),
     }
 }
 
@@ -99,6 +104,9 @@ fn next(of: &Workspace, instances: &[Instance], lease_until: Option<Timestamp>) 
     match of.intent {
         Intent::Removed if of.released_at.is_some() => return "nothing: it is deleted".to_owned(),
         Intent::Removed => return "its instances are being ended".to_owned(),
+        Intent::Paused if of.status != Status::Paused => {
+            return "it is paused as soon as its instance has ended".to_owned();
+        }
         Intent::Paused => return "nothing until it is resumed".to_owned(),
         Intent::Hibernated => return "it wakes when a message comes".to_owned(),
         Intent::Running => {}

@@ -4,12 +4,13 @@ use ligand_domain::admission::Bootstrap;
 use ligand_domain::backoff::Failures;
 use ligand_domain::id::{Generation, InstanceId, WorkspaceId};
 use ligand_domain::instance::{Features, Phase};
+use ligand_domain::lifecycle::Leisure;
 use ligand_domain::rotation::Serials;
 use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Status};
 use uuid::Uuid;
 
-use crate::workspaces::{Identity, Instance, Reported, Workspace};
+use crate::workspaces::{Compute, Identity, Instance, Reported, Workspace};
 
 /// The columns of [`Row`], named: a prepared statement must not change its shape under a new column.
 macro_rules! columns {
@@ -22,7 +23,8 @@ macro_rules! columns {
             (SELECT i.last_seen_at FROM instances i WHERE i.workspace_id = workspaces.id \
              AND i.generation = workspaces.current_generation) END AS last_heartbeat_at, last_outbound_at, last_error_rate, last_sample_error, active_tasks, \
          uptime_seconds, current_task, capabilities, idle_timeout_seconds, register_failed_at, unsure_at, created_at, \
-         candidate_generation, revoked_at, refused_at, refused_why, rotations_wanted, rotations_done"
+         candidate_generation, revoked_at, refused_at, refused_why, rotations_wanted, rotations_done, \
+         hibernation_idle_minutes, last_turn_at, compute_instance, compute_provider"
     };
 }
 pub(super) use columns;
@@ -31,7 +33,7 @@ pub(super) use columns;
 macro_rules! instance_columns {
     () => {
         "id, workspace_id, generation, born, backend, phase, handle, url, url_reported, features, last_seen_at, \
-         started_at, registered_at, ended_at, exit, dismissed_at, created_at"
+         started_at, registered_at, ended_at, exit, dismissed_at, condemned, created_at"
     };
 }
 pub(super) use instance_columns;
@@ -91,6 +93,10 @@ pub(super) struct Row {
     refused_why: Option<String>,
     rotations_wanted: i64,
     rotations_done: i64,
+    hibernation_idle_minutes: Option<i64>,
+    last_turn_at: Option<i64>,
+    compute_instance: Option<String>,
+    compute_provider: Option<String>,
 }
 
 fn corrupt(table: &str, column: &str) -> sqlx::Error {
@@ -176,6 +182,14 @@ impl TryFrom<Row> for Workspace {
                 serials: Serials { wanted: row.rotations_wanted, done: row.rotations_done },
             },
             unsure: row.unsure_at.is_some(),
+            leisure: Leisure {
+                minutes: row.hibernation_idle_minutes,
+                last_turn_at: time(row.last_turn_at),
+            },
+            compute: row
+                .compute_instance
+                .zip(row.compute_provider)
+                .map(|(instance, provider)| Compute { instance, provider }),
             created_at: Timestamp::from_micros(row.created_at),
         })
     }
@@ -199,6 +213,7 @@ pub(super) struct InstanceRow {
     ended_at: Option<i64>,
     exit: Option<String>,
     dismissed_at: Option<i64>,
+    condemned: Option<String>,
     created_at: i64,
 }
 
@@ -223,6 +238,7 @@ impl TryFrom<InstanceRow> for Instance {
             ended_at: time(row.ended_at),
             exit: row.exit,
             dismissed: row.dismissed_at.is_some(),
+            condemned: row.condemned,
             created_at: Timestamp::from_micros(row.created_at),
         })
     }
