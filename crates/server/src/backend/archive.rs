@@ -60,7 +60,9 @@ pub fn carried(path: &Path) -> bool {
     let Ok(name) = path.strip_prefix("configs") else { return true };
     let first = name.components().next().map(|first| first.as_os_str().as_bytes().to_owned());
     let secret = |name: &[u8]| {
-        name == b".register_key" || name.starts_with(b".auth_token") || name.starts_with(b".passport")
+        name == b".register_key"
+            || name.starts_with(b".auth_token")
+            || name.starts_with(b".passport")
     };
     !first.is_some_and(|first| secret(&first))
 }
@@ -192,11 +194,21 @@ pub fn read(archive: impl Read, into: &Path, most: Most) -> io::Result<Carried> 
 
 /// An entry of an archive.
 enum Item<'a> {
-    Dir { mode: u32 },
-    File { mode: u32, changed: u64, content: &'a mut dyn Read },
-    Link { target: &'a [u8] },
+    Dir {
+        mode: u32,
+    },
+    File {
+        mode: u32,
+        changed: u64,
+        content: &'a mut dyn Read,
+    },
+    Link {
+        target: &'a [u8],
+    },
     /// A second name of a file that came before.
-    Same { first: &'a Path },
+    Same {
+        first: &'a Path,
+    },
 }
 
 /// Go through an archive. `put` gets what is sound, and reads content whole.

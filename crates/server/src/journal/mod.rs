@@ -67,6 +67,8 @@ pub enum Kind {
     Held,
     /// A sweep took away what was left over.
     Swept,
+    /// Its data was laid to rest, or was compared with what it was.
+    Data,
     /// A workspace was deleted.
     Removed,
 }
@@ -96,6 +98,7 @@ impl Kind {
             Self::Doubted => "doubted",
             Self::Held => "held",
             Self::Swept => "swept",
+            Self::Data => "data",
             Self::Removed => "removed",
         }
     }

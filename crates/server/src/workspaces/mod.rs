@@ -9,6 +9,7 @@ mod doubt;
 pub mod http;
 pub mod reconcile;
 mod remove;
+mod rest;
 mod steps;
 mod store;
 mod view;

@@ -18,6 +18,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::reconcile::CLAIM;
+use super::rest::Rest;
 use super::{Instance, Workspace, store};
 use crate::access::{self, For};
 use crate::app::App;
@@ -176,6 +177,7 @@ impl<'a> Steps<'a> {
     async fn start(&mut self, workspace: &Workspace, instance: &Instance) -> anyhow::Result<()> {
         let backend = Arc::clone(self.backend(workspace)?);
         let generation = instance.generation;
+        self.compare_rest(generation, &*backend).await.context("compare its data")?;
         let fresh = self.fresh.take().filter(|(planned, _)| *planned == generation);
         let started = match fresh {
             Some((_, token)) if self.app.config.guards.hold(Guard::PlanCommits) => {
@@ -432,12 +434,14 @@ impl<'a> Steps<'a> {
 
     /// End an instance that should not be. Its data stays.
     async fn retire(&self, workspace: &Workspace, instance: &Instance) -> anyhow::Result<()> {
+        let mut rest = Rest::Nothing;
         if instance.backend.is_some() {
             let backend = self.backend(workspace)?;
             backend
                 .stop(key(instance), self.app.config.stop_grace)
                 .await
                 .context("stop an instance")?;
+            rest = self.data_at_rest(workspace, &**backend).await;
             backend.destroy(key(instance)).await.context("destroy an instance")?;
         }
         let mut work = self.begin().await?;
@@ -445,6 +449,7 @@ impl<'a> Steps<'a> {
         store::lock(&mut work.tx, self.id).await?;
         store::end(&mut work.tx, (self.id, instance.generation), "retired", now).await?;
         access::lapse_pending(&mut work.tx, self.id, instance.generation, now).await?;
+        self.keep_rest(&mut work, instance.generation, rest).await?;
         let summary = format!("generation {} was ended", instance.generation);
         work.note(
             self.id,

@@ -109,6 +109,13 @@ impl TestApp {
         Self::assemble(db, config, fake, Mutex::new(pushed), Clock::manual(started))
     }
 
+    /// The same server on another backend, which has the fake one's instances.
+    pub(crate) fn on(self, backend: Arc<dyn Backend>) -> Self {
+        let (db, config) = (self.app.db.clone(), self.app.config.clone());
+        let clock = Clock::manual(self.app.clock.now());
+        Self::around((db, config), backend, self.fake, self.pushed, clock)
+    }
+
     /// Another server on the same database and the same backend, as after a crash: what was in memory is
     /// gone.
     pub(crate) fn reborn(self) -> Self {
@@ -132,8 +139,19 @@ impl TestApp {
         pushed: Mutex<UnboundedReceiver<Push>>,
         clock: Clock,
     ) -> Self {
+        let backend = Arc::new(fake.clone());
+        Self::around((db, config), backend, fake, pushed, clock)
+    }
+
+    /// With a backend that is not quite the fake one.
+    pub(crate) fn around(
+        (db, config): (Db, Config),
+        backend: Arc<dyn Backend>,
+        fake: Fake,
+        pushed: Mutex<UnboundedReceiver<Push>>,
+        clock: Clock,
+    ) -> Self {
         let started = clock.now();
-        let backend: Arc<dyn Backend> = Arc::new(fake.clone());
         let app = App::new(Parts {
             db,
             clock,

@@ -15,7 +15,8 @@ struct Scratch(PathBuf);
 impl Scratch {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("archive-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name =
+            format!("archive-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
         fs::create_dir_all(&path).unwrap();
         Self(path)
@@ -70,8 +71,9 @@ proptest! {
         prop_assert_eq!(&sent, &digest_of_archive(&bytes[..], Most::default()).unwrap());
         prop_assert_eq!(&sent, &read(&bytes[..], &to.0, Most::default()).unwrap());
         prop_assert_eq!(&sent, &digest(&to.0).unwrap());
-        prop_assert_eq!(&bytes, &packed(&to.0).0, "in the same order, to the byte");
-        let (path, content, mode) = { let at = which.index(files.len()); &mut files[at] };
+        prop_assert!(bytes == packed(&from.0).0, "in the same order, to the byte");
+        let at = which.index(files.len());
+        let (path, content, mode) = &mut files[at];
         match how {
             0 => content.push(1),
             1 => *mode ^= 0o100,

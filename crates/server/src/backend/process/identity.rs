@@ -4,9 +4,7 @@ use std::fmt;
 use std::fs;
 use std::os::fd::OwnedFd;
 
-use rustix::process::{
-    Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal,
-};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
 /// A process: its number, when it began, and in which boot of the machine.

@@ -63,7 +63,8 @@ impl Process {
 
 /// What of a delegated directory can be used, in words; or why not.
 pub(super) fn delegated(dir: &Path) -> Result<String, String> {
-    let failed = |cause: io::Error| format!("cannot use the control group {}: {cause}", dir.display());
+    let failed =
+        |cause: io::Error| format!("cannot use the control group {}: {cause}", dir.display());
     let probe = dir.join(".probe");
     fs::create_dir(&probe).map_err(failed)?;
     let kills = probe.join("cgroup.kill").exists();

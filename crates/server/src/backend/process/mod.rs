@@ -40,7 +40,8 @@ use self::tree::{Record, Tree};
 pub use self::user::UID_BASE;
 use self::user::Users;
 use super::{
-    Answer, Backend, BackendError, Bytestream, Carried, Key, Limits, Pushes, Spec, Started, Terminal,
+    Answer, Backend, BackendError, Bytestream, Carried, Key, Limits, Pushes, Spec, Started,
+    Terminal,
 };
 
 /// How long a killed group may take to disappear.
@@ -133,7 +134,7 @@ impl Process {
 
     /// Make a workspace's directories, with its data whole, and say whose they are.
     fn prepare(&self, tree: &Tree) -> Result<Option<u32>, BackendError> {
-        tree.prepare(matches!(self.users(), Users::Own { .. }))?;
+        tree.prepare(matches!(self.users(), Users::Own { mounts: false, .. }))?;
         tree.finish_swap()?;
         self.users().number(tree.path())
     }
@@ -230,7 +231,7 @@ impl Process {
             .process_group(0);
         // Its own directories, and the files that its command names.
         let named = spec.command.iter().map(PathBuf::from).filter(|path| path.is_absolute());
-        let own = [tree.path().to_owned()].into_iter().chain(work.map(Path::to_owned));
+        let own = tree.of_instance().into_iter().chain(work.map(Path::to_owned));
         let own: Vec<PathBuf> = own.chain(named.filter(|path| path.is_file())).collect();
         self.launch(command, owner, &own).map_err(|cause| {
             if cause.kind() == std::io::ErrorKind::NotFound {
@@ -475,11 +476,15 @@ impl Backend for Process {
             tree::writable(&self.0.root)?;
             let mut said = format!("processes below {}, ", self.0.root.display());
             said += &match self.users() {
-                Users::Own { base } => format!("each workspace as a user of its own, from {base}"),
+                Users::Own { base, .. } => {
+                    format!("each workspace as a user of its own, from {base}")
+                }
                 Users::One { why } => format!("as this user: one trust domain, as {why}"),
             };
             if self.0.settings.sandbox == Sandbox::Bubblewrap && !sandbox::works() {
-                return Err(BackendError::broken("bubblewrap (bwrap) is not there, or may not be used"));
+                return Err(BackendError::broken(
+                    "bubblewrap (bwrap) is not there, or may not be used",
+                ));
             }
             if self.sandboxed() {
                 said += "; in a sandbox";

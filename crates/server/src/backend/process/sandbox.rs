@@ -19,7 +19,10 @@ const SEEN: [(&str, &str); 4] =
     [("configs", "/configs"), ("workspace", "/workspace"), ("home", "/home"), ("logs", "/logs")];
 
 /// Whether it works here.
-#[expect(clippy::disallowed_methods, reason = "whether a sandbox can be made is known by making one")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "whether a sandbox can be made is known by making one"
+)]
 pub(super) fn works() -> bool {
     let tried = std::process::Command::new(PROGRAM)
         .args(["--ro-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "true"])
@@ -49,7 +52,9 @@ pub(super) fn around(command: &[String], tree: &Tree, work: Option<(&Path, bool)
             Err(_) => {}
         }
     }
-    say(&["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--dir", "/run", "--dir", "/plugins"]);
+    say(&[
+        "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--dir", "/run", "--dir", "/plugins",
+    ]);
     // Names are resolved where the machine says, also if that is below /run.
     say(&["--ro-bind-try", "/run/systemd/resolve", "/run/systemd/resolve"]);
     // What lies beside: other workspaces, and the server's own files above them.

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::PathBuf;
 use std::process::Stdio;
 
 use bytes::{Buf as _, Bytes};
@@ -71,8 +70,7 @@ impl Process {
             .stdout(again()?)
             .stderr(again()?)
             .kill_on_drop(true);
-        let own: Vec<PathBuf> = vec![tree.path().to_owned()];
-        let shell = self.launch(command, owner, &own).map_err(|cause| {
+        let shell = self.launch(command, owner, &tree.of_instance()).map_err(|cause| {
             BackendError::io("cannot start a shell with setsid (of util-linux)", cause)
         })?;
         if let Some(pid) = shell.id() {

@@ -70,6 +70,11 @@ impl Tree {
         &self.0
     }
 
+    /// What an instance may write.
+    pub(super) fn of_instance(&self) -> Vec<PathBuf> {
+        OF_INSTANCE.iter().map(|part| self.0.join(part)).collect()
+    }
+
     pub(super) fn configs(&self) -> PathBuf {
         self.0.join("configs")
     }
@@ -237,9 +242,8 @@ impl Tree {
     }
 
     pub(super) fn erase(&self) -> Result<(), BackendError> {
-        super::data::remove_tree(&self.0).map_err(|cause| {
-            BackendError::io(format!("cannot remove {}", self.0.display()), cause)
-        })
+        super::data::remove_tree(&self.0)
+            .map_err(|cause| BackendError::io(format!("cannot remove {}", self.0.display()), cause))
     }
 
     /// The last lines of the log, from the rotated file too where the newest is short.
@@ -329,8 +333,7 @@ fn give(path: &Path, content: &[u8], owner: Option<u32>) -> Result<(), BackendEr
     // Made anew: what lies there under its name may be a link of an instance's.
     remove(&draft)?;
     let mut options = OpenOptions::new();
-    let mut file =
-        options.create_new(true).write(true).mode(0o600).open(&draft).map_err(failed)?;
+    let mut file = options.create_new(true).write(true).mode(0o600).open(&draft).map_err(failed)?;
     std::os::unix::fs::fchown(&file, owner, owner).map_err(failed)?;
     file.write_all(content).and_then(|()| file.sync_all()).map_err(failed)?;
     fs::rename(&draft, path).map_err(failed)

@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 
 use rustix::thread::{CapabilitySet, capabilities};
@@ -24,8 +26,9 @@ pub const UID_BASE: u32 = 70_000;
 /// How instances are kept apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Users {
-    /// Each workspace has a number from here on.
-    Own { base: u32 },
+    /// Each workspace has a number from `base` on. `mounts`: what it sees is made for it, so that nobody but the server
+    /// needs to pass its tree.
+    Own { base: u32, mounts: bool },
     /// They are one trust domain, for this reason.
     One { why: String },
 }
@@ -42,23 +45,24 @@ impl Users {
         if !capabilities(None).is_ok_and(|sets| sets.effective.contains(needed)) {
             return one("the server is root without the right to change users".to_owned());
         }
+        let mounts = view::possible();
         match view::closed(root) {
-            Some(closed) if !view::possible() => one(format!(
+            Some(closed) if !mounts => one(format!(
                 "others cannot pass {}, and the server may not mount: set `root` to a directory that they can reach",
                 closed.display()
             )),
-            _ => Self::Own { base },
+            _ => Self::Own { base, mounts },
         }
     }
 
     /// The number of the workspace whose tree this is. A tree that has none gets one, with all that is in it.
     pub(super) fn number(&self, tree: &Path) -> Result<Option<u32>, BackendError> {
-        let Self::Own { base } = self else { return Ok(None) };
+        let Self::Own { base, mounts } = self else { return Ok(None) };
         let failed = |cause| {
             BackendError::io(format!("cannot give {} a user of its own", tree.display()), cause)
         };
         let registry = Registry::open(Path::new(REGISTRY)).map_err(failed)?;
-        registry.number(tree, *base).map(Some).map_err(failed)
+        registry.number(tree, *base, *mounts).map(Some).map_err(failed)
     }
 }
 
@@ -86,7 +90,7 @@ impl<'a> Registry<'a> {
         Err(io::Error::new(io::ErrorKind::WouldBlock, "another server holds the list of users"))
     }
 
-    fn number(&self, tree: &Path, base: u32) -> io::Result<u32> {
+    fn number(&self, tree: &Path, base: u32, mounts: bool) -> io::Result<u32> {
         if let Some(number) = noted(tree)
             && self.holder(number).is_none_or(|holder| holder == tree)
         {
@@ -104,7 +108,8 @@ impl<'a> Registry<'a> {
             std::os::unix::fs::lchown(&part, Some(number), Some(number))?;
         }
         std::os::unix::fs::lchown(tree, Some(0), Some(number))?;
-        fs::set_permissions(tree, fs::Permissions::from_mode(0o710))?;
+        let passed = if mounts { 0o700 } else { 0o710 };
+        fs::set_permissions(tree, fs::Permissions::from_mode(passed))?;
         // Last: a crash before repeats all of it.
         write_new(&tree.join("uid"), number.to_string().as_bytes())?;
         Ok(number)
