@@ -28,6 +28,10 @@ want_python() {
     fi
 }
 
+want_sandbox() {
+    if ! has bwrap; then want bubblewrap "the sandbox of the process backend, which is tried"; fi
+}
+
 # Needs postgres.sh.
 want_postgres() {
     if [[ -z $(postgres_bin) ]]; then want postgresql "its server programs; tests start a server of their own"; fi

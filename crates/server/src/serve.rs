@@ -304,7 +304,7 @@ fn backends(config: &Config, pushes: &Pushes) -> Backends {
         let backend: Arc<dyn Backend> = match of.kind {
             BackendKind::Process => {
                 let root = of.root.clone().unwrap_or_else(|| config.data_dir.join(name));
-                Arc::new(Process::new(&root, pushes.clone()))
+                Arc::new(Process::with(&root, of.process(), pushes.clone()))
             }
             BackendKind::Fake => Arc::new(Fake::new(pushes.clone())),
         };

@@ -71,6 +71,10 @@ pub(crate) fn reconcilers(liveness: &Liveness, now: Timestamp) -> Vec<Check> {
 /// What runs instances: whether it can, and what there is to know about it.
 pub(crate) fn backends(liveness: &Liveness) -> Vec<Check> {
     let check = |(name, backend): (&String, &Backend)| match backend.usable {
+        true if backend.says.contains("one trust domain") => {
+            Check::warn(format!("backend {name}"), &backend.says)
+                .hint("run the server as root: then every workspace is a user of its own")
+        }
         true => Check::ok(format!("backend {name}"), &backend.says),
         false => Check::fail(format!("backend {name}"), &backend.says)
             .hint("nothing can be started there until that is mended"),

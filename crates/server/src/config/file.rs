@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::backend::process::{self, Sandbox};
+
 /// Backends that need no entry in the file.
 pub(super) const BUILTIN: [&str; 2] = ["process", "fake"];
 
@@ -41,6 +43,32 @@ pub struct BackendConfig {
     pub kind: BackendKind,
     /// Where `process` keeps its instances; `<data-dir>/NAME` unless said.
     pub root: Option<PathBuf>,
+    /// As root, the number of the first user of an instance of `process`; 0: all run as the server's user.
+    pub uid_base: Option<u32>,
+    /// Whether instances of `process` run in a sandbox.
+    #[serde(default)]
+    pub sandbox: Sandbox,
+    /// A delegated control group (version 2), below which each instance of `process` gets its own.
+    pub cgroup: Option<PathBuf>,
+}
+
+impl BackendConfig {
+    /// One of this kind, about which nothing was said.
+    #[must_use]
+    pub fn of(kind: BackendKind) -> Self {
+        Self { kind, root: None, uid_base: None, sandbox: Sandbox::None, cgroup: None }
+    }
+
+    /// How `process` keeps its instances apart.
+    #[must_use]
+    pub fn process(&self) -> process::Settings {
+        let uid_base = self.uid_base.unwrap_or(process::UID_BASE);
+        process::Settings {
+            uid_base: (uid_base > 0).then_some(uid_base),
+            sandbox: self.sandbox,
+            cgroup: self.cgroup.clone(),
+        }
+    }
 }
 
 /// Which kind of backend.
@@ -110,7 +138,7 @@ pub(super) fn with_builtin_backend(
 ) -> BTreeMap<String, BackendConfig> {
     for (name, kind) in BUILTIN.into_iter().zip([BackendKind::Process, BackendKind::Fake]) {
         if chosen == Some(name) {
-            named.entry(name.to_owned()).or_insert(BackendConfig { kind, root: None });
+            named.entry(name.to_owned()).or_insert(BackendConfig::of(kind));
         }
     }
     named

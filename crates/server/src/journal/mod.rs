@@ -85,6 +85,8 @@ pub enum Kind {
     Held,
     /// A sweep took away what was left over.
     Swept,
+    /// Its data was laid to rest, or was compared with what it was.
+    Data,
     /// A workspace was deleted.
     Removed,
 }
@@ -123,6 +125,7 @@ impl Kind {
             Self::Doubted => "doubted",
             Self::Held => "held",
             Self::Swept => "swept",
+            Self::Data => "data",
             Self::Removed => "removed",
         }
     }

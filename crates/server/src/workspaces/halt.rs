@@ -11,6 +11,7 @@ use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Status};
 use serde_json::json;
 
+use super::rest::Rest;
 use super::steps::{Steps, key};
 use super::{Instance, Workspace, store};
 use crate::access;
@@ -90,6 +91,7 @@ impl Steps<'_> {
         workspace: &Workspace,
         instance: &Instance,
     ) -> anyhow::Result<()> {
+        let mut rest = Rest::Nothing;
         if instance.backend.is_some() {
             let backend = Arc::clone(self.backend(workspace)?);
             self.note_stopping(workspace, instance).await?;
@@ -97,6 +99,7 @@ impl Steps<'_> {
                 .stop(key(instance), self.app.config.stop_grace)
                 .await
                 .context("stop an instance")?;
+            rest = self.data_at_rest(workspace, &*backend).await;
             backend.destroy(key(instance)).await.context("destroy an instance")?;
         }
         let mut work = self.begin().await?;
@@ -104,6 +107,7 @@ impl Steps<'_> {
         store::lock(&mut work.tx, self.id).await?;
         store::end(&mut work.tx, (self.id, instance.generation), "retired", now).await?;
         access::lapse_pending(&mut work.tx, self.id, instance.generation, now).await?;
+        self.keep_rest(&mut work, instance.generation, rest).await?;
         let summary = format!("generation {} was ended", instance.generation);
         work.note(
             self.id,

@@ -13,6 +13,7 @@ mod lifecycle;
 mod outside;
 pub mod reconcile;
 mod remove;
+mod rest;
 mod steps;
 mod store;
 mod view;

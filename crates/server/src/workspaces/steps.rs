@@ -17,6 +17,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::reconcile::CLAIM;
+use super::rest::Rest;
 use super::{Instance, Workspace, store};
 use crate::access::{self, For};
 use crate::app::App;
@@ -177,6 +178,7 @@ impl<'a> Steps<'a> {
     async fn start(&mut self, workspace: &Workspace, instance: &Instance) -> anyhow::Result<()> {
         let backend = Arc::clone(self.backend(workspace)?);
         let generation = instance.generation;
+        self.compare_rest(generation, &*backend).await.context("compare its data")?;
         let fresh = self.fresh.take().filter(|(planned, _)| *planned == generation);
         let started = match fresh {
             Some((_, token)) if self.app.config.guards.hold(Guard::PlanCommits) => {

@@ -1,5 +1,6 @@
 //! Workspaces and instances in the database.
 
+mod data;
 mod doubt;
 mod identity;
 mod instances;
@@ -13,6 +14,7 @@ use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Status};
 use uuid::Uuid;
 
+pub(crate) use self::data::{keep_digest, kept_digest};
 pub(crate) use self::doubt::{
     count_guess, dismiss, hold, let_go, look_by, note_silent, serving, set_unsure,
 };

@@ -14,6 +14,7 @@ mod lifecycle;
 mod liveness;
 mod messages;
 mod register;
+mod rest;
 mod rotation;
 mod sessions;
 mod strangers;

@@ -104,6 +104,13 @@ impl TestApp {
         Self::assemble(db, config, fake, Mutex::new(pushed), Clock::manual(started))
     }
 
+    /// The same server on another backend, which has the fake one's instances.
+    pub(crate) fn on(self, backend: Arc<dyn Backend>) -> Self {
+        let (db, config) = (self.app.db.clone(), self.app.config.clone());
+        let clock = Clock::manual(self.app.clock.now());
+        Self::around((db, config), backend, self.fake, self.pushed, clock)
+    }
+
     /// Another server on the same database and the same backend, as after a crash: what was in memory is
     /// gone.
     pub(crate) fn reborn(self) -> Self {
@@ -127,7 +134,18 @@ impl TestApp {
         pushed: Mutex<UnboundedReceiver<Push>>,
         clock: Clock,
     ) -> Self {
-        let backend: Arc<dyn Backend> = Arc::new(fake.clone());
+        let backend = Arc::new(fake.clone());
+        Self::around((db, config), backend, fake, pushed, clock)
+    }
+
+    /// With a backend that is not quite the fake one.
+    pub(crate) fn around(
+        (db, config): (Db, Config),
+        backend: Arc<dyn Backend>,
+        fake: Fake,
+        pushed: Mutex<UnboundedReceiver<Push>>,
+        clock: Clock,
+    ) -> Self {
         let app = App::new(Ground {
             db,
             clock,

@@ -4,8 +4,7 @@ use std::fmt;
 use std::fs;
 use std::os::fd::OwnedFd;
 
-use ligand_domain::id::WorkspaceId;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
 /// A process: its number, when it began, and in which boot of the machine.
@@ -81,21 +80,59 @@ pub(super) fn signal_group(identity: &Identity, signal: Signal) {
     }
 }
 
-/// Kill what is left of its group after it ended. The number may have been given away by then, so each
-/// member must show that it belongs to this workspace.
-pub(super) fn kill_group_of(identity: &Identity, workspace: WorkspaceId) {
-    let ours = format!("WORKSPACE_ID={workspace}");
-    for member in numbers() {
-        let in_group = stat(member).is_some_and(|stat| {
-            stat.group == identity.pid && stat.start >= identity.start && stat.state != 'Z'
-        });
-        if in_group
-            && has_variable(member, &ours)
-            && let Some(member) = pid(member)
+/// By what the processes of an instance are known, also those that left its group.
+#[derive(Debug, Clone)]
+pub(super) struct Marks {
+    /// An entry of every environment that the backend made for it.
+    pub(super) label: String,
+    /// One that what runs for its workspace has too, whichever instance it is of: its agent takes the label away.
+    pub(super) tree: String,
+    /// The user that nothing but its workspace runs as.
+    pub(super) uid: Option<u32>,
+    /// Whether no other instance of its workspace is there, that those two could mean.
+    pub(super) alone: bool,
+}
+
+impl Marks {
+    fn of(&self, member: u32, stat: &Stat, identity: &Identity) -> bool {
+        let uid = || {
+            let text = fs::read_to_string(format!("/proc/{member}/status")).unwrap_or_default();
+            let line = text.lines().find_map(|line| line.strip_prefix("Uid:").map(str::to_owned));
+            line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok())
+        };
+        if self.alone && self.uid.is_some() && uid() == self.uid {
+            return true;
+        }
+        let in_group = stat.group == identity.pid && stat.start >= identity.start;
+        let environment = fs::read(format!("/proc/{member}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|entry| {
+            entry == self.label.as_bytes()
+                || (self.alone || in_group) && entry == self.tree.as_bytes()
+        })
+    }
+}
+
+/// Kill what is left of it, and say how many those were. The group's number may have been given away by then, and a
+/// process may have left the group: so each must show that it belongs to the instance.
+pub(super) fn kill_rest(identity: &Identity, marks: &Marks, group_only: bool) -> usize {
+    let mut killed = 0;
+    for member in numbers().filter(|member| *member != std::process::id()) {
+        let Some(stat) = stat(member).filter(|stat| !matches!(stat.state, 'Z' | 'X')) else {
+            continue;
+        };
+        if group_only && stat.group != identity.pid || stat.start < identity.start {
+            continue;
+        }
+        // Opened before it is looked at, so that it is this one which is killed.
+        let opened = pid(member).and_then(|member| pidfd_open(member, PidfdFlags::empty()).ok());
+        if let Some(opened) = opened
+            && marks.of(member, &stat, identity)
+            && pidfd_send_signal(&opened, Signal::KILL).is_ok()
         {
-            let _ = kill_process(member, Signal::KILL);
+            killed += 1;
         }
     }
+    killed
 }
 
 /// The process, leader of its group, whose environment holds this entry.

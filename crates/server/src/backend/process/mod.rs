@@ -6,17 +6,25 @@
 //! recorded identity (boot, pid *and* start time), or by the label in their environment if the server died
 //! before it could record anything. Exits are seen at once, through pidfds.
 //!
-//! `tree.rs` knows the directories, `identity.rs` the process table.
+//! As root every workspace runs as a user of its own. `tree.rs` knows the directories, `user.rs` the users, `view.rs`
+//! what these see of the machine, `sandbox.rs` the optional sandbox, `limits.rs` limits and control groups,
+//! `identity.rs` the process table, `data.rs` the data as a whole, `terminal.rs` shells.
 
+mod data;
 mod identity;
+mod limits;
+mod sandbox;
+mod terminal;
 mod tree;
+mod user;
+mod view;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,9 +35,14 @@ use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
-use self::identity::Identity;
+use self::identity::{Identity, Marks};
 use self::tree::{Record, Tree};
-use super::{Answer, Backend, BackendError, Key, Pushes, Spec, Started};
+pub use self::user::UID_BASE;
+use self::user::Users;
+use super::{
+    Answer, Backend, BackendError, Bytestream, Carried, Key, Limits, Pushes, Spec, Started,
+    Terminal,
+};
 
 /// How long a killed group may take to disappear.
 const DISAPPEARS: Duration = Duration::from_secs(5);
@@ -40,12 +53,46 @@ const LABEL: &str = "LIGAND_INSTANCE";
 /// Programs that an instance finds without being told where they are.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// How instances are kept apart and limited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// As root, the first number of a user of a workspace. `None`: all run as the server's user.
+    pub uid_base: Option<u32>,
+    /// Whether each runs in a sandbox.
+    pub sandbox: Sandbox,
+    /// A delegated control group, below which each gets its own.
+    pub cgroup: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { uid_base: Some(UID_BASE), sandbox: Sandbox::None, cgroup: None }
+    }
+}
+
+/// Whether instances run in a sandbox of bubblewrap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sandbox {
+    /// They see the machine.
+    #[default]
+    None,
+    /// If it works here.
+    Auto,
+    /// Or not at all.
+    Bubblewrap,
+}
+
 /// See the module.
 #[derive(Clone)]
 pub struct Process(Arc<Shared>);
 
 struct Shared {
     root: PathBuf,
+    settings: Settings,
+    /// Found out at the first need.
+    users: OnceLock<Users>,
+    sandboxed: OnceLock<bool>,
     pushes: Pushes,
     /// Instances that a watcher of this server will report; the value turns true when it has.
     watched: Mutex<HashMap<Key, watch::Receiver<bool>>>,
@@ -55,8 +102,67 @@ impl Process {
     /// Instances live below `root`, which is created at the first start.
     #[must_use]
     pub fn new(root: &Path, pushes: Pushes) -> Self {
+        Self::with(root, Settings::default(), pushes)
+    }
+
+    /// The same, otherwise than usual.
+    #[must_use]
+    pub fn with(root: &Path, settings: Settings, pushes: Pushes) -> Self {
         let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
-        Self(Arc::new(Shared { root, pushes, watched: Mutex::default() }))
+        let (users, sandboxed) = (OnceLock::new(), OnceLock::new());
+        Self(Arc::new(Shared {
+            root,
+            settings,
+            users,
+            sandboxed,
+            pushes,
+            watched: Mutex::default(),
+        }))
+    }
+
+    fn users(&self) -> &Users {
+        self.0.users.get_or_init(|| Users::here(self.0.settings.uid_base, &self.0.root))
+    }
+
+    fn sandboxed(&self) -> bool {
+        match self.0.settings.sandbox {
+            Sandbox::None => false,
+            Sandbox::Bubblewrap => true,
+            Sandbox::Auto => *self.0.sandboxed.get_or_init(sandbox::works),
+        }
+    }
+
+    /// Make a workspace's directories, with its data whole, and say whose they are.
+    fn prepare(&self, tree: &Tree) -> Result<Option<u32>, BackendError> {
+        tree.prepare(matches!(self.users(), Users::Own { mounts: false, .. }))?;
+        tree.finish_swap()?;
+        self.users().number(tree.path())
+    }
+
+    /// Start it as its user, if it has one, who is shown its `own` places of the machine.
+    fn launch(
+        &self,
+        mut command: Command,
+        owner: Option<u32>,
+        own: &[PathBuf],
+    ) -> std::io::Result<Child> {
+        match owner {
+            // The server's other groups are dropped together with its user.
+            Some(uid) => {
+                command.uid(uid).gid(uid);
+                view::start(command, own)
+            }
+            None => command.spawn(),
+        }
+    }
+
+    /// Limit it. What cannot be limited runs all the same, and the log says so.
+    fn restrain(&self, key: Key, pid: u32, limits: Limits, owner: Option<u32>) {
+        let limited = limits::limit(pid, limits, owner.is_some());
+        let entered = self.group(key).map_or(Ok(()), |group| group.enter(pid, limits));
+        if let Err(cause) = limited.and(entered) {
+            tracing::warn!(workspace.id = %key.workspace, error = %cause, "an instance could not be limited");
+        }
     }
 
     fn tree(&self, workspace: WorkspaceId) -> Tree {
@@ -70,8 +176,9 @@ impl Process {
     fn start(&self, spec: &Spec) -> Result<Started, BackendError> {
         let key = spec.key;
         let tree = self.tree(key.workspace);
-        tree.prepare()?;
-        tree.deliver(&spec.credential)?;
+        let owner = self.prepare(&tree)?;
+        tree.configure(&spec.files, owner)?;
+        tree.deliver(&spec.credential, owner)?;
         let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .map_err(|cause| BackendError::io("cannot bind a loopback port", cause))?;
         let port = socket
@@ -79,8 +186,9 @@ impl Process {
             .map_err(|cause| BackendError::io("cannot read the bound port", cause))?;
         let address = format!("http://127.0.0.1:{}", port.port());
         let said_before = tree.boot_log_length();
-        let child = self.spawn(spec, &tree, OwnedFd::from(socket), &address)?;
+        let child = self.spawn(spec, (&tree, owner), OwnedFd::from(socket), &address)?;
         let pid = child.id().ok_or_else(|| BackendError::broken("the instance ended at once"))?;
+        self.restrain(key, pid, spec.limits, owner);
         // A zombie until it is waited for, so its identity is there even if it has exited already.
         let identity = Identity::of(pid)
             .ok_or_else(|| BackendError::broken(format!("process {pid} disappeared at once")))?;
@@ -94,37 +202,49 @@ impl Process {
     fn spawn(
         &self,
         spec: &Spec,
-        tree: &Tree,
+        (tree, owner): (&Tree, Option<u32>),
         socket: OwnedFd,
         address: &str,
     ) -> Result<Child, BackendError> {
-        let (program, arguments) = spec
-            .command
+        let work = spec.mount.as_ref().map(|mount| mount.path.as_path());
+        let mut env = self.environment(spec, tree, address);
+        let mut words = spec.command.clone();
+        if self.sandboxed() {
+            let work = spec.mount.as_ref().map(|mount| (mount.path.as_path(), mount.writable));
+            words = sandbox::around(&spec.command, tree, work);
+            sandbox::inside(&mut env);
+        }
+        let (program, arguments) = words
             .split_first()
+            .filter(|_| !spec.command.is_empty())
             .ok_or_else(|| BackendError::broken("the runtime's command is empty"))?;
         let (out, err) = tree.boot_log()?;
-        Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(arguments)
             .env_clear()
-            .envs(self.environment(spec, tree, address))
-            .current_dir(tree.workspace())
+            .envs(env)
+            .current_dir(work.map_or_else(|| tree.workspace(), Path::to_owned))
             .stdin(Stdio::from(socket))
             .stdout(out)
             .stderr(err)
-            .process_group(0)
-            .spawn()
-            .map_err(|cause| {
-                let what = format!("cannot start {program}: {cause}");
-                if cause.kind() == std::io::ErrorKind::NotFound {
-                    BackendError::broken(what)
-                } else {
-                    BackendError::io(format!("cannot start {program}"), cause)
-                }
-            })
+            .process_group(0);
+        // Its own directories, and the files that its command names.
+        let named = spec.command.iter().map(PathBuf::from).filter(|path| path.is_absolute());
+        let own = tree.of_instance().into_iter().chain(work.map(Path::to_owned));
+        let own: Vec<PathBuf> = own.chain(named.filter(|path| path.is_file())).collect();
+        self.launch(command, owner, &own).map_err(|cause| {
+            if cause.kind() == std::io::ErrorKind::NotFound {
+                BackendError::broken(format!("cannot start {program}: {cause}"))
+            } else {
+                BackendError::io(format!("cannot start {program}"), cause)
+            }
+        })
     }
 
     fn environment(&self, spec: &Spec, tree: &Tree, address: &str) -> BTreeMap<String, String> {
         let path = |path: PathBuf| path.display().to_string();
+        let work = spec.mount.as_ref().map(|mount| mount.path.clone());
         let mut env = BTreeMap::from([
             ("PATH".to_owned(), PATH.to_owned()),
             ("LANG".to_owned(), "C.UTF-8".to_owned()),
@@ -134,7 +254,7 @@ impl Process {
             ("HOME".to_owned(), path(tree.home())),
             ("CONFIGS_DIR".to_owned(), path(tree.configs())),
             ("WORKSPACE_CONFIG_PATH".to_owned(), path(tree.configs())),
-            ("WORKSPACE_DIR".to_owned(), path(tree.workspace())),
+            ("WORKSPACE_DIR".to_owned(), path(work.unwrap_or_else(|| tree.workspace()))),
             ("LIGAND_LOG_DIR".to_owned(), path(tree.logs())),
             ("LIGAND_LISTEN_STDIN".to_owned(), "1".to_owned()),
             ("LIGAND_AGENT_URL".to_owned(), address.to_owned()),
@@ -142,6 +262,19 @@ impl Process {
             (LABEL.to_owned(), self.label(spec.key)),
         ]);
         env
+    }
+
+    fn shell_environment(&self, key: Key, tree: &Tree) -> BTreeMap<String, String> {
+        let path = |path: PathBuf| path.display().to_string();
+        BTreeMap::from([
+            ("PATH".to_owned(), PATH.to_owned()),
+            ("LANG".to_owned(), "C.UTF-8".to_owned()),
+            ("TERM".to_owned(), "xterm-256color".to_owned()),
+            ("WORKSPACE_ID".to_owned(), key.workspace.to_string()),
+            ("HOME".to_owned(), path(tree.home())),
+            ("CONFIGS_DIR".to_owned(), path(tree.configs())),
+            ("WORKSPACE_DIR".to_owned(), path(tree.workspace())),
+        ])
     }
 
     /// What is recorded of an instance; if nothing is, what the process table knows of its label.
@@ -176,7 +309,7 @@ impl Process {
             let mut exit = watched.ended().await;
             let tree = this.tree(key.workspace);
             exit.said = tree.last_words(record.said_before);
-            identity::kill_group_of(&record.identity, key.workspace);
+            identity::kill_rest(&record.identity, &this.marks(key, false), true);
             if let Err(cause) = tree.record_exit(key.generation, &exit) {
                 tracing::warn!(workspace.id = %key.workspace, error = cause.chain(), "an exit could not be recorded");
             }
@@ -234,9 +367,45 @@ impl Process {
                 }
             }
         }
-        identity::kill_group_of(&record.identity, key.workspace);
+        self.end_rest(key, &record.identity).await?;
         self.watcher_done(key).await;
         Ok(())
+    }
+
+    /// What left its group goes too, and what that starts while it is being ended.
+    async fn end_rest(&self, key: Key, identity: &Identity) -> Result<(), BackendError> {
+        let mut others = self.tree(key.workspace).records()?;
+        others.retain(|(generation, record)| {
+            *generation != key.generation && record.identity.alive()
+        });
+        let (marks, group) = (self.marks(key, others.is_empty()), self.group(key));
+        let looks = DISAPPEARS.as_millis() / LOOK.as_millis().max(1);
+        for _ in 0..looks {
+            let inside = group.as_ref().is_some_and(limits::Group::kill);
+            if identity::kill_rest(identity, &marks, false) == 0 && !inside {
+                if let Some(group) = &group {
+                    group.remove();
+                }
+                return Ok(());
+            }
+            wait(LOOK).await;
+        }
+        Err(BackendError {
+            kind: super::ErrorKind::Transient,
+            what: format!("what {identity} started does not end, even when killed"),
+            source: None,
+        })
+    }
+
+    fn marks(&self, key: Key, alone: bool) -> Marks {
+        let tree = self.tree(key.workspace);
+        let owned = matches!(self.users(), Users::Own { .. });
+        Marks {
+            label: format!("{LABEL}={}", self.label(key)),
+            tree: format!("CONFIGS_DIR={}", tree.configs().display()),
+            uid: owned.then(|| user::noted(tree.path())).flatten(),
+            alone,
+        }
     }
 }
 
@@ -244,13 +413,17 @@ impl Process {
     clippy::disallowed_methods,
     reason = "real processes end in real time, whatever the clock of the server says"
 )]
+async fn wait(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
 async fn gone_within(identity: &Identity, patience: Duration) -> bool {
     let looks = patience.as_millis() / LOOK.as_millis().max(1);
     for _ in 0..looks {
         if !identity.alive() {
             return true;
         }
-        tokio::time::sleep(LOOK).await;
+        wait(LOOK).await;
     }
     !identity.alive()
 }
@@ -301,7 +474,27 @@ impl Backend for Process {
     fn fingerprint(&self) -> Answer<'_, String> {
         Box::pin(async {
             tree::writable(&self.0.root)?;
-            Ok(format!("processes below {}, as this user: one trust domain", self.0.root.display()))
+            let mut said = format!("processes below {}, ", self.0.root.display());
+            said += &match self.users() {
+                Users::Own { base, .. } => {
+                    format!("each workspace as a user of its own, from {base}")
+                }
+                Users::One { why } => format!("as this user: one trust domain, as {why}"),
+            };
+            if self.0.settings.sandbox == Sandbox::Bubblewrap && !sandbox::works() {
+                return Err(BackendError::broken(
+                    "bubblewrap (bwrap) is not there, or may not be used",
+                ));
+            }
+            if self.sandboxed() {
+                said += "; in a sandbox";
+            }
+            match self.0.settings.cgroup.as_deref().map(limits::delegated) {
+                Some(Ok(what)) => said += &format!("; {what}"),
+                Some(Err(why)) => return Err(BackendError::broken(why)),
+                None => said += "; limits by process, no control groups",
+            }
+            Ok(said)
         })
     }
 
@@ -349,6 +542,31 @@ impl Backend for Process {
 
     fn logs(&self, workspace: WorkspaceId, lines: usize) -> Answer<'_, Bytes> {
         Box::pin(async move { self.tree(workspace).tail(lines) })
+    }
+
+    fn list_data(&self) -> Answer<'_, Vec<WorkspaceId>> {
+        Box::pin(async { self.data_below() })
+    }
+
+    fn export(&self, workspace: WorkspaceId) -> Answer<'_, Bytestream> {
+        Box::pin(self.export_data(workspace))
+    }
+
+    fn import(
+        &self,
+        workspace: WorkspaceId,
+        archive: Bytestream,
+        expected: Option<String>,
+    ) -> Answer<'_, Carried> {
+        Box::pin(self.import_data(workspace, archive, expected))
+    }
+
+    fn digest(&self, workspace: WorkspaceId) -> Answer<'_, Carried> {
+        Box::pin(self.digest_data(workspace))
+    }
+
+    fn terminal(&self, key: Key, size: (u16, u16)) -> Answer<'_, Terminal> {
+        Box::pin(async move { self.open_terminal(key, size) })
     }
 
     fn recover(&self) -> Answer<'_, ()> {

@@ -6,12 +6,17 @@
 //!                   /home       its home
 //!                   /logs       agent.log (rotated by the agent), boot.log (its bare output)
 //!                   /run        one record per instance that was not destroyed
+//!                   /uid        its user's number, where it has one
 //! ```
+//!
+//! Where it has a user of its own, the first four are that user's, and the rest stays the server's: what the server
+//! believes cannot be put there by an instance, nor can one of the four become a link.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Component, Path, PathBuf};
 use std::process::Stdio;
 
 use bytes::Bytes;
@@ -33,6 +38,9 @@ const BOOT_LOG: u64 = 1 << 20;
 const NO_DETOUR: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits().cast_signed();
 /// Characters of an instance's last words that are kept.
 const LAST_WORDS: usize = 500;
+
+/// The directories that an instance may write.
+pub(super) const OF_INSTANCE: [&str; 4] = ["configs", "workspace", "home", "logs"];
 
 /// What is known of a started instance.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -58,6 +66,15 @@ impl Tree {
         Self(root.join(workspace.to_string()))
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// What an instance may write.
+    pub(super) fn of_instance(&self) -> Vec<PathBuf> {
+        OF_INSTANCE.iter().map(|part| self.0.join(part)).collect()
+    }
+
     pub(super) fn configs(&self) -> PathBuf {
         self.0.join("configs")
     }
@@ -78,8 +95,16 @@ impl Tree {
         self.0.join("run")
     }
 
-    /// Make the directories. Nobody else may look inside.
-    pub(super) fn prepare(&self) -> Result<(), BackendError> {
+    /// Make the directories. Nobody else may look inside; `shared`: other users may pass the root, on the way to
+    /// their own.
+    pub(super) fn prepare(&self, shared: bool) -> Result<(), BackendError> {
+        if let Some(root) = self.0.parent().filter(|_| shared) {
+            create(root)?;
+            let mode = fs::Permissions::from_mode(0o711);
+            fs::set_permissions(root, mode).map_err(|cause| {
+                BackendError::io(format!("cannot let users pass {}", root.display()), cause)
+            })?;
+        }
         for path in [self.configs(), self.workspace(), self.home(), self.logs(), self.run()] {
             create(&path)?;
         }
@@ -87,12 +112,47 @@ impl Tree {
     }
 
     /// Put the credential where the instance looks for it, and take away what belonged to the last one.
-    pub(super) fn deliver(&self, credential: &Token) -> Result<(), BackendError> {
+    pub(super) fn deliver(
+        &self,
+        credential: &Token,
+        owner: Option<u32>,
+    ) -> Result<(), BackendError> {
         let beside = ["next", "previous", "generation"].map(|end| format!(".auth_token.{end}"));
         for stale in beside.iter().map(String::as_str).chain([".register_key"]) {
             remove(&self.configs().join(stale))?;
         }
-        write(&self.configs().join(".auth_token"), credential.reveal().as_bytes())
+        give(&self.configs().join(".auth_token"), credential.reveal().as_bytes(), owner)
+    }
+
+    /// Put files below the configuration directory, in place of those of the same name.
+    pub(super) fn configure(
+        &self,
+        files: &BTreeMap<String, Bytes>,
+        owner: Option<u32>,
+    ) -> Result<(), BackendError> {
+        for (name, content) in files {
+            let plain = |part: Component<'_>| matches!(part, Component::Normal(_));
+            if name.is_empty() || !Path::new(name).components().all(plain) {
+                let what = format!("the file `{name}` is not below the configuration directory");
+                return Err(BackendError::broken(what));
+            }
+            let mut dir = self.configs();
+            let parts: Vec<_> = Path::new(name).iter().collect();
+            for part in &parts[..parts.len() - 1] {
+                dir.push(part);
+                // What the instance put there instead of a directory leads elsewhere.
+                if !fs::symlink_metadata(&dir).is_ok_and(|meta| meta.is_dir()) {
+                    remove(&dir)?;
+                    create(&dir)?;
+                    let given = std::os::unix::fs::lchown(&dir, owner, owner);
+                    given.map_err(|cause| {
+                        BackendError::io(format!("cannot give away {}", dir.display()), cause)
+                    })?;
+                }
+            }
+            give(&dir.join(parts[parts.len() - 1]), content, owner)?;
+        }
+        Ok(())
     }
 
     pub(super) fn boot_log_length(&self) -> u64 {
@@ -163,18 +223,27 @@ impl Tree {
         Ok(found.map(|RecordedExit { code, signal, said }| Exit { code, signal, said }))
     }
 
+    /// The instances that were not destroyed.
+    pub(super) fn records(&self) -> Result<Vec<(Generation, Record)>, BackendError> {
+        let mut found = Vec::new();
+        for path in entries(&self.run())? {
+            if let Some(generation) = generation_of(&path)
+                && let Some(record) = self.recorded(generation)?
+            {
+                found.push((generation, record));
+            }
+        }
+        Ok(found)
+    }
+
     pub(super) fn forget(&self, generation: Generation) -> Result<(), BackendError> {
         remove(&self.run().join(format!("{generation}.exit")))?;
         remove(&self.run().join(format!("{generation}.json")))
     }
 
     pub(super) fn erase(&self) -> Result<(), BackendError> {
-        match fs::remove_dir_all(&self.0) {
-            Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
-                Err(BackendError::io(format!("cannot remove {}", self.0.display()), cause))
-            }
-            _ => Ok(()),
-        }
+        super::data::remove_tree(&self.0)
+            .map_err(|cause| BackendError::io(format!("cannot remove {}", self.0.display()), cause))
     }
 
     /// The last lines of the log, from the rotated file too where the newest is short.
@@ -215,17 +284,18 @@ pub(super) fn recorded_below(root: &Path) -> Result<Vec<Key>, BackendError> {
             continue;
         };
         for record in entries(&entry.join("run"))? {
-            let number = record.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
-            let is_record = record.extension().is_some_and(|extension| extension == "json");
-            if let Some(number) = number.filter(|_| is_record) {
-                keys.push(Key { workspace, generation: Generation::new(number) });
-            }
+            keys.extend(generation_of(&record).map(|generation| Key { workspace, generation }));
         }
     }
     Ok(keys)
 }
 
-fn entries(path: &Path) -> Result<Vec<PathBuf>, BackendError> {
+fn generation_of(record: &Path) -> Option<Generation> {
+    record.extension().filter(|extension| *extension == "json")?;
+    record.file_stem()?.to_str()?.parse().ok().map(Generation::new)
+}
+
+pub(super) fn entries(path: &Path) -> Result<Vec<PathBuf>, BackendError> {
     match fs::read_dir(path) {
         Ok(entries) => Ok(entries.flatten().map(|entry| entry.path()).collect()),
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -251,25 +321,35 @@ fn create(path: &Path) -> Result<(), BackendError> {
 
 /// Replace a file in one step, readable by its owner alone. What was there stays until the new one is whole.
 fn write(path: &Path, content: &[u8]) -> Result<(), BackendError> {
+    give(path, content, None)
+}
+
+/// The same, for a user.
+fn give(path: &Path, content: &[u8], owner: Option<u32>) -> Result<(), BackendError> {
     let failed = |cause| BackendError::io(format!("cannot write {}", path.display()), cause);
-    let draft = path.with_extension("draft");
-    let mut file = OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&draft)
-        .map_err(failed)?;
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".draft");
+    let draft = PathBuf::from(draft);
+    // Made anew: what lies there under its name may be a link of an instance's.
+    remove(&draft)?;
+    let mut options = OpenOptions::new();
+    let mut file = options.create_new(true).write(true).mode(0o600).open(&draft).map_err(failed)?;
+    std::os::unix::fs::fchown(&file, owner, owner).map_err(failed)?;
     file.write_all(content).and_then(|()| file.sync_all()).map_err(failed)?;
     fs::rename(&draft, path).map_err(failed)
 }
 
+/// Whatever it is.
 fn remove(path: &Path) -> Result<(), BackendError> {
     match fs::remove_file(path) {
-        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
-            Err(BackendError::io(format!("cannot remove {}", path.display()), cause))
+        Ok(()) => Ok(()),
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(cause) if cause.kind() == std::io::ErrorKind::IsADirectory => {
+            super::data::remove_tree(path).map_err(|cause| {
+                BackendError::io(format!("cannot remove {}", path.display()), cause)
+            })
         }
-        _ => Ok(()),
+        Err(cause) => Err(BackendError::io(format!("cannot remove {}", path.display()), cause)),
     }
 }
 
