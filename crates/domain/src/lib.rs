@@ -12,7 +12,8 @@
 //! | [`converge`] | the next step that brings a workspace in line with its intent |
 //! | [`lease`] | how long silence is tolerated, and how often agents are asked to report |
 //! | [`brake`] | when replacement on silence stops |
-//! | [`sweep`] | what is garbage |
+//! | [`sweep`] | what is garbage in the database |
+//! | [`orphan`] | what is left over at a backend |
 //! | [`backoff`] | when a failed replacement is tried again |
 //! | [`credential`] | what a credential is, and its states |
 //! | [`instance`] | one incarnation of a workspace, and what its agent can do |
@@ -38,6 +39,7 @@ pub mod guards;
 pub mod id;
 pub mod instance;
 pub mod lease;
+pub mod orphan;
 pub mod rate;
 pub mod refusal;
 pub mod rotation;

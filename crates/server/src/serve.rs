@@ -23,9 +23,8 @@ use crate::db::{DatabaseUrl, Db, OpenError};
 use crate::http::metrics::Metrics;
 use crate::journal::Hub;
 use crate::liveness::BrakeReconciler;
-use crate::liveness::sweeps::{
-    LapsedCredentials, Orphans, PhantomBusy, Retention, StaleCredentials,
-};
+use crate::liveness::orphans::Orphans;
+use crate::liveness::sweeps::{LapsedCredentials, PhantomBusy, Retention, StaleCredentials};
 use crate::reconcile::{Bells, Reconciler, drive};
 use crate::registry::beats::Beats;
 use crate::replicas;
@@ -126,7 +125,7 @@ impl Reconcilers {
             stale_credentials: StaleCredentials,
             lapsed_credentials: LapsedCredentials,
             phantom_busy: PhantomBusy,
-            orphans: Orphans,
+            orphans: Orphans::default(),
             retention: Retention::new(app),
         }
     }
@@ -324,7 +323,11 @@ fn backends(config: &Config, pushes: &Pushes) -> Backends {
                 let root = of.root.clone().unwrap_or_else(|| config.data_dir.join(name));
                 Arc::new(Process::new(&root, pushes.clone()))
             }
-            BackendKind::Fake => Arc::new(Fake::new(pushes.clone())),
+            BackendKind::Fake => {
+                let fake = Fake::new(pushes.clone());
+                of.plan.iter().cloned().for_each(|planned| fake.plan(planned));
+                Arc::new(fake)
+            }
         };
         (name.clone(), backend)
     };

@@ -4,6 +4,7 @@
 mod backends;
 mod guards;
 mod http;
+mod kit;
 mod replicas;
 mod store;
 mod support;

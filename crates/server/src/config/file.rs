@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::backend::fake::Planned;
+
 /// Backends that need no entry in the file.
 pub(super) const BUILTIN: [&str; 2] = ["process", "fake"];
 
@@ -40,6 +42,9 @@ pub struct BackendConfig {
     pub kind: BackendKind,
     /// Where `process` keeps its instances; `<data-dir>/NAME` unless said.
     pub root: Option<PathBuf>,
+    /// What goes wrong at a `fake` backend, and when.
+    #[serde(default)]
+    pub plan: Vec<Planned>,
 }
 
 /// Which kind of backend.
@@ -109,7 +114,7 @@ pub(super) fn with_builtin_backend(
 ) -> BTreeMap<String, BackendConfig> {
     for (name, kind) in BUILTIN.into_iter().zip([BackendKind::Process, BackendKind::Fake]) {
         if chosen == Some(name) {
-            named.entry(name.to_owned()).or_insert(BackendConfig { kind, root: None });
+            named.entry(name.to_owned()).or_insert(BackendConfig { kind, root: None, plan: Vec::new() });
         }
     }
     named

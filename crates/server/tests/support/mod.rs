@@ -134,12 +134,16 @@ impl TestApp {
     ) -> Self {
         let started = clock.now();
         let backend: Arc<dyn Backend> = Arc::new(fake.clone());
+        let backends = match config.backend {
+            Some(_) => Backends::new([("fake".to_owned(), backend)]),
+            None => Backends::default(),
+        };
         let app = App::new(Parts {
             db,
             clock,
             ids: Ids::seeded(SEED.fetch_add(1, Ordering::Relaxed)),
             names: Names::table(),
-            backends: Backends::new([("fake".to_owned(), backend)]),
+            backends,
             config,
             bells: Bells::default(),
             beats: Beats::default(),
