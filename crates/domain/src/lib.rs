@@ -13,7 +13,8 @@
 //! | [`lifecycle`] | pause, resume, hibernate, wake, recover; who is idle |
 //! | [`lease`] | how long silence is tolerated, and how often agents are asked to report |
 //! | [`brake`] | when replacement on silence stops |
-//! | [`sweep`] | what is garbage |
+//! | [`sweep`] | what is garbage in the database |
+//! | [`orphan`] | what is left over at a backend |
 //! | [`backoff`] | when a failed replacement is tried again |
 //! | [`credential`] | what a credential is, and its states |
 //! | [`instance`] | one incarnation of a workspace, and what its agent can do |
@@ -40,6 +41,7 @@ pub mod id;
 pub mod instance;
 pub mod lease;
 pub mod lifecycle;
+pub mod orphan;
 pub mod rate;
 pub mod refusal;
 pub mod rotation;

@@ -19,9 +19,8 @@ use crate::config::{BackendKind, Config, Secret};
 use crate::credentials::RotationReconciler;
 use crate::db::{DatabaseUrl, Db, OpenError};
 use crate::liveness::BrakeReconciler;
-use crate::liveness::sweeps::{
-    LapsedCredentials, Orphans, PhantomBusy, Retention, StaleCredentials,
-};
+use crate::liveness::orphans::Orphans;
+use crate::liveness::sweeps::{LapsedCredentials, PhantomBusy, Retention, StaleCredentials};
 use crate::reconcile::{Reconciler, drive};
 use crate::replicas;
 use crate::routes;
@@ -122,7 +121,7 @@ impl Reconcilers {
             stale_credentials: StaleCredentials,
             lapsed_credentials: LapsedCredentials,
             phantom_busy: PhantomBusy,
-            orphans: Orphans,
+            orphans: Orphans::default(),
             retention: Retention::new(app),
             hibernation: HibernationMonitor,
         }
@@ -306,7 +305,11 @@ fn backends(config: &Config, pushes: &Pushes) -> Backends {
                 let root = of.root.clone().unwrap_or_else(|| config.data_dir.join(name));
                 Arc::new(Process::with(&root, of.process(), pushes.clone()))
             }
-            BackendKind::Fake => Arc::new(Fake::new(pushes.clone())),
+            BackendKind::Fake => {
+                let fake = Fake::new(pushes.clone());
+                of.plan.iter().cloned().for_each(|planned| fake.plan(planned));
+                Arc::new(fake)
+            }
         };
         (name.clone(), backend)
     };

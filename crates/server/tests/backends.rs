@@ -1,4 +1,4 @@
-//! Every backend against the same scenarios, and what only real processes do.
+//! What only real processes do. What every backend does is in `kit`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,6 @@ use std::time::Duration;
 use ligand_domain::credential::Token;
 use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::instance::Seen;
-use ligand_server::backend::fake::Fake;
 use ligand_server::backend::process::Process;
 use ligand_server::backend::{Backend, ErrorKind, Key, Push, Pushes, Spec};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -42,11 +41,6 @@ fn process() -> Bench {
     Bench { backend: Arc::new(Process::new(&root, pushes)), pushed, root: Some(root) }
 }
 
-fn fake() -> Bench {
-    let (pushes, pushed) = Pushes::channel();
-    Bench { backend: Arc::new(Fake::new(pushes)), pushed, root: None }
-}
-
 fn key(n: u8, generation: i64) -> Key {
     Key { workspace: WorkspaceId::from_random([n; 16]), generation: Generation::new(generation) }
 }
@@ -58,15 +52,6 @@ fn spec(key: Key, script: &str) -> Spec {
 }
 
 const WAITS: &str = "while :; do sleep 1; done";
-
-/// Run a scenario against every backend.
-fn on_all<F: Future<Output = ()>>(scenario: impl Fn(Bench) -> F) {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    for bench in [fake as fn() -> Bench, process] {
-        runtime.block_on(async { scenario(bench()).await });
-    }
-}
 
 fn on_process<F: Future<Output = ()>>(scenario: impl Fn(Bench) -> F) {
     let runtime =
@@ -94,62 +79,6 @@ fn alive(pid: i32) -> bool {
 async fn pushed(bench: &mut Bench) -> Key {
     let push = tokio::time::timeout(Duration::from_secs(10), bench.pushed.recv());
     push.await.expect("a push within ten seconds").unwrap().0
-}
-
-#[test]
-fn starting_twice_starts_once() {
-    on_all(|bench| async move {
-        let key = key(1, 1);
-        let first = bench.backend.ensure(spec(key, WAITS)).await.unwrap();
-        let second = bench.backend.ensure(spec(key, WAITS)).await.unwrap();
-        assert_eq!(first, second);
-        assert_eq!(bench.backend.find(key).await.unwrap(), Some(first));
-        assert_eq!(bench.backend.inspect(key).await.unwrap(), Seen::Running);
-        assert_eq!(bench.backend.list_owned().await.unwrap(), [key]);
-        bench.backend.destroy(key).await.unwrap();
-    });
-}
-
-#[test]
-fn what_was_never_started_is_gone_and_ending_it_is_success() {
-    on_all(|bench| async move {
-        let key = key(2, 1);
-        assert_eq!(bench.backend.inspect(key).await.unwrap(), Seen::Gone);
-        assert_eq!(bench.backend.find(key).await.unwrap(), None);
-        bench.backend.stop(key, GRACE).await.unwrap();
-        bench.backend.destroy(key).await.unwrap();
-        bench.backend.erase(key.workspace).await.unwrap();
-        assert!(bench.backend.list_owned().await.unwrap().is_empty());
-    });
-}
-
-#[test]
-fn stopped_and_destroyed_twice_is_stopped_and_destroyed() {
-    on_all(|bench| async move {
-        let key = key(3, 1);
-        bench.backend.ensure(spec(key, WAITS)).await.unwrap();
-        for _ in 0..2 {
-            bench.backend.stop(key, GRACE).await.unwrap();
-            assert!(matches!(bench.backend.inspect(key).await.unwrap(), Seen::Stopped(_)));
-        }
-        for _ in 0..2 {
-            bench.backend.destroy(key).await.unwrap();
-            assert_eq!(bench.backend.inspect(key).await.unwrap(), Seen::Gone);
-        }
-    });
-}
-
-#[test]
-fn generations_of_a_workspace_are_told_apart() {
-    on_all(|bench| async move {
-        let (old, new) = (key(4, 1), key(4, 2));
-        bench.backend.ensure(spec(old, WAITS)).await.unwrap();
-        bench.backend.destroy(old).await.unwrap();
-        bench.backend.ensure(spec(new, WAITS)).await.unwrap();
-        assert_eq!(bench.backend.inspect(old).await.unwrap(), Seen::Gone);
-        assert_eq!(bench.backend.inspect(new).await.unwrap(), Seen::Running);
-        bench.backend.destroy(new).await.unwrap();
-    });
 }
 
 #[test]
@@ -325,6 +254,27 @@ fn the_end_of_a_log_is_read_over_its_rotation() {
         std::os::unix::fs::symlink("/etc/passwd", logs.join("agent.log")).unwrap();
         assert_eq!(bench.backend.logs(key.workspace, 100).await.unwrap(), "one\ntwo\n".as_bytes());
         bench.backend.destroy(key).await.unwrap();
+    });
+}
+
+#[test]
+fn os_06_os_07_os_13_what_is_no_id_is_neither_listed_nor_touched() {
+    on_process(|bench| async move {
+        let (key, root) = (key(12, 1), bench.root.clone().unwrap());
+        bench.backend.ensure(spec(key, WAITS)).await.unwrap();
+        let record = format!("{}/run/1.json", key.workspace);
+        for name in ["", "lost+found", "deadbeef", "ws-deadbeef", "-", "%", "zz", &format!("{}x", key.workspace)] {
+            let folder = root.join(name).join("run");
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::copy(root.join(&record), folder.join("1.json")).unwrap();
+        }
+        // Nor a number that is none.
+        std::fs::copy(root.join(&record), root.join(format!("{}/run/one.json", key.workspace))).unwrap();
+        assert_eq!(bench.backend.list_owned().await.unwrap(), [key]);
+        assert!(bench.backend.list_data().await.unwrap().iter().all(|it| *it == key.workspace));
+        bench.backend.destroy(key).await.unwrap();
+        bench.backend.erase(key.workspace).await.unwrap();
+        assert!(root.join("deadbeef/run/1.json").exists());
     });
 }
 

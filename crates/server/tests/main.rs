@@ -5,6 +5,7 @@ mod backends;
 mod guards;
 mod http;
 mod process;
+mod kit;
 mod replicas;
 mod store;
 mod support;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::backend::process::{self, Sandbox};
+use crate::backend::fake::Planned;
 
 /// Backends that need no entry in the file.
 pub(super) const BUILTIN: [&str; 2] = ["process", "fake"];
@@ -50,13 +51,23 @@ pub struct BackendConfig {
     pub sandbox: Sandbox,
     /// A delegated control group (version 2), below which each instance of `process` gets its own.
     pub cgroup: Option<PathBuf>,
+    /// What goes wrong at a `fake` backend, and when.
+    #[serde(default)]
+    pub plan: Vec<Planned>,
 }
 
 impl BackendConfig {
     /// One of this kind, about which nothing was said.
     #[must_use]
     pub fn of(kind: BackendKind) -> Self {
-        Self { kind, root: None, uid_base: None, sandbox: Sandbox::None, cgroup: None }
+        Self {
+            kind,
+            root: None,
+            uid_base: None,
+            sandbox: Sandbox::None,
+            cgroup: None,
+            plan: Vec::new(),
+        }
     }
 
     /// How `process` keeps its instances apart.

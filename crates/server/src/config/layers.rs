@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ligand_domain::lease;
 
-use super::file::{self, BackendConfig, Recipe};
+use super::file::{self, BackendConfig, BackendKind, Recipe};
 use super::{Auth, Config, ConfigError, Origin, Problem, Resolved, Secret, Shown};
 use crate::db::DatabaseUrl;
 
@@ -182,8 +182,22 @@ impl<'a> Layers<'a> {
         named: BTreeMap<String, BackendConfig>,
         chosen: Option<&str>,
     ) -> BTreeMap<String, BackendConfig> {
+        for (name, backend) in &named {
+            self.plan(name, backend);
+        }
         let named = (!named.is_empty()).then_some(named);
         self.names("backends", named, |named| file::with_builtin_backend(named, chosen))
+    }
+
+    /// Only what misbehaves can be told how.
+    fn plan(&mut self, name: &str, backend: &BackendConfig) {
+        let (name, origin) = (format!("backends.{name}.plan"), self.file_or_default(true).to_string());
+        let misplaced = backend.kind != BackendKind::Fake && !backend.plan.is_empty();
+        let expected = "expected none: only a backend of the kind `fake` has one".to_owned();
+        let wrong = backend.plan.iter().filter_map(|planned| planned.check().err());
+        for expected in misplaced.then_some(expected).into_iter().chain(wrong) {
+            self.problems.push(Problem { name: name.clone(), origin: origin.clone(), expected });
+        }
     }
 
     pub(super) fn runtimes(&mut self, named: BTreeMap<String, Recipe>) -> BTreeMap<String, Recipe> {

@@ -1,6 +1,7 @@
 //! Which layer wins, and what is said of mistakes.
 
 use super::*;
+use crate::backend::fake::{Call, Fault, Planned};
 
 fn check(flags: &Flags, env: &[(&str, &str)], file: &str) -> Result<Resolved, ConfigError> {
     let env: BTreeMap<String, String> =
@@ -66,6 +67,24 @@ fn only_backends_that_somebody_chose_are_there() {
     let file = "[backends.second]\nkind = \"process\"";
     assert_eq!(names(&[], file), ["process", "second"]);
     assert_eq!(names(&[("LIGAND_BACKEND", "second")], file), ["second"]);
+}
+
+#[test]
+fn only_a_fake_backend_takes_a_plan_and_only_one_that_makes_sense() {
+    let refused = |file: &str| match check(&Flags::default(), &[], file) {
+        Err(ConfigError::Values(problems)) => problems[0].to_string(),
+        other => panic!("{other:?}"),
+    };
+    let fake = "[backends.fake]\nkind = \"fake\"\n";
+    let plan = "plan = [{ what = \"twice\" }, { what = { late = 0.5 }, at = [\"stop\"], times = 0 }]";
+    let config = check(&Flags::default(), &[], &format!("{fake}{plan}")).unwrap().config;
+    let late = Planned::once(Fault::Late(Duration::from_millis(500)));
+    let expected = [Planned::once(Fault::Twice), late.at(&[Call::Stop]).times(0)];
+    assert_eq!(config.backends["fake"].plan, expected);
+    let wrong = refused(&format!("{fake}plan = [{{ what = \"twice\", at = [\"stop\"] }}]"));
+    assert!(wrong.starts_with("backends.fake.plan (") && wrong.contains("expected one of ensure"), "{wrong}");
+    let wrong = refused(&format!("[backends.a]\nkind = \"process\"\n{plan}"));
+    assert!(wrong.contains("only a backend of the kind `fake`"), "{wrong}");
 }
 
 #[test]

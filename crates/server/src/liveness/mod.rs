@@ -2,11 +2,12 @@
 //!
 //! The brake is one row that every replica reads and writes in transactions: `ask` is part of the transaction
 //! that would plan a replacement, [`BrakeReconciler`] looks now and then, and lets go whoever waited. The
-//! decisions are `ligand_domain::brake` and `ligand_domain::lease`. Sweeps are in `sweeps.rs`, each with its
-//! definition of garbage.
+//! decisions are `ligand_domain::brake` and `ligand_domain::lease`. Sweeps of the database are in `sweeps.rs`, each
+//! with its definition of garbage; that of what backends have is in `orphans.rs`.
 
 mod brake;
 pub mod http;
+pub mod orphans;
 mod store;
 pub mod sweeps;
 

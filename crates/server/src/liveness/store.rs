@@ -1,16 +1,16 @@
 //! The fleet's row, and what sweeps take away, in the database.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ligand_domain::brake::{Permits, State};
 use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::lease::Pace;
+use ligand_domain::orphan::Label;
 use ligand_domain::time::Timestamp;
 use uuid::Uuid;
 
 use super::{Done, Row};
-use crate::backend::Key;
 use crate::db::{Tx, on};
 
 #[derive(sqlx::FromRow)]
@@ -182,14 +182,27 @@ pub(super) async fn unbusy(
     Ok(ids.into_iter().map(WorkspaceId::from_uuid).collect())
 }
 
-/// Every instance on this backend that a row names, by the number that the backend knows it by.
-pub(super) async fn named(tx: &mut Tx, backend: &str) -> Done<BTreeSet<Key>> {
-    let rows: Vec<(Uuid, i64)> = on!(tx, c => sqlx::query_as(
-            "SELECT workspace_id, born FROM instances WHERE backend = $1 AND ended_at IS NULL")
+/// Every instance on this backend that a row names which has not ended, by the number that the backend knows it by,
+/// and whether the backend confirmed it.
+pub(super) async fn named(tx: &mut Tx, backend: &str) -> Done<BTreeMap<Label, bool>> {
+    let rows: Vec<(Uuid, i64, bool)> = on!(tx, c => sqlx::query_as(
+            "SELECT workspace_id, born, started_at IS NOT NULL FROM instances WHERE backend = $1 AND ended_at IS NULL")
         .bind(backend).fetch_all(c).await)?;
-    let key = |(id, born)| Key {
-        workspace: WorkspaceId::from_uuid(id),
-        generation: Generation::new(born),
+    let named = |(id, born, confirmed)| {
+        ((WorkspaceId::from_uuid(id), Generation::new(born)), confirmed)
     };
-    Ok(rows.into_iter().map(key).collect())
+    Ok(rows.into_iter().map(named).collect())
+}
+
+/// Every workspace that has a row, and whether it is removed.
+pub(super) async fn removed(tx: &mut Tx) -> Done<BTreeMap<WorkspaceId, bool>> {
+    let rows: Vec<(Uuid, bool)> = on!(tx, c => sqlx::query_as("SELECT id, status = 'removed' FROM workspaces")
+        .fetch_all(c).await)?;
+    Ok(rows.into_iter().map(|(id, removed)| (WorkspaceId::from_uuid(id), removed)).collect())
+}
+
+/// Whether credentials of it are remembered: those of a purged workspace are, for ever.
+pub(super) async fn remembered(tx: &mut Tx, id: WorkspaceId) -> Done<bool> {
+    on!(tx, c => sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM credentials WHERE workspace_id = $1)")
+        .bind(id.uuid()).fetch_one(c).await)
 }

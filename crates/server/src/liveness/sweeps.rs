@@ -16,7 +16,6 @@ use serde_json::json;
 
 use super::store::{self, Stale};
 use crate::app::App;
-use crate::backend::Backend;
 use crate::journal::{self, Kind, Work};
 use crate::reconcile::{Pass, Reconciler};
 
@@ -92,17 +91,6 @@ sweep! {
     phantom_busy
 }
 
-sweep! {
-    /// Garbage: an instance that carries our label and that no row names which has not ended. A row is
-    /// committed before its instance is asked for, and the list is read before the rows: what is just being
-    /// started is named. The data of its workspace stays.
-    Orphans,
-    "sweep-orphans",
-    "ends instances that no workspace names",
-    EVERY,
-    orphans
-}
-
 /// Ends the credentials of one workspace that are stale at `now`, in one statement. Gives how many.
 ///
 /// # Errors
@@ -149,7 +137,7 @@ fn stale(app: &App, now: Timestamp) -> Stale {
     Stale { idle_since: now.before(app.config.stale_credential_after), current_too }
 }
 
-fn failures(all: &[String]) -> Option<String> {
+pub(super) fn failures(all: &[String]) -> Option<String> {
     (!all.is_empty()).then(|| all.join("; "))
 }
 
@@ -189,55 +177,6 @@ async fn phantom_busy(app: &App) -> anyhow::Result<Pass> {
     work.commit().await?;
     let count = cleared.len() as u64;
     Ok(Pass { looked_at: count, steps: count, failed: None })
-}
-
-async fn orphans(app: &App) -> anyhow::Result<Pass> {
-    let (mut pass, mut failed) = (Pass::default(), Vec::new());
-    for (name, backend) in app.backends.all() {
-        match orphans_of(app, name, &**backend, &mut failed).await? {
-            Ok((looked_at, ended)) => {
-                pass.looked_at += looked_at;
-                pass.steps += ended;
-            }
-            Err(why) => failed.push(format!("{name}: {why}")),
-        }
-    }
-    Ok(Pass { failed: failures(&failed), ..pass })
-}
-
-async fn orphans_of(
-    app: &App,
-    name: &str,
-    backend: &dyn Backend,
-    failed: &mut Vec<String>,
-) -> anyhow::Result<Result<(u64, u64), String>> {
-    let owned = match backend.list_owned().await {
-        Ok(owned) => owned,
-        Err(cause) => return Ok(Err(cause.chain())),
-    };
-    let named = store::named(&mut app.db.read().await?, name).await?;
-    let looked_at = owned.len() as u64;
-    let mut ended = 0;
-    for key in owned.into_iter().filter(|key| !named.contains(key)) {
-        let stopped = backend.stop(key, app.config.stop_grace).await;
-        let gone = match stopped {
-            Ok(()) => backend.destroy(key).await,
-            Err(cause) => Err(cause),
-        };
-        if let Err(cause) = gone {
-            failed.push(format!("{name}: {}", cause.chain()));
-            continue;
-        }
-        tracing::warn!(workspace.id = %key.workspace, generation = %key.generation, backend = name, "an instance was ended that no workspace names");
-        let mut work = Work::begin(app).await?;
-        let summary =
-            format!("an instance was ended that no row names: generation {}", key.generation);
-        let evidence = json!({"backend": name});
-        work.note(key.workspace, Some(key.generation), Kind::Swept, summary, evidence);
-        work.commit().await?;
-        ended += 1;
-    }
-    Ok(Ok((looked_at, ended)))
 }
 
 /// Garbage: events older than they are kept, and decisions older than those are, about generations and

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_server::access::{self, For};
-use ligand_server::backend::{Backend as _, Key, Spec};
+use ligand_server::backend::Backend as _;
 use ligand_server::journal::Work;
 use ligand_server::liveness::sweeps::{
-    LapsedCredentials, Orphans, PhantomBusy, Retention, StaleCredentials, end_stale, stale_holders,
+    LapsedCredentials, PhantomBusy, Retention, StaleCredentials, end_stale, stale_holders,
 };
 use ligand_server::reconcile::{Pass, Reconciler};
 use serde_json::json;
@@ -112,24 +112,6 @@ both! {
         assert_eq!(end_stale(&app.app, id, app.app.clock.now()).await.unwrap(), 1);
         let fresh = Agent::with(&id.to_string(), Some(token.reveal()));
         assert_eq!((lives(&app, &first).await, lives(&app, &fresh).await, lives(&app, &second).await), (false, true, true));
-    }
-
-    async fn os_09_os_10_os_11_only_instances_that_no_row_names_are_ended(app: TestApp) {
-        let (id, _) = online(&app, "a").await;
-        let starting = app.create("b").await;
-        app.settle().await;
-        let unknown = Key { workspace: WorkspaceId::from_random([7; 16]), generation: Generation::new(1) };
-        let ended = Key { workspace: id.parse().unwrap(), generation: Generation::new(9) };
-        for key in [unknown, ended] {
-            let credential = app.app.ids.token();
-            app.fake.ensure(Spec::bare(key, Vec::new(), credential)).await.unwrap();
-        }
-        let pass = sweep(&app, Orphans).await;
-        assert_eq!((pass.looked_at, pass.steps, pass.failed), (4, 2, None));
-        let left: Vec<String> = app.fake.instances().iter().map(|it| it.key.workspace.to_string()).collect();
-        assert_eq!(left.len(), 2);
-        assert!(left.contains(&id) && left.contains(&starting));
-        assert_eq!(sweep(&app, Orphans).await.steps, 0);
     }
 
     async fn a_phantom_is_not_busy_and_an_agent_that_beats_is_none(app: TestApp) {

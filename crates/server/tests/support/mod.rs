@@ -146,12 +146,16 @@ impl TestApp {
         pushed: Mutex<UnboundedReceiver<Push>>,
         clock: Clock,
     ) -> Self {
+        let backends = match config.backend {
+            Some(_) => Backends::new([("fake".to_owned(), backend)]),
+            None => Backends::default(),
+        };
         let app = App::new(Ground {
             db,
             clock,
             ids: Ids::seeded(SEED.fetch_add(1, Ordering::Relaxed)),
             names: Names::table(),
-            backends: Backends::new([("fake".to_owned(), backend)]),
+            backends,
             config,
             http: ligand_api::http::builder().unwrap().no_proxy().build().unwrap(),
         });
