@@ -20,6 +20,7 @@ use crate::backend::{Backend, Backends, Push, Pushes};
 use crate::config::{BackendKind, Config, Secret};
 use crate::credentials::RotationReconciler;
 use crate::db::{DatabaseUrl, Db, OpenError};
+use crate::files::FileRestarts;
 use crate::http::metrics::Metrics;
 use crate::journal::Hub;
 use crate::liveness::BrakeReconciler;
@@ -108,6 +109,7 @@ impl StartError {
 /// Every reconciler. Taken apart exhaustively in [`Reconcilers::drive`], so that none can be forgotten.
 struct Reconcilers {
     workspaces: WorkspaceReconciler,
+    file_restarts: FileRestarts,
     rotation: RotationReconciler,
     brake: BrakeReconciler,
     stale_credentials: StaleCredentials,
@@ -121,6 +123,7 @@ impl Reconcilers {
     fn new(app: &App) -> Self {
         Self {
             workspaces: WorkspaceReconciler,
+            file_restarts: FileRestarts,
             rotation: RotationReconciler::default(),
             brake: BrakeReconciler,
             stale_credentials: StaleCredentials,
@@ -134,6 +137,7 @@ impl Reconcilers {
     fn drive(self, app: &App) {
         let Self {
             workspaces,
+            file_restarts,
             rotation,
             brake,
             stale_credentials,
@@ -142,8 +146,9 @@ impl Reconcilers {
             orphans,
             retention,
         } = self;
-        let all: [Arc<dyn Reconciler>; 8] = [
+        let all: [Arc<dyn Reconciler>; 9] = [
             Arc::new(workspaces),
+            Arc::new(file_restarts),
             Arc::new(rotation),
             Arc::new(brake),
             Arc::new(stale_credentials),

@@ -190,6 +190,30 @@ pub(super) async fn restart(app: &App, id: WorkspaceId) -> Result<Restarted> {
     })
 }
 
+/// Something that a running workspace reads at its start was changed: ask for a restart. One that is not meant
+/// to run, or that nothing here runs, reads it when it starts. Gives whether one was asked for.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn reload(
+    work: &mut Work<'_>,
+    id: WorkspaceId,
+    why: &str,
+) -> std::result::Result<bool, sqlx::Error> {
+    let found = store::lock(&mut work.tx, id).await?;
+    let Some(workspace) = found.filter(|w| w.intent == Intent::Running && w.managed()) else {
+        return Ok(false);
+    };
+    let now = work.now;
+    store::want_restart(&mut work.tx, id, now).await?;
+    let evidence = format!("a restart was requested: {why}");
+    store::set_status(&mut work.tx, id, Status::Provisioning, &evidence, now).await?;
+    store::wake(&mut work.tx, id, now).await?;
+    let facts = json!({"restarts_wanted": workspace.restarts_wanted + 1});
+    work.note(id, Some(workspace.current), Kind::RestartRequested, evidence, facts);
+    Ok(true)
+}
+
 async fn refuse_under_paused(work: &mut Work<'_>, workspace: &Workspace) -> Result<()> {
     let lineage = store::lineage(&mut work.tx, workspace.id).await?;
     for ancestor in lineage.map(|lineage| lineage.ancestors).unwrap_or_default() {

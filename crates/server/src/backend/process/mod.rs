@@ -6,8 +6,11 @@
 //! recorded identity (boot, pid *and* start time), or by the label in their environment if the server died
 //! before it could record anything. Exits are seen at once, through pidfds.
 //!
-//! `tree.rs` knows the directories, `identity.rs` the process table.
+//! `tree.rs` knows the directories, `identity.rs` the process table, `files.rs` the way to files that others
+//! name, `follow.rs` a log as it grows.
 
+mod files;
+mod follow;
 mod identity;
 mod tree;
 
@@ -29,7 +32,9 @@ use tokio::sync::watch;
 
 use self::identity::Identity;
 use self::tree::{Record, Tree};
-use super::{Answer, Backend, BackendError, Key, Pushes, Spec, Started};
+use super::{
+    Answer, Backend, BackendError, Bytestream, Found, Key, Place, Pushes, Spec, Started,
+};
 
 /// How long a killed group may take to disappear.
 const DISAPPEARS: Duration = Duration::from_secs(5);
@@ -293,6 +298,16 @@ impl Watched {
     }
 }
 
+/// Work on files of others, which may be large and on a slow disk, beside everything else.
+fn blocking<'a, T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BackendError> + Send + 'static,
+) -> Answer<'a, T> {
+    Box::pin(async {
+        let died = |_| BackendError::broken("the work on a file was given up");
+        tokio::task::spawn_blocking(work).await.map_err(died)?
+    })
+}
+
 impl Backend for Process {
     fn kind(&self) -> &'static str {
         "process"
@@ -349,6 +364,36 @@ impl Backend for Process {
 
     fn logs(&self, workspace: WorkspaceId, lines: usize) -> Answer<'_, Bytes> {
         Box::pin(async move { self.tree(workspace).tail(lines) })
+    }
+
+    fn follow(&self, workspace: WorkspaceId) -> Answer<'_, Bytestream> {
+        Box::pin(async move {
+            follow::follow(self.tree(workspace).logs())
+                .map_err(|cause| BackendError::io("cannot follow the log", cause))
+        })
+    }
+
+    fn list_files(&self, workspace: WorkspaceId, at: Place, depth: u8) -> Answer<'_, Vec<Found>> {
+        let root = self.tree(workspace).place(at.root);
+        blocking(move || files::list(&root, &at.path, depth))
+    }
+
+    fn read_file(&self, workspace: WorkspaceId, at: Place) -> Answer<'_, Bytes> {
+        let root = self.tree(workspace).place(at.root);
+        blocking(move || files::read(&root, &at.path))
+    }
+
+    fn write_file(&self, workspace: WorkspaceId, at: Place, content: Bytes) -> Answer<'_, ()> {
+        let tree = self.tree(workspace);
+        blocking(move || {
+            tree.prepare()?;
+            files::write(&tree.place(at.root), &at.path, &content)
+        })
+    }
+
+    fn remove_file(&self, workspace: WorkspaceId, at: Place) -> Answer<'_, ()> {
+        let root = self.tree(workspace).place(at.root);
+        blocking(move || files::remove(&root, &at.path))
     }
 
     fn recover(&self) -> Answer<'_, ()> {

@@ -4,6 +4,7 @@
 //! <root>/<workspace>/configs    what the platform gives it: its credential
 //!                   /workspace  its data; where it starts
 //!                   /home       its home
+//!                   /plugins    what extends it
 //!                   /logs       agent.log (rotated by the agent), boot.log (its bare output)
 //!                   /run        one record per instance that was not destroyed
 //! ```
@@ -23,7 +24,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::identity::Identity;
-use crate::backend::{BackendError, Key};
+use crate::backend::{BackendError, Key, Root};
 
 /// Of a log, at most this much is read for its tail.
 const TAIL: u64 = 1 << 20;
@@ -74,13 +75,28 @@ impl Tree {
         self.0.join("logs")
     }
 
+    /// Where files that callers name are kept.
+    pub(super) fn place(&self, root: Root) -> PathBuf {
+        match root {
+            Root::Configs => self.configs(),
+            Root::Workspace => self.workspace(),
+            Root::Home => self.home(),
+            Root::Plugins => self.plugins(),
+        }
+    }
+
+    fn plugins(&self) -> PathBuf {
+        self.0.join("plugins")
+    }
+
     fn run(&self) -> PathBuf {
         self.0.join("run")
     }
 
     /// Make the directories. Nobody else may look inside.
     pub(super) fn prepare(&self) -> Result<(), BackendError> {
-        for path in [self.configs(), self.workspace(), self.home(), self.logs(), self.run()] {
+        let data = [self.configs(), self.workspace(), self.home(), self.plugins()];
+        for path in data.into_iter().chain([self.logs(), self.run()]) {
             create(&path)?;
         }
         Ok(())
