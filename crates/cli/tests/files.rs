@@ -38,11 +38,21 @@ fn files_are_listed_printed_written_and_removed() {
     let vars = [("LIGAND_SERVER", &*fake.url()), ("LIGAND_TOKEN", TOKEN)];
     let files = |args: &[&str]| run(&home, &vars, &[&["ws", "files"], args].concat());
     let listed = files(&["ls", DEMO, "/workspace/a b", "--depth", "2"]);
-    assert_eq!((listed.code, listed.stdout.as_str()), (0, "         3  c.md\n"), "{}", listed.stderr);
+    assert_eq!(
+        (listed.code, listed.stdout.as_str()),
+        (0, "         3  c.md\n"),
+        "{}",
+        listed.stderr
+    );
     let put = files(&["put", DEMO, "/home/d/e.md", from.to_str().unwrap()]);
     assert_eq!((put.code, put.stdout.as_str()), (0, "saved /home/d/e.md\n"), "{}", put.stderr);
     let removed = files(&["rm", DEMO, "/home/d"]);
-    assert_eq!((removed.code, removed.stdout.as_str()), (0, "deleted /home/d\n"), "{}", removed.stderr);
+    assert_eq!(
+        (removed.code, removed.stdout.as_str()),
+        (0, "deleted /home/d\n"),
+        "{}",
+        removed.stderr
+    );
     let printed = command(&home, &vars, &["ws", "files", "cat", DEMO, "c.bin"]).output().unwrap();
     assert_eq!(printed.stdout, [0, 255, 10]);
     assert_eq!(files(&["cat", DEMO, "/etc/passwd"]).code, 2);

@@ -259,7 +259,10 @@ mod tests {
     #[test]
     fn what_is_uploaded_has_a_plain_name() {
         assert_eq!(upload_name("C:\\x\\my report (1).pdf"), "my_report__1_.pdf");
-        assert_eq!((upload_name("../../.bashrc"), upload_name("..")), ("bashrc".into(), "file".into()));
+        assert_eq!(
+            (upload_name("../../.bashrc"), upload_name("..")),
+            ("bashrc".into(), "file".into())
+        );
         assert_eq!(upload_name("ä"), "_");
     }
 

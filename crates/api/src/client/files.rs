@@ -69,7 +69,8 @@ fn file(id: &str, root: &str, path: &str) -> String {
 /// A path as it stands in an address.
 fn encoded(path: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
-    let write = |byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    let write =
+        |byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
     path.bytes().map(write).collect()
 }
 

@@ -7,11 +7,11 @@ use futures_util::stream::BoxStream;
 use ligand_api::client;
 use serde_json::json;
 
+use crate::clock;
 use crate::error::{self, CommandError, CommandResult};
 use crate::output::{self, Format};
 use crate::session::{Named, Session};
 use crate::target::ClientArgs;
-use crate::clock;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -115,7 +115,8 @@ fn print(format: Format, rest: &mut Vec<u8>) -> CommandResult {
 /// Take the first line, without its end, if it is whole.
 fn line(rest: &mut Vec<u8>) -> Option<Vec<u8>> {
     let end = rest.iter().position(|byte| *byte == b'\n');
-    let end = end.map(|end| end + 1).or_else(|| (rest.len() > LONGEST_LINE).then_some(rest.len()))?;
+    let end =
+        end.map(|end| end + 1).or_else(|| (rest.len() > LONGEST_LINE).then_some(rest.len()))?;
     let line: Vec<u8> = rest.drain(..end).collect();
     Some(line.trim_ascii_end().to_vec())
 }

@@ -52,7 +52,8 @@ pub(crate) async fn upload(
     }
     let mut uploads = Uploads::default();
     for Sent { name, mime_type, content } in sent {
-        let number: String = app.ids.bytes::<16>().iter().map(|byte| format!("{byte:02x}")).collect();
+        let number: String =
+            app.ids.bytes::<16>().iter().map(|byte| format!("{byte:02x}")).collect();
         let path = format!("{FOLDER}/{number}-{}", files::upload_name(&name));
         let size = content.len() as u64;
         files.write(Root::Workspace, &path, content).await?;

@@ -127,10 +127,14 @@ mod tests {
         let text = |text: &str| meaning(Message::Text(text.to_owned().into()));
         assert_eq!(text(r#"{"type":"resize","cols":120,"rows":40}"#), Said::Size((120, 40)));
         assert_eq!(text(r#"{"type":"resize","cols":0,"rows":9999}"#), Said::Size((1, 1000)));
-        for input in ["ls\r", r#"{"type":"other","cols":1,"rows":1}"#, r#"{"type":"resize"}"#, "{"] {
+        for input in ["ls\r", r#"{"type":"other","cols":1,"rows":1}"#, r#"{"type":"resize"}"#, "{"]
+        {
             assert_eq!(text(input), Said::Input(input.to_owned().into()), "{input}");
         }
-        assert_eq!(meaning(Message::Binary(Bytes::from_static(b"\x03"))), Said::Input(Bytes::from_static(b"\x03")));
+        assert_eq!(
+            meaning(Message::Binary(Bytes::from_static(b"\x03"))),
+            Said::Input(Bytes::from_static(b"\x03"))
+        );
         assert_eq!(meaning(Message::Close(None)), Said::End);
     }
 }

@@ -204,6 +204,9 @@ pub(crate) async fn reload(
     let Some(workspace) = found.filter(|w| w.intent == Intent::Running && w.managed()) else {
         return Ok(false);
     };
+    if paused_above(work, id).await?.is_some() {
+        return Ok(false);
+    }
     let now = work.now;
     store::want_restart(&mut work.tx, id, now).await?;
     let evidence = format!("a restart was requested: {why}");
@@ -215,14 +218,22 @@ pub(crate) async fn reload(
 }
 
 async fn refuse_under_paused(work: &mut Work<'_>, workspace: &Workspace) -> Result<()> {
-    let lineage = store::lineage(&mut work.tx, workspace.id).await?;
+    let Some(parent) = paused_above(work, workspace.id).await? else { return Ok(()) };
+    let text = format!("parent workspace \"{}\" is paused — resume it first", parent.name);
+    Err(Error::refused(StatusCode::CONFLICT, text))
+}
+
+/// The nearest ancestor that is paused.
+async fn paused_above(
+    work: &mut Work<'_>,
+    id: WorkspaceId,
+) -> std::result::Result<Option<Workspace>, sqlx::Error> {
+    let lineage = store::lineage(&mut work.tx, id).await?;
     for ancestor in lineage.map(|lineage| lineage.ancestors).unwrap_or_default() {
-        if let Some(parent) =
-            store::get(&mut work.tx, ancestor).await?.filter(|a| a.intent == Intent::Paused)
-        {
-            let text = format!("parent workspace \"{}\" is paused — resume it first", parent.name);
-            return Err(Error::refused(StatusCode::CONFLICT, text));
+        let found = store::get(&mut work.tx, ancestor).await?;
+        if let Some(parent) = found.filter(|a| a.intent == Intent::Paused) {
+            return Ok(Some(parent));
         }
     }
-    Ok(())
+    Ok(None)
 }

@@ -43,7 +43,9 @@ async fn restarts(app: &TestApp, id: &str) -> i64 {
 fn form(fields: &[(&str, &str, &str)]) -> String {
     let mut body = String::new();
     for (field, name, content) in fields {
-        body += &format!("--b\r\nContent-Disposition: form-data; name=\"{field}\"; filename=\"{name}\"\r\n");
+        body += &format!(
+            "--b\r\nContent-Disposition: form-data; name=\"{field}\"; filename=\"{name}\"\r\n"
+        );
         body += &format!("Content-Type: text/x-of-the-sender\r\n\r\n{content}\r\n");
     }
     body + "--b--\r\n"

@@ -11,6 +11,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::support::agent::online;
 use crate::support::house::housed;
+use crate::support::modes::{adjusted, compat, development};
 use crate::support::{ADMIN, TestApp, a_moment, both};
 
 type Socket = WebSocketStream<TcpStream>;
@@ -117,5 +118,24 @@ both! {
     async fn a_backend_without_shells_says_so(app: TestApp) {
         let (id, _) = online(&app, "a").await;
         app.get(&format!("/workspaces/{id}/terminal")).await.refuses(503, "Docker not available");
+    }
+}
+
+adjusted! {
+    |config| {
+        compat(config);
+        development(config);
+    };
+
+    async fn no_page_of_another_site_opens_a_shell(app: TestApp) {
+        let (id, _) = super::gates::created(&app, None, "a").await;
+        app.settle().await;
+        let path = format!("/workspaces/{id}/terminal");
+        let from = |origin: &'static str| { let (app, path) = (&app, &path); async move {
+            app.send("GET", path, None, None, &[("host", "here:8080"), ("origin", origin)]).await } };
+        from("https://elsewhere.example").await.refuses(403, "origin not allowed");
+        from("http://here:8080.elsewhere.example").await.refuses(403, "origin not allowed");
+        from("http://here:8080").await.refuses(503, "Docker not available");
+        from("http://localhost:3000").await.refuses(503, "Docker not available");
     }
 }

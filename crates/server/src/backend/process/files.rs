@@ -111,8 +111,7 @@ pub(super) fn read(root: &Path, path: &Path) -> Result<Bytes, BackendError> {
     let opened = directory(root, above)
         .and_then(|directory| rustix::fs::openat(&directory, *name, PLAIN, Mode::empty()));
     let file = File::from(opened.map_err(|cause| failed("open", path, cause))?);
-    let unreadable =
-        |cause| BackendError::io(format!("cannot read {}", path.display()), cause);
+    let unreadable = |cause| BackendError::io(format!("cannot read {}", path.display()), cause);
     if !file.metadata().map_err(unreadable)?.is_file() {
         return Err(missing());
     }
@@ -129,9 +128,8 @@ pub(super) fn read(root: &Path, path: &Path) -> Result<Bytes, BackendError> {
 pub(super) fn write(root: &Path, path: &Path, content: &[u8]) -> Result<(), BackendError> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let names = names(path)?;
-    let (name, above) = names
-        .split_last()
-        .ok_or_else(|| BackendError::broken("a file needs a name"))?;
+    let (name, above) =
+        names.split_last().ok_or_else(|| BackendError::broken("a file needs a name"))?;
     let directory = made(root, above)?;
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let draft = format!("{DRAFT}{}-{number}", std::process::id());
@@ -148,12 +146,7 @@ pub(super) fn write(root: &Path, path: &Path, content: &[u8]) -> Result<(), Back
 }
 
 /// The whole content beside the file, with the mode of what it replaces.
-fn drafted(
-    directory: &OwnedFd,
-    draft: &str,
-    name: &OsStr,
-    content: &[u8],
-) -> std::io::Result<()> {
+fn drafted(directory: &OwnedFd, draft: &str, name: &OsStr, content: &[u8]) -> std::io::Result<()> {
     let old = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok();
     let old = old.filter(|old| FileType::from_raw_mode(old.st_mode) == FileType::RegularFile);
     let fd = rustix::fs::openat(directory, draft, DRAFTED, Mode::RUSR | Mode::WUSR)?;

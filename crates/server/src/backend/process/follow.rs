@@ -48,7 +48,10 @@ impl Tail {
         Ok(())
     }
 
-    #[expect(clippy::disallowed_methods, reason = "real files grow in real time, whatever the clock says")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "real files grow in real time, whatever the clock says"
+    )]
     async fn piece(&mut self) -> io::Result<Bytes> {
         loop {
             let piece = self.read()?;

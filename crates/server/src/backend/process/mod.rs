@@ -32,9 +32,7 @@ use tokio::sync::watch;
 
 use self::identity::Identity;
 use self::tree::{Record, Tree};
-use super::{
-    Answer, Backend, BackendError, Bytestream, Found, Key, Place, Pushes, Spec, Started,
-};
+use super::{Answer, Backend, BackendError, Bytestream, Found, Key, Place, Pushes, Spec, Started};
 
 /// How long a killed group may take to disappear.
 const DISAPPEARS: Duration = Duration::from_secs(5);
