@@ -1,5 +1,7 @@
 //! The typed client: what the command line speaks.
 
+mod files;
+
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | [`registry`] | register, heartbeat, card: the agent protocol |
 //! | [`workspace`] | create, read, change, restart, delete |
+//! | [`files`] | the files of a workspace, and those that go with messages |
 //! | [`journal`] | `why`, and events |
 //! | [`operator`] | health, reconciler reports |
 //! | [`token`] | tokens of workspaces and of the organisation |
@@ -21,6 +22,7 @@ pub mod canvas;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod error;
+pub mod files;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod journal;

@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod files;
 mod get;
 mod list;
 mod logs;
@@ -26,6 +27,7 @@ pub(crate) enum WsVerb {
     Restart(restart::RestartArgs),
     Delete(delete::DeleteArgs),
     Logs(logs::LogsArgs),
+    Files(files::FilesArgs),
 }
 
 /// `ligand ws …`.
@@ -38,5 +40,6 @@ pub(crate) async fn run(verb: WsVerb) -> CommandResult {
         WsVerb::Restart(args) => restart::run(args).await,
         WsVerb::Delete(args) => delete::run(args).await,
         WsVerb::Logs(args) => logs::run(args).await,
+        WsVerb::Files(args) => files::run(args).await,
     }
 }

@@ -14,6 +14,7 @@ mod engines;
 mod events;
 mod exits;
 mod fake;
+mod files;
 mod help;
 mod http;
 mod instances;

@@ -21,6 +21,7 @@
 //! | [`access`] | which workspaces may talk to each other |
 //! | [`address`] | which addresses an agent may advertise |
 //! | [`gate`] | what a request's own words decide |
+//! | [`files`] | which paths of a workspace's files may be named |
 //! | [`rate`] | how many requests may come in a time |
 //! | [`guards`] | the rules that carry load, by name |
 //! | [`id`], [`time`] | the vocabulary |
@@ -35,6 +36,7 @@ pub mod backoff;
 pub mod brake;
 pub mod converge;
 pub mod credential;
+pub mod files;
 pub mod gate;
 pub mod guards;
 pub mod id;

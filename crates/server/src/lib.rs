@@ -14,6 +14,8 @@
 //! | [`access`] | credentials, and the gates in front of handlers |
 //! | [`credentials`] | revoking and rotating them |
 //! | [`org_tokens`] | tokens of the organisation |
+//! | [`files`] | files of workspaces, and restarts that they ask for |
+//! | [`terminal`] | shells in instances |
 //! | [`canvas`] | where the canvas was left |
 //! | [`messages`] | turns sent to agents |
 //! | [`journal`] | decisions and events |
@@ -33,6 +35,7 @@ pub mod credentials;
 pub mod db;
 pub mod discovery;
 pub mod error;
+pub mod files;
 pub mod http;
 pub mod journal;
 pub mod liveness;
@@ -44,4 +47,5 @@ pub mod registry;
 pub mod replicas;
 pub mod routes;
 pub mod serve;
+pub mod terminal;
 pub mod workspaces;

@@ -13,8 +13,8 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::http::{edge, limit};
 use crate::{
-    access, canvas, credentials, discovery, journal, liveness, messages, operator, org_tokens,
-    registry, workspaces,
+    access, canvas, credentials, discovery, files, journal, liveness, messages, operator,
+    org_tokens, registry, terminal, workspaces,
 };
 
 /// Routes that answer a caller without a credential, and why that is right. Everything else is 401; a test
@@ -90,6 +90,13 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(workspaces::http::admin::console))
         .routes(routes!(workspaces::http::why))
         .routes(routes!(workspaces::http::logs))
+        .routes(routes!(terminal::http::open))
+        // Files.
+        .routes(routes!(files::http::list, files::http::write_all))
+        .routes(routes!(files::http::read, files::http::write, files::http::remove))
+        .routes(routes!(files::http::shared_context))
+        .routes(routes!(files::chat::upload))
+        .routes(routes!(files::chat::download))
         // Tokens.
         .routes(routes!(access::http::list, access::http::create))
         .routes(routes!(access::http::revoke))

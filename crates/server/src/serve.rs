@@ -18,6 +18,7 @@ use crate::backend::{Backend, Backends, Push, Pushes};
 use crate::config::{BackendKind, Config, Secret};
 use crate::credentials::RotationReconciler;
 use crate::db::{DatabaseUrl, Db, OpenError};
+use crate::files::FileRestarts;
 use crate::liveness::BrakeReconciler;
 use crate::liveness::orphans::Orphans;
 use crate::liveness::sweeps::{LapsedCredentials, PhantomBusy, Retention, StaleCredentials};
@@ -102,6 +103,7 @@ impl StartError {
 /// Every reconciler. Taken apart exhaustively in [`Reconcilers::drive`], so that none can be forgotten.
 struct Reconcilers {
     workspaces: WorkspaceReconciler,
+    file_restarts: FileRestarts,
     rotation: RotationReconciler,
     brake: BrakeReconciler,
     stale_credentials: StaleCredentials,
@@ -116,6 +118,7 @@ impl Reconcilers {
     fn new(app: &App) -> Self {
         Self {
             workspaces: WorkspaceReconciler,
+            file_restarts: FileRestarts,
             rotation: RotationReconciler::default(),
             brake: BrakeReconciler,
             stale_credentials: StaleCredentials,
@@ -130,6 +133,7 @@ impl Reconcilers {
     fn drive(self, app: &App) {
         let Self {
             workspaces,
+            file_restarts,
             rotation,
             brake,
             stale_credentials,
@@ -141,6 +145,7 @@ impl Reconcilers {
         } = self;
         let all: [Arc<dyn Reconciler>; 9] = [
             Arc::new(workspaces),
+            Arc::new(file_restarts),
             Arc::new(rotation),
             Arc::new(brake),
             Arc::new(stale_credentials),

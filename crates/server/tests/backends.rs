@@ -10,7 +10,7 @@ use ligand_domain::credential::Token;
 use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::instance::Seen;
 use ligand_server::backend::process::Process;
-use ligand_server::backend::{Backend, ErrorKind, Key, Push, Pushes, Spec};
+use ligand_server::backend::{Backend, ErrorKind, Key, Place, Push, Pushes, Root, Spec};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 const GRACE: Duration = Duration::from_secs(5);
@@ -288,4 +288,56 @@ async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("it did not happen within ten seconds");
+}
+
+#[test]
+fn what_is_written_belongs_to_whoever_owns_its_directory() {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    on_process(|bench| async move {
+        let of = key(61, 1).workspace;
+        let at = |path: &str| Place { root: Root::Workspace, path: path.into() };
+        let write = |path: &str| bench.backend.write_file(of, at(path), "x".into());
+        write("a").await.unwrap();
+        let workspace = bench.root.as_ref().unwrap().join(format!("{of}/workspace"));
+        chown(&workspace, Some(4321), Some(4322)).unwrap();
+        write("b/c/d").await.unwrap();
+        for path in ["b", "b/c", "b/c/d"] {
+            let found = std::fs::symlink_metadata(workspace.join(path)).unwrap();
+            assert_eq!((found.uid(), found.gid()), (4321, 4322), "{path}");
+        }
+    });
+}
+
+#[test]
+fn files_that_are_none_or_too_large_are_not_read() {
+    on_process(|bench| async move {
+        let of = key(62, 1).workspace;
+        let at = |path: &str| Place { root: Root::Home, path: path.into() };
+        assert_eq!(
+            bench.backend.read_file(of, at("a")).await.unwrap_err().kind,
+            ErrorKind::Missing
+        );
+        let listed = bench.backend.list_files(of, at(""), 1).await;
+        assert_eq!(listed.unwrap_err().kind, ErrorKind::Missing);
+        bench.backend.remove_file(of, at("a")).await.unwrap();
+        bench.backend.write_file(of, at("dir/a"), "x".into()).await.unwrap();
+        let home = bench.root.as_ref().unwrap().join(format!("{of}/home"));
+        rustix::fs::mkfifoat(rustix::fs::CWD, home.join("pipe"), rustix::fs::Mode::RUSR).unwrap();
+        for path in ["dir", "pipe", "", "dir/a/b"] {
+            let kind = bench.backend.read_file(of, at(path)).await.unwrap_err().kind;
+            assert_eq!(kind, ErrorKind::Missing, "{path}");
+        }
+        std::fs::File::create(home.join("large")).unwrap().set_len((64 << 20) + 1).unwrap();
+        let kind = bench.backend.read_file(of, at("large")).await.unwrap_err().kind;
+        assert_eq!(kind, ErrorKind::Broken);
+        let kind = bench.backend.write_file(of, at("dir/a/b"), "x".into()).await.unwrap_err().kind;
+        assert_eq!(kind, ErrorKind::Broken, "a file is in the way");
+        for path in ["../a", "/etc/a", ""] {
+            let kind = bench.backend.write_file(of, at(path), "x".into()).await.unwrap_err().kind;
+            assert_eq!(kind, ErrorKind::Broken, "{path}");
+        }
+    });
 }

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use ligand_domain::credential::Token;
+pub use ligand_domain::files::Root;
 use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::instance::Seen;
 use tokio::sync::mpsc;
@@ -160,19 +161,6 @@ impl BackendError {
 
 /// Bytes as they come, until their end or a failure.
 pub type Bytestream = BoxStream<'static, std::io::Result<Bytes>>;
-
-/// One of the directories that a workspace's files are in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Root {
-    /// `/configs`
-    Configs,
-    /// `/workspace`
-    Workspace,
-    /// `/home`
-    Home,
-    /// `/plugins`
-    Plugins,
-}
 
 /// A file or a directory of a workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]

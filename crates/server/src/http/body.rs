@@ -20,23 +20,29 @@ impl<S: Send + Sync> FromRequest<S> for Payload {
     type Rejection = Error;
 
     async fn from_request(request: Request, _: &S) -> Result<Self> {
-        match read(request.into_body()).await {
-            Ok(bytes) => Ok(Self(bytes)),
-            Err(TooLong::Yes) => {
-                let detail = format!("at most {MAX_BODY} bytes");
-                let body = ErrorBody::new("request body too large").detail(detail);
-                Err(Error::Refused(StatusCode::PAYLOAD_TOO_LARGE, Box::new(body)))
-            }
-            Err(TooLong::Broken(cause)) => {
-                Err(Error::invalid("failed to read request body", cause))
-            }
+        payload(request.into_body(), MAX_BODY).await.map(Self)
+    }
+}
+
+/// A body of at most so many bytes, for calls that bring more than others.
+///
+/// # Errors
+/// 413, 400.
+pub(crate) async fn payload(body: Body, most: usize) -> Result<Bytes> {
+    match read_up_to(body, most).await {
+        Ok(bytes) => Ok(bytes),
+        Err(TooLong::Yes) => {
+            let detail = format!("at most {most} bytes");
+            let body = ErrorBody::new("request body too large").detail(detail);
+            Err(Error::Refused(StatusCode::PAYLOAD_TOO_LARGE, Box::new(body)))
         }
+        Err(TooLong::Broken(cause)) => Err(Error::invalid("failed to read request body", cause)),
     }
 }
 
 /// Why a body was not read.
 pub(crate) enum TooLong {
-    /// It is longer than [`MAX_BODY`].
+    /// It is longer than it may be.
     Yes,
     /// The connection broke.
     Broken(String),
@@ -44,7 +50,11 @@ pub(crate) enum TooLong {
 
 /// Read at most [`MAX_BODY`] bytes.
 pub(crate) async fn read(body: Body) -> std::result::Result<Bytes, TooLong> {
-    match Limited::new(body, MAX_BODY).collect().await {
+    read_up_to(body, MAX_BODY).await
+}
+
+async fn read_up_to(body: Body, most: usize) -> std::result::Result<Bytes, TooLong> {
+    match Limited::new(body, most).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(cause) if cause.is::<LengthLimitError>() => Err(TooLong::Yes),
         Err(cause) => Err(TooLong::Broken(cause.to_string())),

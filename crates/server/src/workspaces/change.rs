@@ -219,3 +219,30 @@ pub(super) async fn paused_ancestor(
     }
     Ok(None)
 }
+
+/// Something that a running workspace reads at its start was changed: ask for a restart. One that is not meant
+/// to run, or that nothing here runs, reads it when it starts. Gives whether one was asked for.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn reload(
+    work: &mut Work<'_>,
+    id: WorkspaceId,
+    why: &str,
+) -> std::result::Result<bool, sqlx::Error> {
+    let found = store::lock(&mut work.tx, id).await?;
+    let Some(workspace) = found.filter(|w| w.intent == Intent::Running && w.managed()) else {
+        return Ok(false);
+    };
+    if paused_ancestor(work, &workspace).await?.is_some() {
+        return Ok(false);
+    }
+    let now = work.now;
+    store::want_restart(&mut work.tx, id, now).await?;
+    let evidence = format!("a restart was requested: {why}");
+    store::set_status(&mut work.tx, id, Status::Provisioning, &evidence, now).await?;
+    store::wake(&mut work.tx, id, now).await?;
+    let facts = json!({"restarts_wanted": workspace.restarts_wanted + 1});
+    work.note(id, Some(workspace.current), Kind::RestartRequested, evidence, facts);
+    Ok(true)
+}

@@ -8,6 +8,8 @@ use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt as _};
 use ligand_api::error::ErrorBody;
 use ligand_api::journal::Why;
 use ligand_api::workspace::{
@@ -20,6 +22,7 @@ use super::view::{self, Look};
 use super::{change, create as creation, present, remove, store};
 use crate::access::{Admin, Anyone, OfWorkspace};
 use crate::app::App;
+use crate::backend::{BackendError, ErrorKind};
 use crate::error::{Error, Result};
 use crate::http::body::{Payload, parse, parse_or_default};
 use crate::http::path::WorkspacePath;
@@ -178,15 +181,30 @@ pub(crate) async fn why(caller: OfWorkspace, State(app): State<App>) -> Result<J
     Ok(Json(view::why(&found, &instances, lease_until, journal)))
 }
 
+fn unfollowed(cause: BackendError) -> Error {
+    match cause.kind {
+        ErrorKind::Unsupported => {
+            let text = "the backend of this workspace cannot follow logs";
+            Error::refused(StatusCode::SERVICE_UNAVAILABLE, text)
+        }
+        ErrorKind::Missing => Error::not_found("there is no log yet"),
+        ErrorKind::Transient | ErrorKind::Broken => {
+            Error::Internal("the log could not be read", cause.into())
+        }
+    }
+}
+
 /// How much of a log.
 #[derive(Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct LogOptions {
     /// The last so many lines; 200 unless said.
     lines: Option<usize>,
+    /// `true`: go on with what is written from now on.
+    follow: Option<String>,
 }
 
-/// The end of a workspace's log.
+/// The end of a workspace's log; followed, also what is written later, until either side has enough.
 #[utoipa::path(get, path = "/workspaces/{id}/logs", tag = "workspaces", params(("id" = String, Path, description = "workspace id"), LogOptions), responses(
     (status = 200, description = "plain text", content_type = "text/plain", body = String), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub(crate) async fn logs(
@@ -202,10 +220,27 @@ pub(crate) async fn logs(
             "no backend here keeps this workspace's log",
         )
     })?;
-    let lines = options.lines.unwrap_or(200).clamp(1, MOST_LINES);
-    let text = backend
-        .logs(workspace.id, lines)
-        .await
-        .map_err(Error::internal("the log could not be read"))?;
-    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from(text)).into_response())
+    let follow = matches!(options.follow.as_deref(), Some("true" | "1"));
+    // Followed from before its end is read: a line may come twice then, and none is missed.
+    let news = match follow {
+        true => Some(backend.follow(workspace.id).await.map_err(unfollowed)?),
+        false => None,
+    };
+    let lines = options.lines.unwrap_or(200).min(MOST_LINES);
+    let text = match lines {
+        0 => Bytes::new(),
+        lines => {
+            let read = backend.logs(workspace.id, lines).await;
+            read.map_err(Error::internal("the log could not be read"))?
+        }
+    };
+    let body = match news {
+        None => Body::from(text),
+        Some(news) => {
+            let stop = app.stop.clone().cancelled_owned();
+            let end = stream::iter((!text.is_empty()).then_some(Ok(text)));
+            Body::from_stream(end.chain(news).take_until(stop))
+        }
+    };
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response())
 }

@@ -30,6 +30,7 @@ use ligand_domain::rotation::Serials;
 use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Standing, Status};
 
+pub(crate) use self::change::reload;
 pub(crate) use self::create::connection;
 pub(crate) use self::doubt::suspect;
 pub use self::hibernation::HibernationMonitor;
@@ -37,7 +38,7 @@ pub(crate) use self::http::origin;
 pub(crate) use self::lifecycle::{Roused, note_turn, rouse};
 pub use self::reconcile::WorkspaceReconciler;
 use crate::app::App;
-use crate::backend::Push;
+use crate::backend::{Key, Push};
 use crate::db::Tx;
 use crate::error::{Error, Result};
 
@@ -380,6 +381,24 @@ pub(crate) async fn dismiss(app: &App, backend: &str) -> std::result::Result<(),
     let mut tx = app.db.begin().await?;
     store::dismiss(&mut tx, backend, app.clock.now()).await?;
     tx.commit().await
+}
+
+/// The current instance as its backend knows it, if that says that it runs.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn running(
+    app: &App,
+    workspace: &Workspace,
+) -> std::result::Result<Option<Key>, sqlx::Error> {
+    let mut tx = app.db.read().await?;
+    let instance = store::instance_of(&mut tx, workspace.id, workspace.current).await?;
+    drop(tx);
+    let Some(instance) = instance.filter(|instance| instance.ended_at.is_none()) else {
+        return Ok(None);
+    };
+    let seen = reconcile::see(app, &instance).await;
+    Ok(matches!(seen, Seen::Running).then(|| steps::key(&instance)))
 }
 
 /// What the backend says of the current instance.

@@ -3,9 +3,11 @@
 
 pub(crate) mod agent;
 pub(crate) mod engine;
+pub(crate) mod house;
 pub(crate) mod modes;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,6 +25,7 @@ use ligand_server::db::Db;
 use ligand_server::reconcile::{Pass, Reconciler as _};
 use ligand_server::workspaces::{self, WorkspaceReconciler};
 use serde_json::Value;
+use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tower::ServiceExt as _;
@@ -101,7 +104,8 @@ impl TestApp {
         let (pushes, pushed) = Pushes::channel();
         let fake = Fake::new(pushes);
         let started = Timestamp::parse("2026-01-01T00:00:00Z").unwrap();
-        Self::assemble(db, config, fake, Mutex::new(pushed), Clock::manual(started))
+        let backend = Arc::new(fake.clone());
+        Self::assemble(db, config, fake, Mutex::new(pushed), Clock::manual(started), backend)
     }
 
     /// The same server on another backend, which has the fake one's instances.
@@ -116,7 +120,25 @@ impl TestApp {
     pub(crate) fn reborn(self) -> Self {
         let (db, config, now) =
             (self.app.db.clone(), self.app.config.clone(), self.app.clock.now());
-        Self::assemble(db, config, self.fake, self.pushed, Clock::manual(now))
+        let backend = Arc::new(self.fake.clone());
+        Self::assemble(db, config, self.fake, self.pushed, Clock::manual(now), backend)
+    }
+
+    /// The same server, with a backend that is more than the fake one.
+    pub(crate) fn on(self, backend: impl FnOnce(Fake) -> Arc<dyn Backend>) -> Self {
+        let (db, config, clock) =
+            (self.app.db.clone(), self.app.config.clone(), self.app.clock.clone());
+        let backend = backend(self.fake.clone());
+        Self::assemble(db, config, self.fake, self.pushed, clock, backend)
+    }
+
+    /// Answer on a socket too. Gives its address.
+    pub(crate) async fn listen(&self) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let service = self.router.clone().into_make_service_with_connect_info::<SocketAddr>();
+        self.app.spawn(async move { axum::serve(listener, service).await.unwrap() });
+        address
     }
 
     /// A second server at the same time, with connections and a memory of its own.
@@ -124,7 +146,8 @@ impl TestApp {
         let (config, clock) = (self.app.config.clone(), self.app.clock.clone());
         // What the backend pushes, the first one hears.
         let (_, nothing) = Pushes::channel();
-        Self::assemble(db, config, self.fake.clone(), Mutex::new(nothing), clock)
+        let backend = Arc::new(self.fake.clone());
+        Self::assemble(db, config, self.fake.clone(), Mutex::new(nothing), clock, backend)
     }
 
     fn assemble(
@@ -133,8 +156,8 @@ impl TestApp {
         fake: Fake,
         pushed: Mutex<UnboundedReceiver<Push>>,
         clock: Clock,
+        backend: Arc<dyn Backend>,
     ) -> Self {
-        let backend = Arc::new(fake.clone());
         Self::around((db, config), backend, fake, pushed, clock)
     }
 

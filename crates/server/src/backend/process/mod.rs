@@ -8,9 +8,12 @@
 //!
 //! As root every workspace runs as a user of its own. `tree.rs` knows the directories, `user.rs` the users, `view.rs`
 //! what these see of the machine, `sandbox.rs` the optional sandbox, `limits.rs` limits and control groups,
-//! `identity.rs` the process table, `data.rs` the data as a whole, `terminal.rs` shells.
+//! `identity.rs` the process table, `data.rs` the data as a whole, `files.rs` the way to files that others name,
+//! `follow.rs` a log as it grows, `terminal.rs` shells.
 
 mod data;
+mod files;
+mod follow;
 mod identity;
 mod limits;
 mod sandbox;
@@ -40,8 +43,8 @@ use self::tree::{Record, Tree};
 pub use self::user::UID_BASE;
 use self::user::Users;
 use super::{
-    Answer, Backend, BackendError, Bytestream, Carried, Key, Limits, Pushes, Spec, Started,
-    Terminal,
+    Answer, Backend, BackendError, Bytestream, Carried, Found, Key, Limits, Place, Pushes, Spec,
+    Started, Terminal,
 };
 
 /// How long a killed group may take to disappear.
@@ -466,6 +469,16 @@ impl Watched {
     }
 }
 
+/// Work on files of others, which may be large and on a slow disk, beside everything else.
+fn blocking<'a, T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BackendError> + Send + 'static,
+) -> Answer<'a, T> {
+    Box::pin(async {
+        let died = |_| BackendError::broken("the work on a file was given up");
+        tokio::task::spawn_blocking(work).await.map_err(died)?
+    })
+}
+
 impl Backend for Process {
     fn kind(&self) -> &'static str {
         "process"
@@ -567,6 +580,36 @@ impl Backend for Process {
 
     fn terminal(&self, key: Key, size: (u16, u16)) -> Answer<'_, Terminal> {
         Box::pin(async move { self.open_terminal(key, size) })
+    }
+
+    fn follow(&self, workspace: WorkspaceId) -> Answer<'_, Bytestream> {
+        Box::pin(async move {
+            follow::follow(self.tree(workspace).logs())
+                .map_err(|cause| BackendError::io("cannot follow the log", cause))
+        })
+    }
+
+    fn list_files(&self, workspace: WorkspaceId, at: Place, depth: u8) -> Answer<'_, Vec<Found>> {
+        let root = self.tree(workspace).place(at.root);
+        blocking(move || files::list(&root, &at.path, depth))
+    }
+
+    fn read_file(&self, workspace: WorkspaceId, at: Place) -> Answer<'_, Bytes> {
+        let root = self.tree(workspace).place(at.root);
+        blocking(move || files::read(&root, &at.path))
+    }
+
+    fn write_file(&self, workspace: WorkspaceId, at: Place, content: Bytes) -> Answer<'_, ()> {
+        let (this, tree) = (self.clone(), self.tree(workspace));
+        blocking(move || {
+            this.prepare(&tree)?;
+            files::write(&tree.place(at.root), &at.path, &content)
+        })
+    }
+
+    fn remove_file(&self, workspace: WorkspaceId, at: Place) -> Answer<'_, ()> {
+        let root = self.tree(workspace).place(at.root);
+        blocking(move || files::remove(&root, &at.path))
     }
 
     fn recover(&self) -> Answer<'_, ()> {

@@ -4,6 +4,7 @@
 //! <root>/<workspace>/configs    what the platform gives it: its credential
 //!                   /workspace  its data; where it starts
 //!                   /home       its home
+//!                   /plugins    what extends it
 //!                   /logs       agent.log (rotated by the agent), boot.log (its bare output)
 //!                   /run        one record per instance that was not destroyed
 //!                   /uid        its user's number, where it has one
@@ -28,7 +29,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::identity::Identity;
-use crate::backend::{BackendError, Key};
+use crate::backend::{BackendError, Key, Root};
 
 /// Of a log, at most this much is read for its tail.
 const TAIL: u64 = 1 << 20;
@@ -91,6 +92,20 @@ impl Tree {
         self.0.join("logs")
     }
 
+    /// Where files that callers name are kept.
+    pub(super) fn place(&self, root: Root) -> PathBuf {
+        match root {
+            Root::Configs => self.configs(),
+            Root::Workspace => self.workspace(),
+            Root::Home => self.home(),
+            Root::Plugins => self.plugins(),
+        }
+    }
+
+    fn plugins(&self) -> PathBuf {
+        self.0.join("plugins")
+    }
+
     fn run(&self) -> PathBuf {
         self.0.join("run")
     }
@@ -105,7 +120,8 @@ impl Tree {
                 BackendError::io(format!("cannot let users pass {}", root.display()), cause)
             })?;
         }
-        for path in [self.configs(), self.workspace(), self.home(), self.logs(), self.run()] {
+        let data = [self.configs(), self.workspace(), self.home(), self.plugins()];
+        for path in data.into_iter().chain([self.logs(), self.run()]) {
             create(&path)?;
         }
         Ok(())
