@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::{App, Clock, Ids, Names, Pace, Parts};
+use crate::backend::docker::Docker;
 use crate::backend::fake::Fake;
 use crate::backend::process::Process;
 use crate::backend::{Backend, Backends, Push, Pushes};
@@ -324,6 +325,7 @@ fn backends(config: &Config, pushes: &Pushes) -> Backends {
                 let root = of.root.clone().unwrap_or_else(|| config.data_dir.join(name));
                 Arc::new(Process::new(&root, pushes.clone()))
             }
+            BackendKind::Docker => Arc::new(Docker::new(of.setup(&config.data_dir), pushes.clone())),
             BackendKind::Fake => Arc::new(Fake::new(pushes.clone())),
         };
         (name.clone(), backend)

@@ -5,6 +5,7 @@
 //! What the backend itself notices (an exit) it pushes through [`Pushes`]; that makes a replacement quick,
 //! never correct.
 
+pub mod docker;
 pub mod fake;
 pub mod process;
 

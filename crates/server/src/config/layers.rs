@@ -78,7 +78,7 @@ impl<'a> Layers<'a> {
         let builtin = file::BUILTIN.contains(&value.as_str());
         if value != "none" && !builtin && !named.contains_key(&value) {
             let expected =
-                "expected process, fake, none, or a [backends.NAME] of the settings file";
+                "expected process, docker, fake, none, or a [backends.NAME] of the settings file";
             self.problem("backend", &origin, expected);
         }
         self.show("backend", &value, origin);
