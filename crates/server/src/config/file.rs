@@ -73,6 +73,15 @@ impl BackendConfig {
         }
     }
 
+    /// Whether its instances are on a network of their own, where this machine has another name.
+    pub(crate) fn apart(&self) -> bool {
+        match self.kind {
+            BackendKind::Process => false,
+            BackendKind::Docker => self.network == Network::Bridge,
+            BackendKind::Fake => true,
+        }
+    }
+
     /// What runs beside the agent's program in an instance, where the backend does not take this server's.
     pub(super) fn own_agent(&self) -> Option<Vec<String>> {
         match self.kind {
