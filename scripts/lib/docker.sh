@@ -33,7 +33,7 @@ docker_run_engine() {
     # In a process group of its own: Ctrl-C ends it when the tests have ended, not before.
     setsid dockerd --host "unix://$docker_dir/engine.sock" --data-root "$docker_dir/data" --exec-root "$docker_dir/run" \
         --pidfile "$docker_dir/pid" --containerd-namespace "ligand-$$" --containerd-plugins-namespace "ligand-plugins-$$" \
-        --bridge=none --iptables=false --ip-forward=false --ip-masq=false --shutdown-timeout 3 \
+        --bridge=none --iptables=false --ip-forward=false --ip-masq=false --shutdown-timeout 1 \
         >"$docker_dir/log" 2>&1 </dev/null &
     docker_pid=$!
     for try in {1..150}; do
@@ -77,6 +77,9 @@ docker_stop() {
         kill -9 "$docker_pid" "$(cat "$docker_dir/run/containerd/containerd.pid" 2>/dev/null)" 2>/dev/null || true
     fi
     wait "$docker_pid" 2>/dev/null || true
-    rm -rf "$docker_dir"
+    # Namespaces and layers are mounts, and some stay.
+    awk -v below="$docker_dir/" 'index($2, below) == 1 { print $2 }' /proc/mounts | sort -r |
+        xargs -r umount --lazy 2>/dev/null || true
+    rm -rf "$docker_dir" || true
     docker_pid=
 }

@@ -325,7 +325,9 @@ fn backends(config: &Config, pushes: &Pushes) -> Backends {
                 let root = of.root.clone().unwrap_or_else(|| config.data_dir.join(name));
                 Arc::new(Process::new(&root, pushes.clone()))
             }
-            BackendKind::Docker => Arc::new(Docker::new(of.setup(&config.data_dir), pushes.clone())),
+            BackendKind::Docker => {
+                Arc::new(Docker::new(of.setup(&config.data_dir), pushes.clone()))
+            }
             BackendKind::Fake => Arc::new(Fake::new(pushes.clone())),
         };
         (name.clone(), backend)

@@ -71,7 +71,11 @@ fn an_instance_comes_and_goes() {
         assert_eq!(backend.inspect(key).await.unwrap(), Seen::Running);
         assert_eq!(backend.list_owned().await.unwrap(), [key]);
         assert_eq!(backend.list_data().await.unwrap(), [key.workspace]);
-        assert_eq!(backend.erase(key.workspace).await.unwrap_err().kind, ErrorKind::Transient, "in use");
+        assert_eq!(
+            backend.erase(key.workspace).await.unwrap_err().kind,
+            ErrorKind::Transient,
+            "in use"
+        );
         for _ in 0..2 {
             backend.stop(key, GRACE).await.unwrap();
             let seen = backend.inspect(key).await.unwrap();
@@ -93,10 +97,12 @@ fn an_instance_comes_and_goes() {
 fn credential_and_files_are_there_before_it_starts_and_what_is_left_of_another_is_not() {
     on_docker(|bench| async move {
         let (first, second) = (key(2, 1), key(2, 2));
-        let leave = "cp /configs/.auth_token /configs/.auth_token.next; echo data > /workspace/kept";
+        let leave =
+            "cp /configs/.auth_token /configs/.auth_token.next; echo data > /workspace/kept";
         bench.backend.ensure(spec(first, leave)).await.unwrap();
         let backend = &bench.backend;
-        until("it ended", || async { backend.inspect(first).await.unwrap() != Seen::Running }).await;
+        until("it ended", || async { backend.inspect(first).await.unwrap() != Seen::Running })
+            .await;
         backend.destroy(first).await.unwrap();
         let tell = "stat -c '%a %u %n' /configs/.auth_token /configs/sub/config.yaml; cat /configs/.auth_token; \
             echo; cat /configs/sub/config.yaml /configs/.auth_token.next /workspace/kept; echo .";
@@ -105,7 +111,8 @@ fn credential_and_files_are_there_before_it_starts_and_what_is_left_of_another_i
         wanted.files = [("sub/config.yaml".to_owned(), Bytes::from_static(b"a: 1\n"))].into();
         let token = wanted.credential.reveal().to_owned();
         backend.ensure(wanted).await.unwrap();
-        until("it ended", || async { backend.inspect(second).await.unwrap() != Seen::Running }).await;
+        until("it ended", || async { backend.inspect(second).await.unwrap() != Seen::Running })
+            .await;
         let log = backend.logs(second.workspace, 100).await.unwrap();
         let expected = format!(
             "600 0 /configs/.auth_token\n644 0 /configs/sub/config.yaml\n{token}\na: 1\ndata\n.\n"
@@ -120,7 +127,8 @@ fn credential_and_files_are_there_before_it_starts_and_what_is_left_of_another_i
 fn an_exit_is_pushed_with_its_code_and_last_words() {
     on_docker(|mut bench| async move {
         let (told, killed) = (key(3, 1), key(3, 2));
-        let script = "echo first; echo 'error: no such model' >&2; echo 'hint: ask' >&2; sleep 1; exit 3";
+        let script =
+            "echo first; echo 'error: no such model' >&2; echo 'hint: ask' >&2; sleep 1; exit 3";
         bench.backend.ensure(spec(told, script)).await.unwrap();
         assert_eq!(next(&mut bench.pushed).await, told);
         let said = Some("error: no such model".to_owned());
@@ -142,7 +150,9 @@ fn a_stubborn_instance_is_ended_firmly() {
         let key = key(4, 1);
         bench.backend.ensure(spec(key, "trap '' TERM; while :; do sleep 1; done")).await.unwrap();
         bench.backend.stop(key, Duration::from_millis(200)).await.unwrap();
-        let Seen::Stopped(exit) = bench.backend.inspect(key).await.unwrap() else { panic!("it ended") };
+        let Seen::Stopped(exit) = bench.backend.inspect(key).await.unwrap() else {
+            panic!("it ended")
+        };
         assert_eq!(exit.signal, Some(9));
         bench.clear().await;
     });
@@ -220,7 +230,8 @@ fn a_later_server_finds_what_an_earlier_one_started_and_another_platform_does_no
         let started = bench.backend.ensure(spec(running, WAITS)).await.unwrap();
         bench.backend.ensure(spec(ended, "exit 0")).await.unwrap();
         let backend = &bench.backend;
-        until("it ended", || async { backend.inspect(ended).await.unwrap() != Seen::Running }).await;
+        until("it ended", || async { backend.inspect(ended).await.unwrap() != Seen::Running })
+            .await;
         let (later, mut pushed) = open(&bench.setup);
         later.recover().await.unwrap();
         assert_eq!(next(&mut pushed).await, ended, "what ended while nobody listened");
@@ -253,10 +264,13 @@ fn files_are_reached_whether_or_not_an_instance_is_there() {
             let content = Bytes::from(vec![u8::from(there); 100_000]);
             backend.write_file(key.workspace, note.clone(), content.clone()).await.unwrap();
             assert_eq!(backend.read_file(key.workspace, note.clone()).await.unwrap(), content);
-            let found = backend.list_files(key.workspace, at(Root::Workspace, ""), 2).await.unwrap();
-            let paths: Vec<_> = found.iter().map(|one| (one.path.to_str().unwrap(), one.dir)).collect();
+            let found =
+                backend.list_files(key.workspace, at(Root::Workspace, ""), 2).await.unwrap();
+            let paths: Vec<_> =
+                found.iter().map(|one| (one.path.to_str().unwrap(), one.dir)).collect();
             assert_eq!(paths, [("deep", true), ("deep/er", true)]);
-            let found = backend.list_files(key.workspace, at(Root::Workspace, "deep/er"), 1).await.unwrap();
+            let found =
+                backend.list_files(key.workspace, at(Root::Workspace, "deep/er"), 1).await.unwrap();
             assert_eq!((found[0].path.to_str(), found[0].size), (Some("note"), 100_000));
             let refused = backend.list_files(key.workspace, note.clone(), 1).await.unwrap_err();
             assert_eq!(refused.kind, ErrorKind::Missing, "no directory");
@@ -270,7 +284,9 @@ fn files_are_reached_whether_or_not_an_instance_is_there() {
         for _ in 0..2 {
             backend.remove_file(key.workspace, at(Root::Workspace, "deep")).await.unwrap();
         }
-        assert!(backend.list_files(key.workspace, at(Root::Workspace, ""), 1).await.unwrap().is_empty());
+        assert!(
+            backend.list_files(key.workspace, at(Root::Workspace, ""), 1).await.unwrap().is_empty()
+        );
         bench.clear().await;
     });
 }
@@ -287,7 +303,8 @@ fn a_terminal_is_a_shell_and_a_log_is_followed() {
         let mut output = terminal.output;
         let mut said = String::new();
         while !said.contains("31 101") {
-            let part = tokio::time::timeout(Duration::from_secs(10), output.next()).await.expect(&said);
+            let part =
+                tokio::time::timeout(Duration::from_secs(10), output.next()).await.expect(&said);
             said.push_str(&String::from_utf8_lossy(&part.unwrap().unwrap()));
         }
         let line = tokio::time::timeout(Duration::from_secs(10), log.next()).await.unwrap();
@@ -304,12 +321,14 @@ fn a_terminal_is_a_shell_and_a_log_is_followed() {
 fn the_least_trusted_cannot_write_but_where_it_may() {
     on_docker(|bench| async move {
         let key = key(12, 1);
-        let script = "touch /nowhere; touch /tmp/a /configs/b /home/c && ls -d /workspace; echo done";
+        let script =
+            "touch /nowhere; touch /tmp/a /configs/b /home/c && ls -d /workspace; echo done";
         let limits = Limits { tier: 1, ..Limits::default() };
         bench.backend.ensure(Spec { limits, ..spec(key, script) }).await.unwrap();
         let backend = &bench.backend;
         until("it ended", || async { backend.inspect(key).await.unwrap() != Seen::Running }).await;
-        let log = String::from_utf8(backend.logs(key.workspace, 100).await.unwrap().to_vec()).unwrap();
+        let log =
+            String::from_utf8(backend.logs(key.workspace, 100).await.unwrap().to_vec()).unwrap();
         assert!(log.contains("/nowhere: Read-only file system"), "{log}");
         assert!(log.contains("/workspace: No such file") && log.ends_with("done\n"), "{log}");
         bench.clear().await;

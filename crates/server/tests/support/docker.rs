@@ -23,7 +23,10 @@ pub(crate) struct Bench {
 fn engine_socket() -> Option<PathBuf> {
     let host = std::env::var("LIGAND_TEST_DOCKER_HOST").ok().filter(|host| !host.is_empty());
     let complete = std::env::var("LIGAND_TEST_COMPLETE").is_ok();
-    assert!(host.is_some() || !complete, "LIGAND_TEST_DOCKER_HOST is not set, and nothing may be left out");
+    assert!(
+        host.is_some() || !complete,
+        "LIGAND_TEST_DOCKER_HOST is not set, and nothing may be left out"
+    );
     let host = host.filter(|host| host != "none")?;
     Some(PathBuf::from(host.trim_start_matches("unix://")))
 }

@@ -41,8 +41,12 @@ impl Engine {
             return Ok(client.clone());
         }
         let path = self.socket.to_string_lossy();
-        let made = bollard::Docker::connect_with_unix(&path, LONGEST_SECONDS, bollard::API_DEFAULT_VERSION)
-            .map_err(|cause| failed(format!("reach the engine at {path}"), &cause))?;
+        let made = bollard::Docker::connect_with_unix(
+            &path,
+            LONGEST_SECONDS,
+            bollard::API_DEFAULT_VERSION,
+        )
+        .map_err(|cause| failed(format!("reach the engine at {path}"), &cause))?;
         Ok(client.insert(made).clone())
     }
 
@@ -90,7 +94,10 @@ impl Engine {
     }
 
     /// Take a container away, whatever it does. Its volumes stay.
-    #[expect(clippy::disallowed_methods, reason = "the engine removes in real time, whatever the clock of the server says")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the engine removes in real time, whatever the clock of the server says"
+    )]
     pub(super) async fn remove(&self, name: &str) -> Result<(), BackendError> {
         let client = self.client()?;
         let options = RemoveContainerOptions { force: true, v: false, link: false };

@@ -17,15 +17,23 @@ const LATEST: Duration = Duration::from_secs(10);
 
 /// Push every end, for ever. While the engine cannot be heard nothing is pushed; what ended meanwhile is pushed once
 /// it can be heard again.
-#[expect(clippy::disallowed_methods, reason = "an engine comes back in real time, whatever the clock of the server says")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an engine comes back in real time, whatever the clock of the server says"
+)]
 pub(super) async fn listen(engine: Engine, owner: String, pushes: Pushes) {
-    let mut wait = SOONEST;
+    let (mut wait, mut told) = (SOONEST, false);
     loop {
         match hear(&engine, &owner, &pushes).await {
             // It was heard, and ended: perhaps it restarts.
-            Ok(()) => wait = SOONEST,
+            Ok(()) => (wait, told) = (SOONEST, false),
+            Err(_) if told => {}
             Err(cause) => {
-                tracing::warn!(error = cause.chain(), "the engine's events are not heard; leases will tell");
+                tracing::warn!(
+                    error = cause.chain(),
+                    "the engine's events are not heard; leases will tell"
+                );
+                told = true;
             }
         }
         tokio::time::sleep(wait).await;

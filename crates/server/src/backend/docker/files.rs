@@ -92,7 +92,8 @@ impl Docker {
         .await?;
         match found {
             Some((size, _)) if size > LARGEST => {
-                let what = format!("{} has {size} bytes, more than {LARGEST}", absolute(at).display());
+                let what =
+                    format!("{} has {size} bytes, more than {LARGEST}", absolute(at).display());
                 Err(BackendError::broken(what))
             }
             Some((_, content)) => Ok(content),
@@ -142,7 +143,9 @@ impl Docker {
             let absent = cause.to_string().contains("executable file not found");
             let mut error = failed("take away a file".to_owned(), &cause);
             if absent {
-                error = BackendError::unsupported("the image has no `rm`: its files cannot be taken away");
+                error = BackendError::unsupported(
+                    "the image has no `rm`: its files cannot be taken away",
+                );
             }
             return Err(error);
         }
@@ -178,7 +181,8 @@ impl Docker {
         let path = path.display().to_string();
         let what = || format!("read {path} of the container {name}");
         let options = DownloadFromContainerOptions { path: path.clone() };
-        let mut parts = Box::pin(self.engine().client()?.download_from_container(name, Some(options)));
+        let mut parts =
+            Box::pin(self.engine().client()?.download_from_container(name, Some(options)));
         let mut reader = Reader::default();
         while let Some(part) = parts.next().await {
             reader.feed(part.map_err(|cause| failed(what(), &cause))?);
@@ -200,8 +204,13 @@ impl Docker {
     }
 
     async fn let_go(&self, through: Through) {
-        if through.ours && let Err(cause) = self.engine().remove(&through.name).await {
-            tracing::warn!(error = cause.chain(), "a container that was made for the moment is still there");
+        if through.ours
+            && let Err(cause) = self.engine().remove(&through.name).await
+        {
+            tracing::warn!(
+                error = cause.chain(),
+                "a container that was made for the moment is still there"
+            );
         }
     }
 
@@ -219,13 +228,15 @@ impl Docker {
             None => None,
         };
         let image = image.or_else(|| self.0.setup.images.values().next().cloned());
-        let image = image.ok_or_else(|| BackendError::unsupported("no image is named to reach files with"))?;
+        let image = image
+            .ok_or_else(|| BackendError::unsupported("no image is named to reach files with"))?;
         let name = names::holder(workspace);
         self.engine().remove(&name).await?;
         let mut binds = Vec::new();
         for (volume, at) in names::volumes(workspace) {
             let what = || format!("look at the volume {volume}");
-            let found = self.engine().ask(what, async |client| client.inspect_volume(&volume).await).await;
+            let found =
+                self.engine().ask(what, async |client| client.inspect_volume(&volume).await).await;
             if super::absent(found)?.is_some() {
                 binds.push(format!("{volume}:{at}"));
             }
@@ -242,7 +253,10 @@ impl Docker {
             }),
             ..ContainerCreateBody::default()
         };
-        let options = CreateContainerOptions { name: Some(name.clone()), ..CreateContainerOptions::default() };
+        let options = CreateContainerOptions {
+            name: Some(name.clone()),
+            ..CreateContainerOptions::default()
+        };
         let client = self.engine().client()?;
         let made = client.create_container(Some(options), body).await;
         made.map_err(|cause| failed(format!("create the container {name}"), &cause))?;

@@ -160,7 +160,8 @@ impl Docker {
         let text = self.output(name, LAST_LINES).await.ok()?;
         let text = String::from_utf8_lossy(&text);
         let mut lines = text.lines().rev().map(str::trim).filter(|line| !line.is_empty());
-        let said = lines.clone().find(|line| line.starts_with("error:")).or_else(|| lines.next())?;
+        let said =
+            lines.clone().find(|line| line.starts_with("error:")).or_else(|| lines.next())?;
         Some(said.chars().take(LAST_WORDS).collect())
     }
 
@@ -202,7 +203,8 @@ impl Docker {
         let Some(found) = absent(found)? else { return Ok(()) };
         self.ours(name, &found.labels, workspace)?;
         let options = RemoveVolumeOptions { force: false };
-        let removed = self.engine().ask(what, async |client| client.remove_volume(name, Some(options)).await);
+        let removed =
+            self.engine().ask(what, async |client| client.remove_volume(name, Some(options)).await);
         absent(removed.await).map(drop)
     }
 
@@ -213,19 +215,27 @@ impl Docker {
         labels: &std::collections::HashMap<String, String>,
         workspace: WorkspaceId,
     ) -> Result<(), BackendError> {
-        let other = |label: &str, expected: &str| labels.get(label).is_some_and(|found| found != expected);
-        if other(names::OWNER, &self.0.setup.owner) || other(names::WORKSPACE, &workspace.to_string()) {
-            let what = format!("the volume {name} belongs to another workspace or another platform");
+        let other =
+            |label: &str, expected: &str| labels.get(label).is_some_and(|found| found != expected);
+        if other(names::OWNER, &self.0.setup.owner)
+            || other(names::WORKSPACE, &workspace.to_string())
+        {
+            let what =
+                format!("the volume {name} belongs to another workspace or another platform");
             return Err(BackendError::broken(what));
         }
         Ok(())
     }
 
     async fn data(&self) -> Result<Vec<WorkspaceId>, BackendError> {
-        let options = ListVolumesOptions { filters: Some(names::filters(&self.0.setup.owner, None)) };
+        let options =
+            ListVolumesOptions { filters: Some(names::filters(&self.0.setup.owner, None)) };
         let found = self
             .engine()
-            .ask(|| "list the volumes".to_owned(), async |client| client.list_volumes(Some(options)).await)
+            .ask(
+                || "list the volumes".to_owned(),
+                async |client| client.list_volumes(Some(options)).await,
+            )
             .await?;
         let volumes = found.volumes.unwrap_or_default();
         let ids: BTreeSet<WorkspaceId> =
@@ -236,9 +246,10 @@ impl Docker {
     async fn fingerprint_now(&self) -> Result<String, BackendError> {
         let version = self
             .engine()
-            .ask(|| format!("reach the engine at {}", self.socket().display()), async |client| {
-                client.version().await
-            })
+            .ask(
+                || format!("reach the engine at {}", self.socket().display()),
+                async |client| client.version().await,
+            )
             .await?;
         let network = match self.0.setup.network {
             Network::Bridge => "a network of their own",
@@ -267,7 +278,9 @@ fn phase(found: &ContainerInspectResponse) -> Phase {
     use ContainerStateStatusEnum as Status;
     match found.state.as_ref().and_then(|state| state.status) {
         Some(Status::CREATED) => Phase::Created,
-        Some(Status::RUNNING | Status::PAUSED | Status::RESTARTING | Status::STOPPING) => Phase::Running,
+        Some(Status::RUNNING | Status::PAUSED | Status::RESTARTING | Status::STOPPING) => {
+            Phase::Running
+        }
         Some(Status::EXITED | Status::DEAD | Status::REMOVING) => Phase::Ended,
         Some(Status::EMPTY) | None => Phase::Unknown,
     }
@@ -286,7 +299,13 @@ fn exit(found: &ContainerInspectResponse, said: Option<String>) -> Exit {
 }
 
 fn said(follow: bool, lines: &str) -> LogsOptions {
-    LogsOptions { follow, stdout: true, stderr: true, tail: lines.to_owned(), ..LogsOptions::default() }
+    LogsOptions {
+        follow,
+        stdout: true,
+        stderr: true,
+        tail: lines.to_owned(),
+        ..LogsOptions::default()
+    }
 }
 
 impl Backend for Docker {
@@ -309,7 +328,9 @@ impl Backend for Docker {
         Box::pin(async move {
             let name = names::container(key);
             let found = self.engine().container(&name).await?;
-            Ok(found.filter(|found| phase(found) != Phase::Created).map(|found| start::started(&name, &found)))
+            Ok(found
+                .filter(|found| phase(found) != Phase::Created)
+                .map(|found| start::started(&name, &found)))
         })
     }
 
@@ -365,10 +386,13 @@ impl Backend for Docker {
     fn follow(&self, workspace: WorkspaceId) -> Answer<'_, Bytestream> {
         Box::pin(async move {
             let Some(name) = self.newest(workspace).await? else {
-                return Err(BackendError::missing(format!("workspace {workspace} has no instance")));
+                return Err(BackendError::missing(format!(
+                    "workspace {workspace} has no instance"
+                )));
             };
             let parts = self.engine().client()?.logs(&name, Some(said(true, "0")));
-            let stream = parts.map(|part| part.map(|part| part.into_bytes()).map_err(broken_stream));
+            let stream =
+                parts.map(|part| part.map(|part| part.into_bytes()).map_err(broken_stream));
             Ok(stream.boxed())
         })
     }

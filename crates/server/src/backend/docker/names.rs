@@ -107,10 +107,7 @@ pub(super) fn workspace_of(labels: &HashMap<String, String>) -> Option<Workspace
 }
 
 /// Only what this platform made, of this workspace where one is named.
-pub(super) fn filters(
-    owner: &str,
-    workspace: Option<WorkspaceId>,
-) -> HashMap<String, Vec<String>> {
+pub(super) fn filters(owner: &str, workspace: Option<WorkspaceId>) -> HashMap<String, Vec<String>> {
     let mut labels = vec![format!("{MANAGED}=true"), format!("{OWNER}={owner}")];
     labels.extend(workspace.map(|id| format!("{WORKSPACE}={id}")));
     HashMap::from([("label".to_owned(), labels)])
@@ -123,7 +120,12 @@ pub(super) fn network(setup: &Setup, tier: i64) -> Network {
 
 /// The body of the request that creates an instance. `port` is the loopback port that it is to listen on, where it is
 /// on the machine's network.
-pub(super) fn create(setup: &Setup, spec: &Spec, image: &str, port: Option<u16>) -> ContainerCreateBody {
+pub(super) fn create(
+    setup: &Setup,
+    spec: &Spec,
+    image: &str,
+    port: Option<u16>,
+) -> ContainerCreateBody {
     let address = port.map(|port| format!("http://127.0.0.1:{port}"));
     let mut labels = labels(&setup.owner, spec.key.workspace);
     labels.insert(GENERATION.to_owned(), spec.key.generation.to_string());
@@ -212,7 +214,8 @@ fn loopback() -> PortBinding {
 /// Where the engine published the port of an instance.
 pub(super) fn published(ports: Option<&bollard::models::PortMap>) -> Option<String> {
     let bindings = ports?.get(PORT)?.as_ref()?;
-    let port = bindings.iter().find_map(|binding| binding.host_port.as_deref()?.parse::<u16>().ok());
+    let port =
+        bindings.iter().find_map(|binding| binding.host_port.as_deref()?.parse::<u16>().ok());
     port.map(|port| format!("http://127.0.0.1:{port}"))
 }
 

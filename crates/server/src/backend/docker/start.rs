@@ -28,7 +28,8 @@ impl Docker {
     /// Start it, or find it. What went wrong in the engine stands in the log alone: its words are not for users.
     pub(super) async fn start(&self, spec: Spec) -> Result<Started, BackendError> {
         let Some(image) = self.0.setup.image_of(&spec.runtime) else {
-            let what = format!("the runtime `{}` has no recipe for the backend `docker`", spec.runtime);
+            let what =
+                format!("the runtime `{}` has no recipe for the backend `docker`", spec.runtime);
             return Err(BackendError::broken(what));
         };
         self.start_from(&spec, &image).await.map_err(|cause| {
@@ -36,7 +37,8 @@ impl Docker {
                 workspace.id = %spec.key.workspace, generation = %spec.key.generation, image,
                 error = cause.chain(), "a container could not be started"
             );
-            let kind = if cause.kind == ErrorKind::Transient { cause.kind } else { ErrorKind::Broken };
+            let kind =
+                if cause.kind == ErrorKind::Transient { cause.kind } else { ErrorKind::Broken };
             BackendError { kind, what: START_FAILED.to_owned(), source: None }
         })
     }
@@ -64,7 +66,10 @@ impl Docker {
             self.make_network().await?;
         }
         let body = names::create(&self.0.setup, spec, image, port);
-        let options = CreateContainerOptions { name: Some(name.clone()), ..CreateContainerOptions::default() };
+        let options = CreateContainerOptions {
+            name: Some(name.clone()),
+            ..CreateContainerOptions::default()
+        };
         let client = self.engine().client()?;
         let made = client.create_container(Some(options), body).await;
         made.map_err(|cause| failed(format!("create the container {name} from {image}"), &cause))?;
@@ -75,14 +80,16 @@ impl Docker {
             Err(cause) => return Err(failed(format!("start the container {name}"), &cause)),
         }
         let found = self.engine().container(&name).await?;
-        let found = found.ok_or_else(|| BackendError::missing(format!("the container {name} is gone")))?;
+        let found =
+            found.ok_or_else(|| BackendError::missing(format!("the container {name} is gone")))?;
         Ok(started(&name, &found))
     }
 
     /// The user whom files of an instance belong to: the image's, where it is told by number.
     async fn owner_in(&self, image: &str) -> Result<(u32, u32), BackendError> {
         let what = || format!("find the image {image}");
-        let found = self.engine().ask(what, async |client| client.inspect_image(image).await).await?;
+        let found =
+            self.engine().ask(what, async |client| client.inspect_image(image).await).await?;
         let user = found.config.and_then(|config| config.user).unwrap_or_default();
         let (user, group) = user.split_once(':').unwrap_or((&user, &user));
         Ok((user.parse().unwrap_or(0), group.parse().unwrap_or(0)))
@@ -98,7 +105,8 @@ impl Docker {
             };
             let what = || format!("create the volume {name}");
             // One that is there already is given as it is.
-            let made = self.engine().ask(what, async |client| client.create_volume(request).await).await?;
+            let made =
+                self.engine().ask(what, async |client| client.create_volume(request).await).await?;
             self.ours(&name, &made.labels, workspace)?;
         }
         Ok(())
@@ -112,7 +120,10 @@ impl Docker {
         if absent(looked.await)?.is_some() {
             return Ok(());
         }
-        let request = NetworkCreateRequest { name: names::BRIDGE.to_owned(), ..NetworkCreateRequest::default() };
+        let request = NetworkCreateRequest {
+            name: names::BRIDGE.to_owned(),
+            ..NetworkCreateRequest::default()
+        };
         let client = self.engine().client()?;
         match client.create_network(request).await {
             Ok(_) => Ok(()),
@@ -129,9 +140,11 @@ impl Docker {
         at: &str,
         archive: Bytes,
     ) -> Result<(), BackendError> {
-        let options = UploadToContainerOptions { path: at.to_owned(), ..UploadToContainerOptions::default() };
+        let options =
+            UploadToContainerOptions { path: at.to_owned(), ..UploadToContainerOptions::default() };
         let client = self.engine().client()?;
-        let put = client.upload_to_container(name, Some(options), bollard::body_full(archive)).await;
+        let put =
+            client.upload_to_container(name, Some(options), bollard::body_full(archive)).await;
         put.map_err(|cause| failed(format!("write into {at} of the container {name}"), &cause))
     }
 }

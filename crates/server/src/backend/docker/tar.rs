@@ -130,7 +130,8 @@ impl Reader {
                 self.name = None;
                 return Ok(Some((Entry { path: name, size, kind }, Bytes::new())));
             }
-            let (size_here, whole) = (usize::try_from(size).unwrap_or(0), usize::try_from(padded).unwrap_or(0));
+            let (size_here, whole) =
+                (usize::try_from(size).unwrap_or(0), usize::try_from(padded).unwrap_or(0));
             if self.buffer.len() < BLOCK + whole {
                 return Ok(None);
             }

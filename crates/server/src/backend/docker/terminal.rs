@@ -41,7 +41,8 @@ pub(super) async fn open(
     let made = client.create_exec(&name, exec).await.map_err(|cause| failed(what(), &cause))?;
     let start = StartExecOptions { detach: false, tty: true, output_capacity: None };
     let begun = client.start_exec(&made.id, Some(start)).await;
-    let StartExecResults::Attached { output, input } = begun.map_err(|cause| failed(what(), &cause))?
+    let StartExecResults::Attached { output, input } =
+        begun.map_err(|cause| failed(what(), &cause))?
     else {
         return Err(BackendError::broken(what()));
     };
@@ -59,7 +60,8 @@ pub(super) async fn open(
             }
         }
     });
-    let output = output.map(|part| part.map(|part| part.into_bytes()).map_err(super::broken_stream));
+    let output =
+        output.map(|part| part.map(|part| part.into_bytes()).map_err(super::broken_stream));
     Ok(Terminal { output: output.boxed(), input: typed, size: resized })
 }
 

@@ -23,7 +23,8 @@ fn setup(network: Network) -> Setup {
 fn spec(tier: i64) -> Spec {
     let key = Key { workspace: ID.parse().unwrap(), generation: Generation::new(7) };
     let command = ["/usr/local/bin/ligand-agent", "--", "run", "me"].map(str::to_owned).to_vec();
-    let env = [("TIER".to_owned(), tier.to_string()), ("WORKSPACE_ID".to_owned(), ID.to_owned())].into();
+    let env =
+        [("TIER".to_owned(), tier.to_string()), ("WORKSPACE_ID".to_owned(), ID.to_owned())].into();
     let limits = Limits { tier, ..Limits::default() };
     Spec { env, limits, ..Spec::bare(key, command, Token::from_entropy([9; 32])) }
 }
@@ -64,7 +65,10 @@ fn a_bridge_publishes_one_port_on_loopback_and_the_engine_restarts_nothing() {
     let body = recorded(&setup(Network::Bridge), &spec(2), None);
     let host = &body["HostConfig"];
     assert_eq!(host["NetworkMode"], "molecule-monorepo-net");
-    assert_eq!(host["PortBindings"], json!({"8000/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]}));
+    assert_eq!(
+        host["PortBindings"],
+        json!({"8000/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]})
+    );
     assert_eq!(body["ExposedPorts"], json!({"8000/tcp": {}}));
     assert_eq!(host["RestartPolicy"], json!({"Name": "no"}));
     assert_eq!((&host["Memory"], &host["CpuShares"]), (&json!(512 << 20), &json!(1024)));
@@ -89,9 +93,11 @@ fn a_bridge_publishes_one_port_on_loopback_and_the_engine_restarts_nothing() {
         "WORKSPACE_CONFIG_PATH=/configs",
         "WORKSPACE_DIR=/workspace",
     ]);
-    let mut sorted: Vec<&str> = expected.as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let mut sorted: Vec<&str> =
+        expected.as_array().unwrap().iter().filter_map(Value::as_str).collect();
     sorted.sort_unstable();
-    let mut env: Vec<&str> = body["Env"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let mut env: Vec<&str> =
+        body["Env"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     env.sort_unstable();
     assert_eq!(env, sorted);
     let token = spec(2).credential.reveal().to_owned();
@@ -102,7 +108,10 @@ fn a_bridge_publishes_one_port_on_loopback_and_the_engine_restarts_nothing() {
 fn on_the_network_of_the_machine_an_instance_is_told_its_port() {
     let body = recorded(&setup(Network::Host), &spec(2), Some(4321));
     assert_eq!(body["HostConfig"]["NetworkMode"], "host");
-    assert_eq!((&body["HostConfig"]["PortBindings"], &body["ExposedPorts"]), (&Value::Null, &Value::Null));
+    assert_eq!(
+        (&body["HostConfig"]["PortBindings"], &body["ExposedPorts"]),
+        (&Value::Null, &Value::Null)
+    );
     let env = body["Env"].to_string();
     assert!(env.contains("LIGAND_AGENT_LISTEN=127.0.0.1:4321"), "{env}");
     assert!(env.contains("LIGAND_AGENT_URL=http://127.0.0.1:4321"), "{env}");
@@ -112,7 +121,10 @@ fn on_the_network_of_the_machine_an_instance_is_told_its_port() {
 fn tiers_are_those_of_the_contract() {
     let of = |tier| recorded(&setup(Network::Bridge), &spec(tier), None)["HostConfig"].clone();
     let one = of(1);
-    assert_eq!((&one["ReadonlyRootfs"], &one["Tmpfs"]), (&json!(true), &json!({"/tmp": "size=64m"})));
+    assert_eq!(
+        (&one["ReadonlyRootfs"], &one["Tmpfs"]),
+        (&json!(true), &json!({"/tmp": "size=64m"}))
+    );
     assert!(!one["Binds"].to_string().contains("/workspace"), "{one}");
     assert_eq!((&one["Memory"], &one["Privileged"]), (&Value::Null, &Value::Null));
     let (two, three, four) = (of(2), of(3), of(4));
