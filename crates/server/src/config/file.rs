@@ -73,6 +73,17 @@ impl BackendConfig {
         }
     }
 
+    /// Whether it has settings that are not for its kind.
+    pub(super) fn speaks_of_containers(&self) -> bool {
+        let said = self.socket.is_some()
+            || self.network != Network::default()
+            || !self.images.is_empty()
+            || self.image.is_some()
+            || self.owner.is_some()
+            || self.agent.is_some();
+        said && self.kind != BackendKind::Docker
+    }
+
     /// Whether its instances are on a network of their own, where this machine has another name.
     pub(crate) fn apart(&self) -> bool {
         match self.kind {

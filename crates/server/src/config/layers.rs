@@ -182,6 +182,12 @@ impl<'a> Layers<'a> {
         named: BTreeMap<String, BackendConfig>,
         chosen: Option<&str>,
     ) -> BTreeMap<String, BackendConfig> {
+        if named.values().any(BackendConfig::speaks_of_containers) {
+            let expected =
+                "socket, network, images, image, owner and agent are settings of the kind docker";
+            let origin = self.file_or_default(true);
+            self.problem("backends", &origin, expected);
+        }
         let named = (!named.is_empty()).then_some(named);
         self.names("backends", named, |named| file::with_builtin_backend(named, chosen))
     }
