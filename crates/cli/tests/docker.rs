@@ -103,6 +103,7 @@ impl Own {
     fn up(&mut self) {
         let path = |name: &str| self.dir.join(name).display().to_string();
         let log = std::fs::File::options().create(true).append(true).open(path("log")).unwrap();
+        let namespace = self.dir.file_name().unwrap().to_string_lossy().into_owned();
         let mut command = Command::new("dockerd");
         command.args([
             "--host",
@@ -112,12 +113,7 @@ impl Own {
             "--exec-root",
             &path("run"),
         ]);
-        command.args([
-            "--pidfile",
-            &path("pid"),
-            "--containerd-namespace",
-            &path("").replace('/', "-")[1..],
-        ]);
+        command.args(["--pidfile", &path("pid"), "--containerd-namespace", &namespace]);
         command.args([
             "--bridge=none",
             "--iptables=false",
@@ -205,7 +201,11 @@ fn a_socket_that_is_away_during_a_restart_kills_nothing_and_everything_resumes()
     let path = std::env::temp_dir().join(format!("ligand-{}.sock", engine.owner));
     let front = Socket::new(&path, engine.socket().as_ref());
     let stack = engine.stack(&front.path().display().to_string());
-    let (restarted, died) = (create(&stack, "restarted"), create(&stack, "died"));
+    let restarted = create(&stack, "restarted");
+    // An answer that is lost is no start that failed.
+    front.lose_the_answer_to("/start");
+    let died = create(&stack, "died");
+    assert_eq!((stack.settled(&died), engine.ours("container").len()), (1, 2));
     front.pull();
     stack.ask(&format!("POST /workspaces/{restarted}/restart"));
     engine.docker(&["kill", &format!("ws-{died}-1")]);
