@@ -37,6 +37,13 @@ want_postgres() {
     if [[ -z $(postgres_bin) ]]; then want postgresql "its server programs; tests start a server of their own"; fi
 }
 
+# Needs docker.sh. Without root no engine can be started here, whatever is installed.
+want_docker() {
+    [[ ${LIGAND_TEST_DOCKER_HOST:-} != none ]] && docker_possible || return 0
+    if ! has dockerd; then want docker.io "Docker's engine; tests start one of their own"; fi
+    if ! busybox --list >/dev/null 2>&1; then want busybox-static "the shell in the containers of tests"; fi
+}
+
 install_wanted() {
     ((${#wanted[@]} > 0)) || return 0
     has apt-get || die "no apt-get here: install the equivalent of: ${wanted[*]}"

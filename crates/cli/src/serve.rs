@@ -64,7 +64,7 @@ pub(crate) struct ServerArgs {
     /// Where database, admin token and instances are kept [env: LIGAND_DATA_DIR] [default: ./.ligand]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
-    /// What runs workspaces that name no backend: process, fake, none, or a name from the settings file
+    /// What runs workspaces that name no backend: process, docker, fake, none, or a name from the settings file
     /// [env: LIGAND_BACKEND] [default: process]
     #[arg(long, value_name = "NAME")]
     backend: Option<String>,

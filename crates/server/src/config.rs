@@ -212,11 +212,12 @@ impl Config {
                 ));
             }
         };
-        let mut command = self.agent.clone();
-        if !own.is_empty() {
+        let elsewhere = self.backends.get(backend).and_then(BackendConfig::own_agent);
+        let mut command = elsewhere.unwrap_or_else(|| self.agent.clone());
+        if !own.is_empty() && !command.is_empty() {
             command.push("--".to_owned());
-            command.extend_from_slice(own);
         }
+        command.extend_from_slice(own);
         Ok(command)
     }
 }

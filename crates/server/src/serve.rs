@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::app::{App, Clock, Ground, Ids, Names};
+use crate::backend::docker::Docker;
 use crate::backend::fake::Fake;
 use crate::backend::process::Process;
 use crate::backend::{Backend, Backends, Push, Pushes};
@@ -314,6 +315,9 @@ fn backends(config: &Config, pushes: &Pushes) -> Backends {
                 let fake = Fake::new(pushes.clone());
                 of.plan.iter().cloned().for_each(|planned| fake.plan(planned));
                 Arc::new(fake)
+            }
+            BackendKind::Docker => {
+                Arc::new(Docker::new(of.setup(&config.data_dir), pushes.clone()))
             }
         };
         (name.clone(), backend)

@@ -31,7 +31,7 @@ use self::walk::{What, walk};
 use super::Carried;
 
 /// The roots that a workspace's data has.
-pub const ROOTS: [&str; 3] = ["workspace", "home", "configs"];
+pub const ROOTS: [&str; 4] = ["workspace", "home", "configs", "plugins"];
 /// Of a mode, what is carried: a set-user-id bit means something else elsewhere.
 const PERMISSIONS: u32 = 0o777;
 /// Bytes that may stand in front of an entry: long names, for the most part.

@@ -6,6 +6,7 @@
 //! never correct.
 
 pub mod archive;
+pub mod docker;
 pub mod fake;
 pub mod process;
 

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::backend::process::{self, Sandbox};
+use crate::backend::docker::{self, Network, Setup};
 use crate::backend::fake::Planned;
+use crate::backend::process::{self, Sandbox};
 
 /// Backends that need no entry in the file.
-pub(super) const BUILTIN: [&str; 2] = ["process", "fake"];
+pub(super) const BUILTIN: [&str; 3] = ["process", "docker", "fake"];
 
 /// The settings file (TOML). A key that is not known is an error: it is a setting that somebody believes
 /// in.
@@ -37,10 +38,10 @@ pub struct File {
 }
 
 /// One `[backends.NAME]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BackendConfig {
-    /// `process` or `fake`.
+    /// `process`, `docker` or `fake`.
     pub kind: BackendKind,
     /// Where `process` keeps its instances; `<data-dir>/NAME` unless said.
     pub root: Option<PathBuf>,
@@ -54,20 +55,27 @@ pub struct BackendConfig {
     /// What goes wrong at a `fake` backend, and when.
     #[serde(default)]
     pub plan: Vec<Planned>,
+    /// Where `docker` finds the engine.
+    pub socket: Option<PathBuf>,
+    /// On which network `docker` starts instances.
+    #[serde(default)]
+    pub network: Network,
+    /// Images of `docker`, by runtime.
+    #[serde(default)]
+    pub images: BTreeMap<String, String>,
+    /// The image of any other runtime, whose name replaces `{runtime}` in it.
+    pub image: Option<String>,
+    /// What tells this platform's containers from another's on the same engine.
+    pub owner: Option<String>,
+    /// The agent in the images of `docker`, and its first arguments; empty: what runs is said by image and runtime.
+    pub agent: Option<Vec<String>>,
 }
 
 impl BackendConfig {
     /// One of this kind, about which nothing was said.
     #[must_use]
     pub fn of(kind: BackendKind) -> Self {
-        Self {
-            kind,
-            root: None,
-            uid_base: None,
-            sandbox: Sandbox::None,
-            cgroup: None,
-            plan: Vec::new(),
-        }
+        Self { kind, ..Self::default() }
     }
 
     /// How `process` keeps its instances apart.
@@ -80,14 +88,61 @@ impl BackendConfig {
             cgroup: self.cgroup.clone(),
         }
     }
+
+    /// How `docker` starts instances, for a server with this data directory.
+    pub(crate) fn setup(&self, data_dir: &Path) -> Setup {
+        let mut images = self.images.clone();
+        images.entry("echo".to_owned()).or_insert_with(|| docker::IMAGE.to_owned());
+        let here = || std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+        Setup {
+            socket: self.socket.clone().unwrap_or_else(|| docker::SOCKET.into()),
+            network: self.network,
+            images,
+            image: self.image.clone(),
+            owner: self.owner.clone().unwrap_or_else(|| here().display().to_string()),
+        }
+    }
+
+    /// Whether it has settings that are not for its kind.
+    pub(super) fn speaks_of_containers(&self) -> bool {
+        let said = self.socket.is_some()
+            || self.network != Network::default()
+            || !self.images.is_empty()
+            || self.image.is_some()
+            || self.owner.is_some()
+            || self.agent.is_some();
+        said && self.kind != BackendKind::Docker
+    }
+
+    /// Whether its instances are on a network of their own, where this machine has another name.
+    pub(crate) fn apart(&self) -> bool {
+        match self.kind {
+            BackendKind::Process => false,
+            BackendKind::Docker => self.network == Network::Bridge,
+            BackendKind::Fake => true,
+        }
+    }
+
+    /// What runs beside the agent's program in an instance, where the backend does not take this server's.
+    pub(super) fn own_agent(&self) -> Option<Vec<String>> {
+        match self.kind {
+            BackendKind::Process | BackendKind::Fake => None,
+            BackendKind::Docker => {
+                Some(self.agent.clone().unwrap_or_else(|| vec![docker::AGENT.to_owned()]))
+            }
+        }
+    }
 }
 
 /// Which kind of backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BackendKind {
     /// Processes of this machine.
+    #[default]
     Process,
+    /// Containers of a Docker engine.
+    Docker,
     /// Nothing at all.
     Fake,
 }
@@ -147,9 +202,10 @@ pub(super) fn with_builtin_backend(
     mut named: BTreeMap<String, BackendConfig>,
     chosen: Option<&str>,
 ) -> BTreeMap<String, BackendConfig> {
-    for (name, kind) in BUILTIN.into_iter().zip([BackendKind::Process, BackendKind::Fake]) {
+    let kinds = [BackendKind::Process, BackendKind::Docker, BackendKind::Fake];
+    for (name, kind) in BUILTIN.into_iter().zip(kinds) {
         if chosen == Some(name) {
-            named.entry(name.to_owned()).or_insert(BackendConfig::of(kind));
+            named.entry(name.to_owned()).or_insert_with(|| BackendConfig::of(kind));
         }
     }
     named

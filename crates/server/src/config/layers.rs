@@ -78,7 +78,7 @@ impl<'a> Layers<'a> {
         let builtin = file::BUILTIN.contains(&value.as_str());
         if value != "none" && !builtin && !named.contains_key(&value) {
             let expected =
-                "expected process, fake, none, or a [backends.NAME] of the settings file";
+                "expected process, docker, fake, none, or a [backends.NAME] of the settings file";
             self.problem("backend", &origin, expected);
         }
         self.show("backend", &value, origin);
@@ -184,6 +184,12 @@ impl<'a> Layers<'a> {
     ) -> BTreeMap<String, BackendConfig> {
         for (name, backend) in &named {
             self.plan(name, backend);
+        }
+        if named.values().any(BackendConfig::speaks_of_containers) {
+            let expected =
+                "socket, network, images, image, owner and agent are settings of the kind docker";
+            let origin = self.file_or_default(true);
+            self.problem("backends", &origin, expected);
         }
         let named = (!named.is_empty()).then_some(named);
         self.names("backends", named, |named| file::with_builtin_backend(named, chosen))

@@ -172,3 +172,27 @@ fn a_secret_is_never_shown() {
     assert_eq!(resolved.config.admin_token.reveal(), "s3cret");
     assert!(!format!("{resolved:?}").contains("s3cret"));
 }
+
+#[test]
+fn a_docker_backend_has_settings_of_its_own_and_an_agent_of_its_images() {
+    let file = "[backends.box]\nkind = \"docker\"\nnetwork = \"host\"\nimages = { py = \"py:1\" }\n\
+        [runtimes.py]\ncommand = [\"python\"]";
+    let config = check(&Flags::default(), &[], file).unwrap().config;
+    let of = &config.backends["box"];
+    let setup = of.setup(Path::new("/srv/data"));
+    assert_eq!((setup.owner.as_str(), setup.images["py"].as_str()), ("/srv/data", "py:1"));
+    assert_eq!(setup.images["echo"], "ligand-agent:latest");
+    assert!(!of.apart());
+    let command = config.command_of(None, "py", "box").unwrap();
+    assert_eq!(command, ["/usr/local/bin/ligand-agent", "--", "python"]);
+    let own = file.replace("network", "agent = []\nnetwork");
+    let config = check(&Flags::default(), &[], &own).unwrap().config;
+    assert_eq!(config.command_of(None, "py", "box").unwrap(), ["python"]);
+    assert!(config.command_of(None, "echo", "box").unwrap().is_empty(), "the image says what runs");
+    let flags = Flags { backend: Some("docker".to_owned()), ..Flags::default() };
+    let config = check(&flags, &[], "").unwrap().config;
+    assert!(config.backends["docker"].apart());
+    let mistaken = "[backends.p]\nkind = \"process\"\nowner = \"me\"";
+    let text = check(&Flags::default(), &[], mistaken).unwrap_err().to_string();
+    assert!(text.contains("settings of the kind docker"), "{text}");
+}

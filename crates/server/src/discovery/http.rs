@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{Caller, InPath, allowed, forbidden, store};
 use crate::app::App;
-use crate::config::BackendKind;
+use crate::config::BackendConfig;
 use crate::error::{Error, Result};
 use crate::http::address::Address;
 use crate::http::body::{Payload, parse};
@@ -74,10 +74,10 @@ async fn judged(app: &App, target: &Workspace, caller: Option<&Workspace>) -> Re
     }
 }
 
-/// Whether a workspace's agent has a network of its own. A process of this machine has not.
+/// Whether a workspace's agent has a network of its own. What is on the network of this machine has not.
 fn in_container(app: &App, caller: &Workspace) -> bool {
     let backend = caller.backend.as_ref().map(|name| app.config.backends.get(name));
-    backend.is_some_and(|of| of.map(|of| of.kind) != Some(BackendKind::Process))
+    backend.is_some_and(|of| of.is_none_or(BackendConfig::apart))
 }
 
 fn from_container(address: &Address, text: &str) -> String {

@@ -2,6 +2,7 @@
 //! each of the two engines.
 
 pub(crate) mod agent;
+pub(crate) mod docker;
 pub(crate) mod engine;
 pub(crate) mod house;
 pub(crate) mod modes;

@@ -41,7 +41,7 @@ const NO_DETOUR: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits().cast_sign
 const LAST_WORDS: usize = 500;
 
 /// The directories that an instance may write.
-pub(super) const OF_INSTANCE: [&str; 4] = ["configs", "workspace", "home", "logs"];
+pub(super) const OF_INSTANCE: [&str; 5] = ["configs", "workspace", "home", "plugins", "logs"];
 
 /// What is known of a started instance.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -1,0 +1,223 @@
+//! What things are called in the engine, and the body of a create request. Nothing here asks the engine.
+
+use std::collections::HashMap;
+
+use bollard::models::{
+    ContainerCreateBody, HostConfig, PortBinding, RestartPolicy, RestartPolicyNameEnum,
+};
+use ligand_domain::id::{Generation, WorkspaceId};
+
+use super::{Network, Setup};
+use crate::backend::{Key, Spec};
+
+/// Says that a platform of this kind made it.
+pub(super) const MANAGED: &str = "molecule.platform.managed";
+/// Which platform.
+pub(super) const OWNER: &str = "ligand.owner";
+/// Which workspace.
+pub(super) const WORKSPACE: &str = "ligand.workspace";
+/// Which generation it was born as.
+pub(super) const GENERATION: &str = "ligand.generation";
+/// Where it answers, where that was decided before its start.
+pub(super) const ADDRESS: &str = "ligand.address";
+/// The network that instances share under `network = "bridge"`.
+pub(super) const BRIDGE: &str = "molecule-monorepo-net";
+/// Where an instance listens under `network = "bridge"`.
+const PORT: &str = "8000/tcp";
+/// The first characters of an id, in names that have room for no more.
+const SHORT: usize = 12;
+const MIB: i64 = 1 << 20;
+
+/// The container of an instance.
+pub(super) fn container(key: Key) -> String {
+    format!("ws-{}-{}", key.workspace, key.generation)
+}
+
+/// A container that never runs: through it a workspace's volumes are read and written.
+pub(super) fn holder(workspace: WorkspaceId) -> String {
+    format!("ws-{workspace}-files")
+}
+
+fn short(workspace: WorkspaceId) -> String {
+    workspace.to_string().chars().take(SHORT).collect()
+}
+
+/// Credential and configuration.
+pub(super) fn configs(workspace: WorkspaceId) -> String {
+    format!("ws-{}-configs", short(workspace))
+}
+
+/// Sessions of `claude-code`.
+pub(super) fn sessions(workspace: WorkspaceId) -> String {
+    format!("ws-{}-claude-sessions", short(workspace))
+}
+
+/// What the agent works on.
+pub(super) fn work(workspace: WorkspaceId) -> String {
+    format!("ws-{workspace}-workspace")
+}
+
+/// What a program leaves in its home.
+pub(super) fn home(workspace: WorkspaceId) -> String {
+    format!("ws-{workspace}-home")
+}
+
+/// Every volume that a workspace may have, and where it is mounted.
+pub(super) fn volumes(workspace: WorkspaceId) -> [(String, &'static str); 4] {
+    [
+        (configs(workspace), "/configs"),
+        (work(workspace), "/workspace"),
+        (home(workspace), "/home"),
+        (sessions(workspace), "/root/.claude/sessions"),
+    ]
+}
+
+/// The volumes of an instance, and where they are mounted. One that is trusted least has nothing to work on, and
+/// one that was given a directory of the machine works there.
+pub(super) fn volumes_of(spec: &Spec) -> Vec<(String, &'static str)> {
+    let workspace = spec.key.workspace;
+    let works = spec.limits.tier != 1 && spec.mount.is_none();
+    let talks = spec.runtime == "claude-code";
+    let wanted = |(_, at): &(String, &str)| match *at {
+        "/workspace" => works,
+        "/root/.claude/sessions" => talks,
+        _ => true,
+    };
+    volumes(workspace).into_iter().filter(wanted).collect()
+}
+
+/// Labels of whatever belongs to a workspace.
+pub(super) fn labels(owner: &str, workspace: WorkspaceId) -> HashMap<String, String> {
+    HashMap::from([
+        (MANAGED.to_owned(), "true".to_owned()),
+        (OWNER.to_owned(), owner.to_owned()),
+        (WORKSPACE.to_owned(), workspace.to_string()),
+    ])
+}
+
+/// Which instance these labels are of.
+pub(super) fn key_of(labels: &HashMap<String, String>) -> Option<Key> {
+    let generation = labels.get(GENERATION)?.parse().ok()?;
+    Some(Key { workspace: workspace_of(labels)?, generation: Generation::new(generation) })
+}
+
+/// Which workspace these labels are of.
+pub(super) fn workspace_of(labels: &HashMap<String, String>) -> Option<WorkspaceId> {
+    labels.get(WORKSPACE)?.parse().ok()
+}
+
+/// Only what this platform made, of this workspace where one is named.
+pub(super) fn filters(owner: &str, workspace: Option<WorkspaceId>) -> HashMap<String, Vec<String>> {
+    let mut labels = vec![format!("{MANAGED}=true"), format!("{OWNER}={owner}")];
+    labels.extend(workspace.map(|id| format!("{WORKSPACE}={id}")));
+    HashMap::from([("label".to_owned(), labels)])
+}
+
+/// On which network an instance is: what is trusted most is always on the machine's.
+pub(super) fn network(setup: &Setup, tier: i64) -> Network {
+    if tier >= 4 { Network::Host } else { setup.network }
+}
+
+/// The body of the request that creates an instance. `port` is the loopback port that it is to listen on, where it is
+/// on the machine's network.
+pub(super) fn create(
+    setup: &Setup,
+    spec: &Spec,
+    image: &str,
+    port: Option<u16>,
+) -> ContainerCreateBody {
+    let address = port.map(|port| format!("http://127.0.0.1:{port}"));
+    let mut labels = labels(&setup.owner, spec.key.workspace);
+    labels.insert(GENERATION.to_owned(), spec.key.generation.to_string());
+    labels.extend(address.clone().map(|address| (ADDRESS.to_owned(), address)));
+    let (entrypoint, cmd) = match spec.command.split_first() {
+        Some((program, arguments)) => (Some(vec![program.clone()]), Some(arguments.to_vec())),
+        // Then the image says what runs.
+        None => (None, None),
+    };
+    let works = volumes_of(spec).iter().any(|(_, at)| *at == "/workspace") || spec.mount.is_some();
+    ContainerCreateBody {
+        image: Some(image.to_owned()),
+        entrypoint,
+        cmd,
+        env: Some(environment(spec, port, address.as_deref())),
+        labels: Some(labels),
+        working_dir: works.then(|| "/workspace".to_owned()),
+        exposed_ports: port.is_none().then(|| vec![PORT.to_owned()]),
+        host_config: Some(host(setup, spec)),
+        ..ContainerCreateBody::default()
+    }
+}
+
+fn environment(spec: &Spec, port: Option<u16>, address: Option<&str>) -> Vec<String> {
+    let mut env = spec.env.clone();
+    env.entry("PYTHONPATH".to_owned()).or_insert_with(|| "/app".to_owned());
+    let listen = port.map_or("0.0.0.0:8000".to_owned(), |port| format!("127.0.0.1:{port}"));
+    let ours = [
+        ("CONFIGS_DIR", "/configs"),
+        ("WORKSPACE_CONFIG_PATH", "/configs"),
+        ("WORKSPACE_DIR", "/workspace"),
+        ("PLUGINS_DIR", "/plugins"),
+        ("LIGAND_AGENT_LISTEN", listen.as_str()),
+        ("LIGAND_MANAGED", "1"),
+    ];
+    let address = address.map(|address| ("LIGAND_AGENT_URL", address));
+    for (name, value) in ours.into_iter().chain(address) {
+        env.insert(name.to_owned(), value.to_owned());
+    }
+    env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+fn host(setup: &Setup, spec: &Spec) -> HostConfig {
+    let tier = spec.limits.tier;
+    let mut binds: Vec<String> =
+        volumes_of(spec).into_iter().map(|(volume, at)| format!("{volume}:{at}")).collect();
+    if let Some(mount) = &spec.mount {
+        let mode = if mount.writable { "rw" } else { "ro" };
+        binds.push(format!("{}:/workspace:{mode}", mount.path.display()));
+    }
+    if tier >= 4 {
+        binds.push(format!("{}:/var/run/docker.sock", setup.socket.display()));
+    }
+    let (memory, shares) = match tier {
+        ..2 => (None, None),
+        2 => (Some(512), Some(1024)),
+        3 => (Some(2048), Some(2048)),
+        4.. => (Some(4096), Some(4096)),
+    };
+    let memory = spec.limits.memory_mb.and_then(|mib| i64::try_from(mib).ok()).or(memory);
+    let shares = spec.limits.cpu_shares.and_then(|shares| i64::try_from(shares).ok()).or(shares);
+    let bridge = network(setup, tier) == Network::Bridge;
+    HostConfig {
+        binds: Some(binds),
+        network_mode: Some(if bridge { BRIDGE } else { "host" }.to_owned()),
+        // The engine chooses the port, and publishes it to this machine alone.
+        port_bindings: bridge.then(|| HashMap::from([(PORT.to_owned(), Some(vec![loopback()]))])),
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            maximum_retry_count: None,
+        }),
+        memory: memory.map(|mib| mib.saturating_mul(MIB)),
+        cpu_shares: shares,
+        readonly_rootfs: (tier == 1).then_some(true),
+        tmpfs: (tier == 1).then(|| HashMap::from([("/tmp".to_owned(), "size=64m".to_owned())])),
+        privileged: (tier >= 3).then_some(true),
+        pid_mode: (tier >= 3).then(|| "host".to_owned()),
+        ..HostConfig::default()
+    }
+}
+
+fn loopback() -> PortBinding {
+    PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: Some(String::new()) }
+}
+
+/// Where the engine published the port of an instance.
+pub(super) fn published(ports: Option<&bollard::models::PortMap>) -> Option<String> {
+    let bindings = ports?.get(PORT)?.as_ref()?;
+    let port =
+        bindings.iter().find_map(|binding| binding.host_port.as_deref()?.parse::<u16>().ok());
+    port.map(|port| format!("http://127.0.0.1:{port}"))
+}
+
+#[cfg(test)]
+mod tests;

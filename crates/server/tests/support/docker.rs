@@ -1,0 +1,106 @@
+//! The Docker engine of the tests.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use ligand_server::backend::docker::{Docker, Network, Setup};
+use ligand_server::backend::{Backend as _, Key, Push, Pushes};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+/// An image with a shell and the usual programs.
+pub(crate) const SHELL: &str = "ligand-shell:test";
+
+/// A backend on the engine of the tests, which no other test disturbs.
+pub(crate) struct Bench {
+    pub(crate) backend: Docker,
+    pub(crate) pushed: UnboundedReceiver<Push>,
+    pub(crate) setup: Setup,
+}
+
+/// Where the engine is. Without one its tests are left out, unless everything is asked for.
+#[expect(clippy::disallowed_methods, reason = "tests are told so what they may use")]
+fn engine_socket() -> Option<PathBuf> {
+    let host = std::env::var("LIGAND_TEST_DOCKER_HOST").ok().filter(|host| !host.is_empty());
+    let complete = std::env::var("LIGAND_TEST_COMPLETE").is_ok();
+    assert!(
+        host.is_some() || !complete,
+        "LIGAND_TEST_DOCKER_HOST is not set, and nothing may be left out"
+    );
+    let host = host.filter(|host| host != "none")?;
+    Some(PathBuf::from(host.trim_start_matches("unix://")))
+}
+
+/// A backend of an owner of its own; none where there is no engine.
+pub(crate) fn docker_backend() -> Option<Bench> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let setup = Setup {
+        socket: engine_socket()?,
+        network: Network::Host,
+        images: [("echo".to_owned(), "ligand-agent:latest".to_owned())].into(),
+        image: Some(SHELL.to_owned()),
+        owner: format!("test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)),
+    };
+    let (backend, pushed) = open(&setup);
+    Some(Bench { backend, pushed, setup })
+}
+
+/// A backend as a server makes it that starts.
+pub(crate) fn open(setup: &Setup) -> (Docker, UnboundedReceiver<Push>) {
+    let (pushes, pushed) = Pushes::channel();
+    (Docker::new(setup.clone(), pushes), pushed)
+}
+
+impl Bench {
+    /// The same owner, over another socket.
+    pub(crate) fn over(&self, socket: &Path) -> (Docker, UnboundedReceiver<Push>) {
+        open(&Setup { socket: socket.to_owned(), ..self.setup.clone() })
+    }
+
+    /// A socket's name that is nobody's.
+    pub(crate) fn socket(&self) -> PathBuf {
+        std::env::temp_dir().join(format!("ligand-{}.sock", self.setup.owner))
+    }
+
+    /// The engine itself, behind the backend's back.
+    pub(crate) fn engine(&self) -> bollard::Docker {
+        let path = self.setup.socket.to_string_lossy();
+        bollard::Docker::connect_with_unix(&path, 60, bollard::API_DEFAULT_VERSION).unwrap()
+    }
+
+    /// `kill -9`.
+    pub(crate) async fn kill(&self, key: Key) {
+        let name = container(key);
+        let options = None::<bollard::query_parameters::KillContainerOptions>;
+        self.engine().kill_container(&name, options).await.unwrap();
+    }
+
+    /// Take everything away, and see that it is.
+    pub(crate) async fn clear(self) {
+        for key in self.backend.list_owned().await.unwrap() {
+            self.backend.destroy(key).await.unwrap();
+        }
+        for workspace in self.backend.list_data().await.unwrap() {
+            self.backend.erase(workspace).await.unwrap();
+        }
+        let filters = [("label".to_owned(), vec![format!("ligand.owner={}", self.setup.owner)])];
+        let options = bollard::query_parameters::ListContainersOptions {
+            all: true,
+            filters: Some(filters.into()),
+            ..bollard::query_parameters::ListContainersOptions::default()
+        };
+        assert_eq!(self.engine().list_containers(Some(options)).await.unwrap(), []);
+        assert_eq!(self.backend.list_data().await.unwrap(), []);
+    }
+}
+
+/// The name of an instance's container.
+fn container(key: Key) -> String {
+    format!("ws-{}-{}", key.workspace, key.generation)
+}
+
+/// The next push, within ten seconds.
+pub(crate) async fn next(pushed: &mut UnboundedReceiver<Push>) -> Key {
+    let push = tokio::time::timeout(Duration::from_secs(10), pushed.recv());
+    push.await.expect("a push within ten seconds").unwrap().0
+}
