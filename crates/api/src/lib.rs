@@ -10,6 +10,7 @@
 //! | [`registry`] | register, heartbeat, card: the agent protocol |
 //! | [`workspace`] | create, read, change, restart, delete |
 //! | [`journal`] | `why`, and events |
+//! | [`template`] | templates, and what an import brings |
 //! | [`operator`] | health, reconciler reports |
 //! | [`token`] | tokens of workspaces and of the organisation |
 //! | [`canvas`] | where the canvas was left |
@@ -26,5 +27,6 @@ pub mod http;
 pub mod journal;
 pub mod operator;
 pub mod registry;
+pub mod template;
 pub mod token;
 pub mod workspace;

@@ -13,6 +13,8 @@
 //! | [`lease`] | how long silence is tolerated, and how often agents are asked to report |
 //! | [`brake`] | when replacement on silence stops |
 //! | [`sweep`] | what is garbage |
+//! | [`template`] | where a workspace's configuration comes from, and what it says |
+//! | [`briefing`] | what an agent is told after a restart |
 //! | [`backoff`] | when a failed replacement is tried again |
 //! | [`credential`] | what a credential is, and its states |
 //! | [`instance`] | one incarnation of a workspace, and what its agent can do |
@@ -31,6 +33,7 @@ pub mod address;
 pub mod admission;
 pub mod backoff;
 pub mod brake;
+pub mod briefing;
 pub mod converge;
 pub mod credential;
 pub mod gate;
@@ -42,5 +45,6 @@ pub mod rate;
 pub mod refusal;
 pub mod rotation;
 pub mod sweep;
+pub mod template;
 pub mod time;
 pub mod workspace;

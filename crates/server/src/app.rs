@@ -24,6 +24,7 @@ use crate::http::metrics::Metrics;
 use crate::journal::Hub;
 use crate::reconcile::Bells;
 use crate::registry::beats::Beats;
+use crate::templates;
 
 /// The server's shared parts.
 #[derive(Clone)]
@@ -33,6 +34,7 @@ struct Shared {
     parts: Parts,
     limiter: Limiter,
     sessions: Sessions,
+    templates: templates::Cache,
 }
 
 /// See [`App`].
@@ -74,7 +76,8 @@ impl App {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let limiter = Limiter::new(parts.config.edge.rate_limit);
-        Self(Arc::new(Shared { parts, limiter, sessions: Sessions::default() }))
+        let (sessions, templates) = (Sessions::default(), templates::Cache::default());
+        Self(Arc::new(Shared { parts, limiter, sessions, templates }))
     }
 
     /// Who asked how often.
@@ -86,6 +89,11 @@ impl App {
     /// What the control plane said of sessions.
     pub(crate) fn sessions(&self) -> &Sessions {
         &self.0.sessions
+    }
+
+    /// What templates say.
+    pub(crate) fn templates(&self) -> &templates::Cache {
+        &self.0.templates
     }
 
     /// Run in the background; a graceful stop waits for it.

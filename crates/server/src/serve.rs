@@ -17,6 +17,7 @@ use crate::app::{App, Clock, Ids, Names, Pace, Parts};
 use crate::backend::fake::Fake;
 use crate::backend::process::Process;
 use crate::backend::{Backend, Backends, Push, Pushes};
+use crate::briefings::BriefingReconciler;
 use crate::config::{BackendKind, Config, Secret};
 use crate::credentials::RotationReconciler;
 use crate::db::{DatabaseUrl, Db, OpenError};
@@ -109,6 +110,7 @@ impl StartError {
 struct Reconcilers {
     workspaces: WorkspaceReconciler,
     rotation: RotationReconciler,
+    briefings: BriefingReconciler,
     brake: BrakeReconciler,
     stale_credentials: StaleCredentials,
     lapsed_credentials: LapsedCredentials,
@@ -122,6 +124,7 @@ impl Reconcilers {
         Self {
             workspaces: WorkspaceReconciler,
             rotation: RotationReconciler::default(),
+            briefings: BriefingReconciler,
             brake: BrakeReconciler,
             stale_credentials: StaleCredentials,
             lapsed_credentials: LapsedCredentials,
@@ -135,6 +138,7 @@ impl Reconcilers {
         let Self {
             workspaces,
             rotation,
+            briefings,
             brake,
             stale_credentials,
             lapsed_credentials,
@@ -142,9 +146,10 @@ impl Reconcilers {
             orphans,
             retention,
         } = self;
-        let all: [Arc<dyn Reconciler>; 8] = [
+        let all: [Arc<dyn Reconciler>; 9] = [
             Arc::new(workspaces),
             Arc::new(rotation),
+            Arc::new(briefings),
             Arc::new(brake),
             Arc::new(stale_credentials),
             Arc::new(lapsed_credentials),

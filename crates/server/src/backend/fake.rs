@@ -11,7 +11,7 @@ use bytes::Bytes;
 use ligand_domain::id::WorkspaceId;
 use ligand_domain::instance::{Exit, Seen};
 
-use super::{Answer, Backend, BackendError, ErrorKind, Key, Pushes, Spec, Started};
+use super::{Answer, Backend, BackendError, ErrorKind, Key, Limits, Mount, Pushes, Spec, Started};
 
 /// What goes wrong next. Each is used up by the call that it spoils.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,14 @@ pub struct FakeInstance {
     pub env: BTreeMap<String, String>,
     /// Program and arguments.
     pub command: Vec<String>,
+    /// The files that were put below its configuration directory.
+    pub files: BTreeMap<String, Bytes>,
+    /// What it may use.
+    pub limits: Limits,
+    /// The directory of the machine that it works in.
+    pub mount: Option<Mount>,
+    /// Whether sessions before it were taken away.
+    pub fresh_session: bool,
     /// How it ended, if it did.
     pub exit: Option<Exit>,
     /// Where it answers.
@@ -137,9 +145,20 @@ impl State {
             self.starts += 1;
             let address = self.address.clone();
             let credential = spec.credential.reveal().to_owned();
-            let (env, command) = (spec.env, spec.command);
-            self.instances
-                .insert(key, FakeInstance { key, credential, env, command, exit: None, address });
+            let Spec { env, command, files, limits, mount, fresh_session, .. } = spec;
+            let instance = FakeInstance {
+                key,
+                credential,
+                env,
+                command,
+                files,
+                limits,
+                mount,
+                fresh_session,
+                exit: None,
+                address,
+            };
+            self.instances.insert(key, instance);
         }
         if self.take(|fault| *fault == Fault::LoseReply).is_some() {
             return Err(transient("the answer of the backend was lost"));

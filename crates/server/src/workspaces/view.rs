@@ -65,6 +65,7 @@ pub(super) fn workspace(of: &Workspace, look: Look) -> View {
         evidence: proven.then(|| of.evidence.clone()),
         last_error: proven.then(|| of.last_error.clone()),
         next_attempt_at: proven.then(|| text(of.next_attempt_at)),
+        provision_timeout_ms: None,
     }
 }
 

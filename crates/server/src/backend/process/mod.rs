@@ -6,8 +6,9 @@
 //! recorded identity (boot, pid *and* start time), or by the label in their environment if the server died
 //! before it could record anything. Exits are seen at once, through pidfds.
 //!
-//! `tree.rs` knows the directories, `identity.rs` the process table.
+//! `tree.rs` knows the directories, `files.rs` what an instance is given, `identity.rs` the process table.
 
+mod files;
 mod identity;
 mod tree;
 
@@ -72,6 +73,10 @@ impl Process {
         let tree = self.tree(key.workspace);
         tree.prepare()?;
         tree.deliver(&spec.credential)?;
+        files::deliver(&tree.configs(), &spec.files)?;
+        if spec.fresh_session {
+            files::forget_sessions(&tree.home())?;
+        }
         let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .map_err(|cause| BackendError::io("cannot bind a loopback port", cause))?;
         let port = socket
