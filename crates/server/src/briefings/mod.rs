@@ -34,7 +34,8 @@ pub(crate) async fn expect(
     now: Timestamp,
 ) -> Done {
     let followed = workspace.current > Generation::NONE;
-    if !followed && *cause != Cause::Restart {
+    let asked_for = workspace.restart_due() && *cause != Cause::First;
+    if !followed && !asked_for {
         return Ok(());
     }
     let previous_end = workspace.agent.last_heartbeat_at.filter(|_| followed);
@@ -42,7 +43,6 @@ pub(crate) async fn expect(
 }
 
 /// Names of the secrets that an instance of this workspace has. None yet: there are no secrets to name.
-#[expect(clippy::unused_async, reason = "whoever keeps secrets asks the database for their names")]
 async fn names(_: &mut Tx, _: WorkspaceId) -> Done<Vec<String>> {
     Ok(Vec::new())
 }

@@ -35,9 +35,9 @@ type Stamp = (Option<SystemTime>, u64);
 pub(crate) struct Cache(Arc<Mutex<HashMap<PathBuf, (Stamp, Arc<Said>)>>>);
 
 impl Cache {
-    /// What the template in this directory says; nothing, where it has no file that can be read.
-    fn said(&self, directory: &Path) -> Arc<Said> {
-        let path = directory.join(CONFIG);
+    /// What the template in this directory says; nothing, where it has no file that may be read.
+    fn said(&self, root: &Path, directory: &Path) -> Arc<Said> {
+        let Some(path) = inside(root, &directory.join(CONFIG)) else { return Arc::default() };
         let found = fs::metadata(&path).ok().filter(|found| found.is_file());
         let Some(found) = found.filter(|found| found.len() <= MOST_CONFIG) else {
             return Arc::default();
@@ -60,13 +60,21 @@ impl Cache {
     }
 }
 
+/// Where a path really leads, if that is below the root.
+fn inside(root: &Path, path: &Path) -> Option<PathBuf> {
+    path.canonicalize().ok().filter(|real| real.starts_with(root))
+}
+
 /// Read which templates there are.
 pub(super) async fn scan(app: &App) -> Catalogue {
     let (cache, root) = (app.templates().clone(), app.config.templates_dir.clone());
     let org = app.config.org_templates_dir.clone();
     let read = move || Catalogue {
-        templates: below(&cache, &root, ""),
-        org: org.map(|root| nested(&cache, &root)).unwrap_or_default(),
+        templates: root.canonicalize().map(|root| below(&cache, &root, "")).unwrap_or_default(),
+        org: org
+            .and_then(|root| root.canonicalize().ok())
+            .map(|root| nested(&cache, &root))
+            .unwrap_or_default(),
     };
     // Nobody waits for a thread where there is nothing to read.
     if !app.config.templates_dir.is_dir() && app.config.org_templates_dir.is_none() {
@@ -76,8 +84,8 @@ pub(super) async fn scan(app: &App) -> Catalogue {
 }
 
 /// The directories right below a root, or below one of its directories, in the order of their names.
-fn below(cache: &Cache, root: &Path, inside: &str) -> Vec<Template> {
-    let entries = match fs::read_dir(root.join(inside)) {
+fn below(cache: &Cache, root: &Path, parent: &str) -> Vec<Template> {
+    let entries = match fs::read_dir(root.join(parent)) {
         Ok(entries) => entries,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Vec::new(),
         Err(cause) => {
@@ -88,10 +96,11 @@ fn below(cache: &Cache, root: &Path, inside: &str) -> Vec<Template> {
     let mut found = Vec::new();
     for entry in entries.flatten() {
         let Ok(name) = entry.file_name().into_string() else { continue };
-        let id = if inside.is_empty() { name.clone() } else { format!("{inside}/{name}") };
-        let hidden = name.starts_with('.');
-        if !hidden && entry.path().is_dir() && template::clean(&id).as_deref() == Some(&id) {
-            found.push(Template { id, said: cache.said(&entry.path()) });
+        let id = if parent.is_empty() { name.clone() } else { format!("{parent}/{name}") };
+        let visible = !name.starts_with('.') && template::clean(&id).as_deref() == Some(&id);
+        let real = inside(root, &entry.path()).filter(|real| visible && real.is_dir());
+        if let Some(real) = real {
+            found.push(Template { id, said: cache.said(root, &real) });
         }
     }
     found.sort_by(|a, b| a.id.cmp(&b.id));
@@ -121,10 +130,9 @@ fn collect(root: &Path, id: &str) -> Result<BTreeMap<String, Bytes>, String> {
     let gone = |cause: io::Error| format!("cannot be read: {cause}");
     let id = template::clean(id).ok_or("is outside its root")?;
     let root = root.canonicalize().map_err(gone)?;
-    let top = root.join(id).canonicalize().map_err(gone)?;
-    if !top.starts_with(&root) {
-        return Err("is outside its root".to_owned());
-    }
+    let top = root.join(id);
+    fs::metadata(&top).map_err(gone)?;
+    let top = inside(&root, &top).ok_or("is outside its root")?;
     let mut reading = Reading { root, files: BTreeMap::new(), bytes: 0 };
     reading.enter(&top, "", 0)?;
     Ok(reading.files)
@@ -137,7 +145,7 @@ struct Reading {
 }
 
 impl Reading {
-    fn enter(&mut self, directory: &Path, inside: &str, depth: usize) -> Result<(), String> {
+    fn enter(&mut self, directory: &Path, parent: &str, depth: usize) -> Result<(), String> {
         let gone = |cause: io::Error| format!("cannot be read: {cause}");
         if depth > MOST_DEPTH {
             return Err(format!("has directories more than {MOST_DEPTH} deep"));
@@ -145,11 +153,11 @@ impl Reading {
         for entry in fs::read_dir(directory).map_err(gone)? {
             let entry = entry.map_err(gone)?;
             let Ok(name) = entry.file_name().into_string() else { continue };
-            let path = format!("{inside}{name}");
+            let path = format!("{parent}{name}");
             // What only keeps the directory's own history or layout; a link that leads out, or nowhere.
             let passed_over = name == ".git" || name.starts_with("..");
-            let real = entry.path().canonicalize().ok().filter(|real| real.starts_with(&self.root));
-            let Some(real) = real.filter(|_| !passed_over) else { continue };
+            let real = inside(&self.root, &entry.path()).filter(|_| !passed_over);
+            let Some(real) = real else { continue };
             let found = fs::metadata(&real).map_err(gone)?;
             if found.is_dir() {
                 self.enter(&real, &format!("{path}/"), depth + 1)?;

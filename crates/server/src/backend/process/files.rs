@@ -12,7 +12,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use ligand_domain::template;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::backend::BackendError;
