@@ -129,7 +129,9 @@ fn given(text: Option<String>) -> Option<String> {
 
 fn check(app: &App, mut request: Create, templates: &Catalogue) -> Result<Wanted> {
     unsupported(&request)?;
+    texts(&request)?;
     let template = template_of(&mut request, templates)?;
+    // What a template says is held against the same limits.
     texts(&request)?;
     let parent = given(request.parent_id).map(|id| id.parse::<WorkspaceId>());
     let parent = parent.transpose().map_err(|_| bad("parent_id: expected a UUID".to_owned()))?;
