@@ -11,6 +11,7 @@
 //! | [`workspace`] | create, read, change, restart, delete |
 //! | [`files`] | the files of a workspace, and those that go with messages |
 //! | [`journal`] | `why`, and events |
+//! | [`template`] | templates, and what an import brings |
 //! | [`operator`] | health, reconciler reports |
 //! | [`token`] | tokens of workspaces and of the organisation |
 //! | [`canvas`] | where the canvas was left |
@@ -28,5 +29,6 @@ pub mod http;
 pub mod journal;
 pub mod operator;
 pub mod registry;
+pub mod template;
 pub mod token;
 pub mod workspace;

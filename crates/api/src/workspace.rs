@@ -88,6 +88,9 @@ pub struct Workspace {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub last_error: Option<Option<String>>,
+    /// The longest start that a template of its runtime declares. Only where one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provision_timeout_ms: Option<u64>,
     /// When the next attempt begins. With a credential only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]

@@ -15,6 +15,8 @@
 //! | [`brake`] | when replacement on silence stops |
 //! | [`sweep`] | what is garbage in the database |
 //! | [`orphan`] | what is left over at a backend |
+//! | [`template`] | where a workspace's configuration comes from, and what it says |
+//! | [`briefing`] | what an agent is told after a restart |
 //! | [`backoff`] | when a failed replacement is tried again |
 //! | [`credential`] | what a credential is, and its states |
 //! | [`instance`] | one incarnation of a workspace, and what its agent can do |
@@ -34,6 +36,7 @@ pub mod address;
 pub mod admission;
 pub mod backoff;
 pub mod brake;
+pub mod briefing;
 pub mod converge;
 pub mod credential;
 pub mod files;
@@ -48,5 +51,6 @@ pub mod rate;
 pub mod refusal;
 pub mod rotation;
 pub mod sweep;
+pub mod template;
 pub mod time;
 pub mod workspace;

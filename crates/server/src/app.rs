@@ -24,6 +24,7 @@ use crate::http::metrics::Metrics;
 use crate::journal::Hub;
 use crate::reconcile::Bells;
 use crate::registry::beats::Beats;
+use crate::templates;
 
 /// The server's shared parts.
 #[derive(Clone)]
@@ -33,6 +34,7 @@ struct Shared {
     parts: Parts,
     limiter: Limiter,
     sessions: Sessions,
+    templates: templates::Cache,
 }
 
 /// What a server stands on: what differs between a program, a test and a simulation.
@@ -100,7 +102,8 @@ impl App {
             stop: CancellationToken::new(),
             started,
         };
-        Self(Arc::new(Shared { parts, limiter, sessions: Sessions::default() }))
+        let (sessions, templates) = (Sessions::default(), templates::Cache::default());
+        Self(Arc::new(Shared { parts, limiter, sessions, templates }))
     }
 
     /// Who asked how often.
@@ -112,6 +115,11 @@ impl App {
     /// What the control plane said of sessions.
     pub(crate) fn sessions(&self) -> &Sessions {
         &self.0.sessions
+    }
+
+    /// What templates say.
+    pub(crate) fn templates(&self) -> &templates::Cache {
+        &self.0.templates
     }
 
     /// Run in the background; a graceful stop waits for it.

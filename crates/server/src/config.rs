@@ -8,6 +8,7 @@ mod edge;
 mod file;
 mod layers;
 mod retention;
+mod tiers;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,6 +25,7 @@ use self::file::FileError;
 pub use self::file::{BackendConfig, BackendKind, File, Recipe};
 use self::layers::Layers;
 pub use self::retention::Retention;
+pub use self::tiers::Tiers;
 use crate::db::DatabaseUrl;
 
 /// How long an instance may take to end politely, unless said otherwise.
@@ -144,6 +146,12 @@ pub struct Config {
     pub default_runtime: String,
     /// Directories of the host that workspaces may work in.
     pub workspace_roots: Vec<String>,
+    /// Where templates are.
+    pub templates_dir: PathBuf,
+    /// Where the organisation's are, if it has some.
+    pub org_templates_dir: Option<PathBuf>,
+    /// What instances may use, by tier.
+    pub tiers: Tiers,
     /// How long an instance may take to end politely.
     pub stop_grace: Duration,
     /// How long an agent that is about to be replaced is told that it has left. Zero: it is not told.
@@ -329,7 +337,6 @@ pub fn resolve(
     let compat = auth == Auth::Compat;
     let config = Config {
         listen,
-        data_dir,
         database_url,
         admin_token: said.admin_token(auth),
         guards: Guards::ON,
@@ -353,6 +360,19 @@ pub fn resolve(
             if compat { "langgraph" } else { "echo" }.to_owned(),
         ),
         workspace_roots: said.of_file("workspace_roots", file.workspace_roots, Vec::new()),
+        templates_dir: said.directory(
+            "templates_dir",
+            "CONFIGS_DIR",
+            file.templates_dir.as_ref(),
+            &data_dir.join("templates"),
+        ),
+        org_templates_dir: said.optional_directory(
+            "org_templates_dir",
+            "ORG_TEMPLATES_DIR",
+            file.org_templates_dir.as_ref(),
+        ),
+        tiers: Tiers::resolve(&mut said),
+        data_dir,
         stop_grace: Duration::from_secs(said.of_file(
             "stop_grace_seconds",
             file.stop_grace_seconds,

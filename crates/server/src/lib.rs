@@ -10,6 +10,8 @@
 //! | [`db`], [`http`], [`reconcile`], [`backend`] | engines: they know nothing of nouns |
 //! | [`registry`] | register, heartbeat, card: who is let in |
 //! | [`discovery`] | peers, and where they answer |
+//! | [`templates`] | what a workspace's configuration begins with |
+//! | [`briefings`] | what agents are told after a restart |
 //! | [`workspaces`] | intent, observation, instances, convergence |
 //! | [`access`] | credentials, and the gates in front of handlers |
 //! | [`credentials`] | revoking and rotating them |
@@ -29,6 +31,7 @@
 pub mod access;
 pub mod app;
 pub mod backend;
+pub mod briefings;
 pub mod canvas;
 pub mod config;
 pub mod credentials;
@@ -47,5 +50,6 @@ pub mod registry;
 pub mod replicas;
 pub mod routes;
 pub mod serve;
+pub mod templates;
 pub mod terminal;
 pub mod workspaces;

@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::http::{edge, limit};
 use crate::{
     access, canvas, credentials, discovery, files, journal, liveness, messages, operator,
-    org_tokens, registry, terminal, workspaces,
+    org_tokens, registry, templates, terminal, workspaces,
 };
 
 /// Routes that answer a caller without a credential, and why that is right. Everything else is 401; a test
@@ -104,6 +104,9 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(access::http::test_token))
         .routes(routes!(org_tokens::http::list, org_tokens::http::mint))
         .routes(routes!(org_tokens::http::revoke))
+        // Templates.
+        .routes(routes!(templates::http::list))
+        .routes(routes!(templates::http::import))
         // The canvas.
         .routes(routes!(canvas::http::get, canvas::http::put))
         // Messages.

@@ -16,6 +16,7 @@ use crate::backend::docker::Docker;
 use crate::backend::fake::Fake;
 use crate::backend::process::Process;
 use crate::backend::{Backend, Backends, Push, Pushes};
+use crate::briefings::BriefingReconciler;
 use crate::config::{BackendKind, Config, Secret};
 use crate::credentials::RotationReconciler;
 use crate::db::{DatabaseUrl, Db, OpenError};
@@ -106,6 +107,7 @@ struct Reconcilers {
     workspaces: WorkspaceReconciler,
     file_restarts: FileRestarts,
     rotation: RotationReconciler,
+    briefings: BriefingReconciler,
     brake: BrakeReconciler,
     stale_credentials: StaleCredentials,
     lapsed_credentials: LapsedCredentials,
@@ -121,6 +123,7 @@ impl Reconcilers {
             workspaces: WorkspaceReconciler,
             file_restarts: FileRestarts,
             rotation: RotationReconciler::default(),
+            briefings: BriefingReconciler,
             brake: BrakeReconciler,
             stale_credentials: StaleCredentials,
             lapsed_credentials: LapsedCredentials,
@@ -136,6 +139,7 @@ impl Reconcilers {
             workspaces,
             file_restarts,
             rotation,
+            briefings,
             brake,
             stale_credentials,
             lapsed_credentials,
@@ -148,6 +152,7 @@ impl Reconcilers {
             Arc::new(workspaces),
             Arc::new(file_restarts),
             Arc::new(rotation),
+            Arc::new(briefings),
             Arc::new(brake),
             Arc::new(stale_credentials),
             Arc::new(lapsed_credentials),

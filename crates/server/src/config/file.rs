@@ -25,6 +25,8 @@ pub struct File {
     pub(super) open_registration: Option<bool>,
     pub(super) auth: Option<String>,
     pub(super) workspace_roots: Option<Vec<String>>,
+    pub(super) templates_dir: Option<String>,
+    pub(super) org_templates_dir: Option<String>,
     pub(super) stop_grace_seconds: Option<u64>,
     pub(super) drain_seconds: Option<u64>,
     pub(super) heartbeat_seconds: Option<u64>,

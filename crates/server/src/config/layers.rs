@@ -271,6 +271,34 @@ impl<'a> Layers<'a> {
         Some(value)
     }
 
+    /// A directory.
+    pub(super) fn directory(
+        &mut self,
+        name: &'static str,
+        variable: &'static str,
+        file: Option<&String>,
+        default: &Path,
+    ) -> PathBuf {
+        let default = default.display().to_string();
+        let (value, origin) = self.first(None, self.variable(variable), file, &default);
+        self.show(name, &value, origin);
+        PathBuf::from(value)
+    }
+
+    /// A directory that may be missing.
+    pub(super) fn optional_directory(
+        &mut self,
+        name: &'static str,
+        variable: &'static str,
+        file: Option<&String>,
+    ) -> Option<PathBuf> {
+        let (value, origin) = self.first(None, self.variable(variable), file, "");
+        (!value.is_empty()).then(|| {
+            self.show(name, &value, origin);
+            PathBuf::from(value)
+        })
+    }
+
     /// A comma list that only a variable has.
     pub(super) fn list(&mut self, name: &'static str, variable: &'static str) -> Vec<String> {
         let Some((value, origin)) = self.variable(variable) else { return Vec::new() };

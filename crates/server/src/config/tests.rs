@@ -196,3 +196,27 @@ fn a_docker_backend_has_settings_of_its_own_and_an_agent_of_its_images() {
     let text = check(&Flags::default(), &[], mistaken).unwrap_err().to_string();
     assert!(text.contains("settings of the kind docker"), "{text}");
 }
+
+#[test]
+fn tiers_and_templates_are_said_by_variables() {
+    let env = [
+        ("TIER2_MEMORY_MB", "128"),
+        ("TIER4_CPU_SHARES", "many"),
+        ("CONFIGS_DIR", "/srv/templates"),
+        ("LIGAND_DATA_DIR", "/data"),
+    ];
+    let config = check(&Flags::default(), &env, "").unwrap().config;
+    assert_eq!(config.tiers.of(1), (None, None));
+    assert_eq!(config.tiers.of(2), (Some(128), Some(1024)));
+    assert_eq!(config.tiers.of(3), (Some(2048), Some(2048)));
+    assert_eq!(config.tiers.of(4), (Some(4096), Some(4096)));
+    assert_eq!((config.tiers.of(0), config.tiers.of(9)), ((None, None), (None, None)));
+    assert_eq!(config.templates_dir, Path::new("/srv/templates"));
+    let file = "templates_dir = \"/file\"\norg_templates_dir = \"/org\"";
+    let config = check(&Flags::default(), &env[..1], file).unwrap().config;
+    assert_eq!(config.templates_dir, Path::new("/file"));
+    assert_eq!(config.org_templates_dir.as_deref(), Some(Path::new("/org")));
+    let config = check(&Flags::default(), &env[3..], "").unwrap().config;
+    assert_eq!(config.templates_dir, Path::new("/data/templates"));
+    assert_eq!(config.org_templates_dir, None);
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
@@ -79,6 +79,28 @@ pub(crate) async fn send(
         Error::Internal("failed to create proxy request", anyhow::anyhow!("the turn was dropped"))
     };
     waiting.await.map_err(|_| gone())?
+}
+
+/// Tell an agent something on the platform's own behalf, by the way that a user's message takes. Its answer is
+/// waited for and thrown away.
+///
+/// # Errors
+/// As [`send`].
+pub(crate) async fn tell(
+    app: &App,
+    id: WorkspaceId,
+    message: Value,
+    within: Duration,
+) -> Result<()> {
+    let sender = Sender::User;
+    let target = may_send(app, sender, id).await?;
+    let route = address_of(app, &target).await?;
+    let headers = HeaderMap::from_iter([(
+        HeaderName::from_static("x-timeout"),
+        HeaderValue::from(within.as_secs()),
+    )]);
+    let turn = Turn { app: app.clone(), target, route, message, headers, sender };
+    turn.run().await.map(drop)
 }
 
 /// The checks that need no agent.

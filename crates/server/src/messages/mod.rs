@@ -3,3 +3,5 @@
 
 pub mod http;
 mod payload;
+
+pub(crate) use self::http::tell;

@@ -14,6 +14,7 @@ use crate::access::By;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::journal::{Kind, Work};
+use crate::templates::{self, Wish};
 
 const BAD_BODY: &str = "invalid request body";
 /// What a workspace may change of itself. Everything else decides what runs, or for whom.
@@ -139,9 +140,9 @@ fn apply(app: &App, workspace: &mut Workspace, key: &str, value: &Value) -> Resu
         "workspace_dir" if value.is_null() => workspace.workspace_dir = None,
         "workspace_dir" => {
             let path = string()?;
-            host_directory(app, path)
+            let path = host_directory(app, path)
                 .map_err(|why| Error::invalid("invalid workspace directory", why))?;
-            workspace.workspace_dir = Some(path.to_owned());
+            workspace.workspace_dir = Some(path);
         }
         "hibernation_idle_minutes" if value.is_null() => workspace.leisure.minutes = None,
         "hibernation_idle_minutes" => {
@@ -160,7 +161,7 @@ fn apply(app: &App, workspace: &mut Workspace, key: &str, value: &Value) -> Resu
 
 /// Ask for a restart: raise the counter. Whoever loads the context after this commit has seen everything
 /// that was written before it.
-pub(super) async fn restart(app: &App, id: WorkspaceId) -> Result<Restarted> {
+pub(super) async fn restart(app: &App, id: WorkspaceId, wish: &Wish) -> Result<Restarted> {
     let mut work = Work::begin(app).await.map_err(Error::internal("lookup failed"))?;
     let found = store::lock(&mut work.tx, id).await.map_err(Error::internal("lookup failed"))?;
     let found = found.filter(|w| w.intent != Intent::Removed);
@@ -182,11 +183,13 @@ pub(super) async fn restart(app: &App, id: WorkspaceId) -> Result<Restarted> {
         return Err(Error::refused(StatusCode::SERVICE_UNAVAILABLE, "provisioner not available"));
     }
     let now = work.now;
+    let chosen = templates::resolve(app, &mut work.tx, &workspace, wish).await?;
     store::want_restart(&mut work.tx, id, now).await?;
     store::set_status(&mut work.tx, id, Status::Provisioning, "a restart was requested", now)
         .await?;
     store::wake(&mut work.tx, id, now).await?;
-    let facts = json!({"restarts_wanted": workspace.restarts_wanted + 1});
+    let facts = json!({"restarts_wanted": workspace.restarts_wanted + 1, "config": chosen.label,
+        "reset": chosen.reset});
     work.note(
         id,
         Some(workspace.current),
@@ -198,8 +201,8 @@ pub(super) async fn restart(app: &App, id: WorkspaceId) -> Result<Restarted> {
     app.bells.ring();
     Ok(Restarted {
         status: Status::Provisioning.as_str().to_owned(),
-        config_dir: Some("existing-volume".to_owned()),
-        reset_session: Some(false),
+        config_dir: Some(chosen.label),
+        reset_session: Some(chosen.reset),
         ..Restarted::default()
     })
 }

@@ -7,6 +7,7 @@ use ligand_domain::backoff::Failures;
 use ligand_domain::credential::Token;
 use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::lifecycle::Leisure;
+use ligand_domain::template;
 use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Status};
 use serde_json::json;
@@ -17,16 +18,15 @@ use crate::app::App;
 use crate::error::{Error, Result};
 use crate::journal::{Kind, Work};
 use crate::registry;
+use crate::templates::{self, Catalogue};
 
 const FIELDS: &str = "invalid workspace fields";
 const FAILED: &str = "failed to create workspace";
-/// The contract's default.
+/// The tier of who names none: on a machine of one's own, and in a cloud of machines.
 const DEFAULT_TIER: i64 = 3;
+const SAAS_TIER: i64 = 4;
 /// Characters that no name or role may hold: they mean something in the files that a name is written to.
 const FORBIDDEN: &str = "{}[]\\|>*&!";
-/// Directories of the host that no workspace may work in.
-const HOST_DIRS: [&str; 9] =
-    ["/etc", "/var", "/proc", "/sys", "/dev", "/boot", "/sbin", "/bin", "/lib"];
 
 /// A text of one line, of at most `most` bytes, without [`FORBIDDEN`] characters unless `plain`.
 pub(super) fn text(
@@ -47,22 +47,14 @@ pub(super) fn text(
     Ok(())
 }
 
-/// A directory of the host that a workspace may work in: under a root that the operator listed.
-pub(super) fn host_directory(app: &App, path: &str) -> std::result::Result<(), String> {
-    let absolute = path.starts_with('/') && !path.split('/').any(|part| part == "..");
-    let under =
-        |root: &str| path == root || path.starts_with(&format!("{}/", root.trim_end_matches('/')));
-    if !absolute {
-        return Err("workspace_dir: expected an absolute path without `..`".to_owned());
-    }
-    if HOST_DIRS.iter().any(|root| under(root)) || path.starts_with("/usr") {
-        return Err("workspace_dir: a directory of the system".to_owned());
-    }
-    if !app.config.workspace_roots.iter().any(|root| under(root)) {
+/// A directory of the host that a workspace may work in, cleaned: under a root that the operator listed.
+pub(super) fn host_directory(app: &App, path: &str) -> std::result::Result<String, String> {
+    let path = template::host_directory(path).map_err(|why| format!("workspace_dir: {why}"))?;
+    if !app.config.workspace_roots.iter().any(|root| template::under(&path, root)) {
         return Err("workspace_dir: not under any of the directories listed in `workspace_roots`"
             .to_owned());
     }
-    Ok(())
+    Ok(path)
 }
 
 /// What was asked for, and found good.
@@ -70,6 +62,7 @@ struct Wanted {
     workspace: Workspace,
     template: Option<String>,
     external: bool,
+    config: templates::Choice,
 }
 
 /// Create a workspace.
@@ -80,7 +73,7 @@ pub(super) async fn create(app: &App, by: &By, request: Create, origin: &str) ->
             .detail("command: only the admin token itself may name one; name a runtime instead");
         return Err(Error::Refused(StatusCode::FORBIDDEN, Box::new(body)));
     }
-    let wanted = check(app, request)?;
+    let wanted = check(app, request, &templates::catalogue(app).await)?;
     let mut work = Work::begin(app).await?;
     if let Some(parent) = wanted.workspace.parent {
         // Locked, so that it is not deleted while it gets a child.
@@ -97,6 +90,10 @@ pub(super) async fn create(app: &App, by: &By, request: Create, origin: &str) ->
     if let Some(minutes) = workspace.leisure.minutes {
         let set = store::set_idle_minutes(&mut work.tx, workspace.id, Some(minutes)).await;
         set.map_err(Error::internal(FAILED))?;
+    }
+    if !wanted.external {
+        let chosen = templates::choose(&mut work.tx, workspace.id, &wanted.config).await;
+        chosen.map_err(Error::internal(FAILED))?;
     }
     let summary = format!("created as {}", workspace.name);
     let facts =
@@ -135,16 +132,17 @@ fn given(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
-fn check(app: &App, request: Create) -> Result<Wanted> {
+fn check(app: &App, mut request: Create, templates: &Catalogue) -> Result<Wanted> {
     unsupported(&request)?;
+    texts(&request)?;
+    let template = template_of(&mut request, templates)?;
+    // What a template says is held against the same limits.
     texts(&request)?;
     let parent = given(request.parent_id).map(|id| id.parse::<WorkspaceId>());
     let parent = parent.transpose().map_err(|_| bad("parent_id: expected a UUID".to_owned()))?;
-    let directory = given(request.workspace_dir);
-    if let Some(path) = &directory {
-        host_directory(app, path)
-            .map_err(|why| Error::invalid("invalid workspace directory", why))?;
-    }
+    let directory = given(request.workspace_dir).map(|path| host_directory(app, &path));
+    let directory =
+        directory.transpose().map_err(|why| Error::invalid("invalid workspace directory", why))?;
     let access = given(request.workspace_access).unwrap_or_else(|| "none".to_owned());
     check_access(&access, directory.is_some())?;
     let external =
@@ -160,7 +158,7 @@ fn check(app: &App, request: Create) -> Result<Wanted> {
     let workspace = Workspace {
         name: request.name,
         role: given(request.role),
-        tier: tier(request.tier)?,
+        tier: tier(app, request.tier)?,
         runtime,
         model: given(request.model),
         command: request.command,
@@ -185,8 +183,21 @@ fn check(app: &App, request: Create) -> Result<Wanted> {
         _ => "created",
     };
     let workspace = Workspace { evidence: evidence.to_owned(), ..workspace };
-    let template = given(request.template);
-    Ok(Wanted { workspace: Workspace { status, ..workspace }, template, external })
+    let config = templates.for_create(app, template.as_deref(), &workspace.runtime);
+    Ok(Wanted { workspace: Workspace { status, ..workspace }, template, external, config })
+}
+
+/// The template that is named, cleaned; what it says is taken where the caller says nothing.
+fn template_of(request: &mut Create, templates: &Catalogue) -> Result<Option<String>> {
+    let Some(named) = given(request.template.take()) else { return Ok(None) };
+    let Some(id) = template::clean(&named) else {
+        let expected = "template: expected a directory under the templates root";
+        return Err(Error::invalid("invalid template", expected));
+    };
+    let defaults = templates.defaults(&id);
+    request.runtime = given(request.runtime.take()).or(defaults.runtime);
+    request.model = given(request.model.take()).or(defaults.model);
+    Ok(Some(id))
 }
 
 /// The fields that are texts.
@@ -200,11 +211,6 @@ fn texts(request: &Create) -> Result<()> {
     text("role", &or_empty(&request.role), 1000, false).map_err(bad)?;
     text("model", &or_empty(&request.model), 100, true).map_err(bad)?;
     text("runtime", &or_empty(&request.runtime), 100, true).map_err(bad)?;
-    let template = or_empty(&request.template);
-    if template.starts_with('/') || template.split('/').any(|part| part == "..") {
-        let expected = "template: expected a directory under the templates root";
-        return Err(Error::invalid("invalid template", expected));
-    }
     match &request.command {
         Some(words) if words.first().is_none_or(String::is_empty) => {
             Err(bad("command: expected a program and its arguments".to_owned()))
@@ -213,8 +219,9 @@ fn texts(request: &Create) -> Result<()> {
     }
 }
 
-fn tier(asked: Option<i64>) -> Result<i64> {
+fn tier(app: &App, asked: Option<i64>) -> Result<i64> {
     match asked.unwrap_or(0) {
+        0 if app.config.saas => Ok(SAAS_TIER),
         0 => Ok(DEFAULT_TIER),
         tier @ 1..=4 => Ok(tier),
         other => Err(bad(format!("tier: expected 1 to 4, not {other}"))),

@@ -15,6 +15,7 @@ use ligand_api::journal::Why;
 use ligand_api::workspace::{
     ConfirmDelete, Create, Created, Deleted, Patched, Restarted, Workspace as View,
 };
+use ligand_domain::template::Asked;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -27,6 +28,7 @@ use crate::error::{Error, Result};
 use crate::http::body::{Payload, parse, parse_or_default};
 use crate::http::path::WorkspacePath;
 use crate::journal;
+use crate::templates::{Wish, catalogue};
 
 /// Decisions that `why` goes back.
 const JOURNAL: i64 = 200;
@@ -65,7 +67,13 @@ pub(crate) fn origin(headers: &HeaderMap, app: &App) -> String {
 pub(crate) async fn list(_: Admin, State(app): State<App>) -> Result<Json<Vec<View>>> {
     let mut tx = app.db.read().await.map_err(Error::internal("query failed"))?;
     let all = store::list(&mut tx).await.map_err(Error::internal("query failed"))?;
-    Ok(Json(all.iter().map(|workspace| view::workspace(workspace, Look::List)).collect()))
+    drop(tx);
+    let templates = catalogue(&app).await;
+    let view = |workspace: &super::Workspace| View {
+        provision_timeout_ms: templates.provision_timeout_ms(&workspace.runtime),
+        ..view::workspace(workspace, Look::List)
+    };
+    Ok(Json(all.iter().map(view).collect()))
 }
 
 /// One workspace, deleted ones too. Without a credential only what the contract shows to anybody.
@@ -80,7 +88,9 @@ pub(crate) async fn get(
     let found = store::get(&mut tx, id).await.map_err(Error::internal("query failed"))?;
     let found = found.ok_or_else(|| Error::not_found("workspace not found"))?;
     let look = if caller.proven { Look::Proven } else { Look::Open };
-    Ok(Json(view::workspace(&found, look)))
+    drop(tx);
+    let provision_timeout_ms = catalogue(&app).await.provision_timeout_ms(&found.runtime);
+    Ok(Json(View { provision_timeout_ms, ..view::workspace(&found, look) }))
 }
 
 /// Change a workspace's settings. Keys that are not known are ignored.
@@ -126,19 +136,14 @@ pub(crate) async fn restart(
     Payload(body): Payload,
 ) -> Result<Json<Restarted>> {
     let options: RestartOptions = parse_or_default(&body, "invalid JSON body")?;
-    let asked = [
-        ("template", options.template.is_some_and(|name| !name.is_empty())),
-        ("apply_template", options.apply_template == Some(true)),
-        ("reset", options.reset == Some(true) || query.reset.as_deref() == Some("true")),
-        ("rebuild_config", options.rebuild_config == Some(true)),
-    ];
-    if let Some((field, _)) = asked.iter().find(|(_, given)| *given) {
-        return Err(Error::invalid(
-            "invalid JSON body",
-            format!("{field}: not supported by this version"),
-        ));
-    }
-    Ok(Json(change::restart(&app, caller.workspace).await?))
+    let reset = options.reset == Some(true) || query.reset.as_deref() == Some("true");
+    let asked = Asked {
+        template: options.template.filter(|name| !name.is_empty()),
+        apply_template: options.apply_template == Some(true),
+        rebuild_config: options.rebuild_config == Some(true),
+    };
+    let wish = Wish::new(&app, asked, reset).await;
+    Ok(Json(change::restart(&app, caller.workspace, &wish).await?))
 }
 
 /// How to delete.

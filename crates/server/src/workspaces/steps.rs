@@ -21,9 +21,11 @@ use super::rest::Rest;
 use super::{Instance, Workspace, store};
 use crate::access::{self, For};
 use crate::app::App;
-use crate::backend::{Backend, Key, Limits, Spec, Started};
+use crate::backend::{Backend, Key, Spec, Started};
+use crate::briefings;
 use crate::journal::{Kind, Work};
 use crate::liveness;
+use crate::templates;
 
 /// The backend's name for an instance of ours.
 pub(super) fn key(instance: &Instance) -> Key {
@@ -135,6 +137,8 @@ impl<'a> Steps<'a> {
             access::keep(self.app, &mut work, self.id, purpose, &token).await?;
         }
         store::mark_loaded(&mut work.tx, self.id).await?;
+        templates::planned(&mut work.tx, self.id, generation).await?;
+        briefings::expect(&mut work.tx, &workspace, generation, cause, now).await?;
         let evidence = format!("generation {generation} is being started: {}", cause.as_str());
         store::set_status(&mut work.tx, self.id, Status::Provisioning, &evidence, now).await?;
         let summary = format!("generation {generation} was planned: {}", cause.as_str());
@@ -251,12 +255,14 @@ impl<'a> Steps<'a> {
         };
         let key = key(instance);
         let env = self.environment(workspace, instance);
-        let spec = Spec {
+        let mut spec = Spec {
             env,
             runtime: workspace.runtime.clone(),
-            limits: Limits { tier: workspace.tier, ..Limits::default() },
             ..Spec::bare(key, command, credential)
         };
+        if let Err(why) = templates::equip(self.app, workspace, instance.born, &mut spec).await? {
+            return Ok(Err(why));
+        }
         let cause = match backend.ensure(spec).await {
             Ok(started) => return Ok(Ok(started)),
             Err(cause) => cause,
@@ -337,6 +343,7 @@ impl<'a> Steps<'a> {
         }
         let now = work.now;
         store::started(&mut work.tx, of, &started.handle, started.address.as_deref(), now).await?;
+        templates::delivered(&mut work.tx, self.id, instance.born).await?;
         let summary = format!("generation {} was started: {}", instance.generation, started.handle);
         let evidence = json!({"handle": started.handle, "address": started.address});
         work.note(self.id, Some(instance.generation), Kind::Started, summary, evidence);

@@ -70,6 +70,7 @@ pub(super) fn workspace(of: &Workspace, look: Look) -> View {
         hibernation_idle_minutes: of.leisure.minutes.filter(|_| proven),
         instance_id: compute.clone().map(|(instance, _)| instance),
         provider: compute.map(|(_, provider)| provider),
+        provision_timeout_ms: None,
     }
 }
 

@@ -71,9 +71,6 @@ both! {
         app.delete(&format!("/workspaces/{id}")).await.ok();
         app.post(&format!("/workspaces/{id}/restart"), json!({})).await.refuses(404, "workspace not found");
         app.send("POST", unknown, Some(crate::support::ADMIN), Some("{".to_owned()), &[]).await.refuses(400, "invalid JSON body");
-        // What is not there yet is refused, not ignored.
-        app.post(&format!("{unknown}?reset=true"), json!({})).await.refuses(400, "invalid JSON body");
-        app.post(unknown, json!({"rebuild_config": true})).await.refuses(400, "invalid JSON body");
     }
 
     async fn a_lost_reply_of_the_backend_starts_nothing_twice(app: TestApp) {

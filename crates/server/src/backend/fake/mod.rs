@@ -38,6 +38,8 @@ pub struct FakeInstance {
     pub command: Vec<String>,
     /// Its runtime's name.
     pub runtime: String,
+    /// The files that were put below its configuration directory.
+    pub files: BTreeMap<String, Bytes>,
     /// What it may use.
     pub limits: Limits,
     /// The directory of the machine that it works in.
@@ -199,6 +201,7 @@ impl State {
                 env: spec.env,
                 command: spec.command,
                 runtime: spec.runtime,
+                files: spec.files.clone(),
                 limits: spec.limits,
                 mount: spec.mount,
                 fresh_session: spec.fresh_session,

@@ -9,11 +9,12 @@
 //! As root every workspace runs as a user of its own. `tree.rs` knows the directories, `user.rs` the users, `view.rs`
 //! what these see of the machine, `sandbox.rs` the optional sandbox, `limits.rs` limits and control groups,
 //! `identity.rs` the process table, `data.rs` the data as a whole, `files.rs` the way to files that others name,
-//! `follow.rs` a log as it grows, `terminal.rs` shells.
+//! `given.rs` files that an instance is given, `follow.rs` a log as it grows, `terminal.rs` shells.
 
 mod data;
 mod files;
 mod follow;
+mod given;
 mod identity;
 mod limits;
 mod sandbox;
@@ -180,7 +181,10 @@ impl Process {
         let key = spec.key;
         let tree = self.tree(key.workspace);
         let owner = self.prepare(&tree)?;
-        tree.configure(&spec.files, owner)?;
+        given::deliver(&tree.configs(), &spec.files)?;
+        if spec.fresh_session {
+            given::forget_sessions(&tree.home())?;
+        }
         tree.deliver(&spec.credential, owner)?;
         let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .map_err(|cause| BackendError::io("cannot bind a loopback port", cause))?;
