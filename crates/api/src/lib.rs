@@ -11,6 +11,7 @@
 //! | [`workspace`] | create, read, change, restart, delete |
 //! | [`journal`] | `why`, and events |
 //! | [`operator`] | health, reconciler reports |
+//! | [`secret`] | secrets, and the model |
 //! | [`token`] | tokens of workspaces and of the organisation |
 //! | [`canvas`] | where the canvas was left |
 //! | [`error`] | the one error body |
@@ -26,5 +27,6 @@ pub mod http;
 pub mod journal;
 pub mod operator;
 pub mod registry;
+pub mod secret;
 pub mod token;
 pub mod workspace;

@@ -20,6 +20,7 @@
 //! | [`address`] | which addresses an agent may advertise |
 //! | [`gate`] | what a request's own words decide |
 //! | [`rate`] | how many requests may come in a time |
+//! | [`secrets`] | how secrets are stored, who gets them, and whether a receipt is complete |
 //! | [`guards`] | the rules that carry load, by name |
 //! | [`id`], [`time`] | the vocabulary |
 //!
@@ -41,6 +42,7 @@ pub mod lease;
 pub mod rate;
 pub mod refusal;
 pub mod rotation;
+pub mod secrets;
 pub mod sweep;
 pub mod time;
 pub mod workspace;

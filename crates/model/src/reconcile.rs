@@ -81,6 +81,7 @@ impl World {
             next_attempt_at: None,
             start_deadline: converge::START_DEADLINE,
             unsure: false,
+            unproven: false,
             unheard_until: None,
         };
         let instances: Vec<Instance> =

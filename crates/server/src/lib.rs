@@ -14,6 +14,7 @@
 //! | [`access`] | credentials, and the gates in front of handlers |
 //! | [`credentials`] | revoking and rotating them |
 //! | [`org_tokens`] | tokens of the organisation |
+//! | [`secrets`] | what programs get and nobody else sees |
 //! | [`canvas`] | where the canvas was left |
 //! | [`messages`] | turns sent to agents |
 //! | [`journal`] | decisions and events |
@@ -43,5 +44,6 @@ pub mod reconcile;
 pub mod registry;
 pub mod replicas;
 pub mod routes;
+pub mod secrets;
 pub mod serve;
 pub mod workspaces;

@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::http::{edge, limit};
 use crate::{
     access, canvas, credentials, discovery, journal, liveness, messages, operator, org_tokens,
-    registry, workspaces,
+    registry, secrets, workspaces,
 };
 
 /// Routes that answer a caller without a credential, and why that is right. Everything else is 401; a test
@@ -80,6 +80,16 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(workspaces::http::restart))
         .routes(routes!(workspaces::http::why))
         .routes(routes!(workspaces::http::logs))
+        // Secrets.
+        .routes(routes!(secrets::http::list, secrets::http::set))
+        .routes(routes!(secrets::http::values))
+        .routes(routes!(secrets::http::delete))
+        .routes(routes!(secrets::http::model, secrets::http::set_model))
+        .routes(routes!(secrets::http::list_global, secrets::http::set_global))
+        .routes(routes!(secrets::http::delete_global))
+        .routes(routes!(secrets::http::list_global_too, secrets::http::set_global_too))
+        .routes(routes!(secrets::http::reencrypt))
+        .routes(routes!(secrets::http::delete_global_too))
         // Tokens.
         .routes(routes!(access::http::list, access::http::create))
         .routes(routes!(access::http::revoke))

@@ -15,6 +15,7 @@ use crate::access;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::journal::{self, Kind, Work};
+use crate::secrets;
 
 /// How long a delete is waited for before it is answered as going on.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -131,6 +132,7 @@ async fn purge_one(app: &App, id: WorkspaceId) -> anyhow::Result<()> {
     }
     let mut tx = app.db.begin().await?;
     journal::purge(&mut tx, id).await?;
+    secrets::purge(&mut tx, id).await?;
     store::purge(&mut tx, id).await?;
     Ok(tx.commit().await?)
 }

@@ -1,7 +1,6 @@
 //! The steps of `ligand_domain::converge`, carried out. Each is written down before it is taken, and may be
 //! taken twice.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +11,13 @@ use ligand_domain::credential::Token;
 use ligand_domain::guards::Guard;
 use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::instance::{self, Exit, Phase};
+use ligand_domain::secrets::Receipt;
 use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Status};
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::context::{Context, Refusal};
 use super::reconcile::CLAIM;
 use super::{Instance, Workspace, store};
 use crate::access::{self, For};
@@ -37,7 +38,7 @@ pub(super) struct Steps<'a> {
     /// What backends said when the step was decided.
     pub(super) seen: Vec<instance::Instance>,
     /// By which this pass has the workspace.
-    claim: Uuid,
+    pub(super) claim: Uuid,
     /// The secret of the generation that was planned in this pass. After a crash it is gone, and another
     /// one is minted beside it.
     fresh: Option<(Generation, Token)>,
@@ -156,6 +157,11 @@ impl<'a> Steps<'a> {
         match cause {
             Cause::First | Cause::Replace => Ok(true),
             Cause::Restart => Ok(workspace.restart_due()),
+            Cause::Unproven => {
+                let of = (self.id, workspace.current);
+                let current = store::instance_of(&mut work.tx, of.0, of.1).await?;
+                Ok(current.is_some_and(|i| i.receipt == Some(Receipt::Incomplete)))
+            }
             Cause::Unreachable => {
                 let of = (self.id, workspace.current);
                 let current = store::instance_of(&mut work.tx, of.0, of.1).await?;
@@ -179,10 +185,10 @@ impl<'a> Steps<'a> {
         let fresh = self.fresh.take().filter(|(planned, _)| *planned == generation);
         let started = match fresh {
             Some((_, token)) if self.app.config.guards.hold(Guard::PlanCommits) => {
-                self.ensure(&*backend, workspace, instance, token).await?
+                self.ensure(&*backend, instance, token).await?
             }
             Some((_, token)) => {
-                let started = self.ensure(&*backend, workspace, instance, token.clone()).await?;
+                let started = self.ensure(&*backend, instance, token.clone()).await?;
                 self.commit_late(generation, &token).await?;
                 started
             }
@@ -192,14 +198,14 @@ impl<'a> Steps<'a> {
                 Some(started) => Ok(started),
                 None => {
                     let Some(token) = self.resume(generation).await? else { return Ok(()) };
-                    self.ensure(&*backend, workspace, instance, token).await?
+                    self.ensure(&*backend, instance, token).await?
                 }
             },
         };
         match started {
             Ok(started) => self.note_started(&*backend, instance, &started).await,
             // Hurrying into the same wall helps nobody.
-            Err(why) => self.end_start(instance, &why, true, None).await,
+            Err(Refusal { why, more }) => self.end_start(instance, &why, true, more).await,
         }
     }
 
@@ -236,18 +242,20 @@ impl<'a> Steps<'a> {
     async fn ensure(
         &self,
         backend: &dyn Backend,
-        workspace: &Workspace,
         instance: &Instance,
         credential: Token,
-    ) -> anyhow::Result<Result<Started, String>> {
+    ) -> anyhow::Result<Result<Started, Refusal>> {
+        let Context { workspace, env, .. } = match self.load(instance).await? {
+            Ok(context) => context,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         let placed = workspace.backend.as_deref().unwrap_or("none");
         let own = workspace.command.as_deref();
         let command = match self.app.config.command_of(own, &workspace.runtime, placed) {
             Ok(command) => command,
-            Err(why) => return Ok(Err(why)),
+            Err(why) => return Ok(Err(why.into())),
         };
         let key = key(instance);
-        let env = self.environment(workspace, instance);
         let spec = Spec {
             env,
             runtime: workspace.runtime.clone(),
@@ -263,36 +271,7 @@ impl<'a> Steps<'a> {
             return Ok(Ok(started));
         }
         backend.destroy(key).await.context("destroy what a refused start left")?;
-        Ok(Err(cause.chain()))
-    }
-
-    fn environment(&self, workspace: &Workspace, instance: &Instance) -> BTreeMap<String, String> {
-        let config = &self.app.config;
-        let mut env: BTreeMap<String, String> = [
-            ("WORKSPACE_ID", workspace.id.to_string()),
-            ("PLATFORM_URL", config.platform_url()),
-            ("MOLECULE_URL", config.platform_url()),
-            ("TIER", workspace.tier.to_string()),
-            ("RUNTIME", workspace.runtime.clone()),
-            ("LIGAND_GENERATION", instance.generation.to_string()),
-            ("LIGAND_AGENT_NAME", workspace.name.clone()),
-        ]
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect();
-        if let Some(org) = &config.org_id {
-            env.insert("MOLECULE_ORG_ID".to_owned(), org.clone());
-        }
-        if let Some(role) = &workspace.role {
-            env.insert("MOLECULE_AGENT_ROLE".to_owned(), role.clone());
-        }
-        if let Some(model) = &workspace.model {
-            env.insert("MODEL".to_owned(), model.clone());
-        }
-        if let Some(runtime) = config.runtimes.get(&workspace.runtime) {
-            env.extend(runtime.env.clone());
-        }
-        env
+        Ok(Err(cause.chain().into()))
     }
 
     /// Confirm what was admitted before its backend had answered, by a server that died before it could write
@@ -351,17 +330,21 @@ impl<'a> Steps<'a> {
             .await
             .context("destroy an instance that did not register")?;
         // The contract's name for whoever notices.
-        let source = matches!(why, GivenUp::Late(_)).then_some("provision_timeout_sweep");
-        self.end_start(instance, &why.to_string(), false, source).await
+        let more = match why {
+            GivenUp::Late(_) => json!({"source": "provision_timeout_sweep"}),
+            GivenUp::Ended(_) | GivenUp::Disappeared => json!({}),
+        };
+        self.end_start(instance, &why.to_string(), false, more).await
     }
 
-    /// A start is over: its credential lapses in the transaction that says so, and it is never admitted.
+    /// A start is over: its credential lapses in the transaction that says so, and it is never admitted. `more` goes
+    /// into the event.
     async fn end_start(
         &self,
         instance: &Instance,
         why: &str,
         refused: bool,
-        source: Option<&str>,
+        more: Value,
     ) -> anyhow::Result<()> {
         let mut work = self.begin().await?;
         let Some(workspace) = store::lock(&mut work.tx, self.id).await? else { return Ok(()) };
@@ -385,8 +368,8 @@ impl<'a> Steps<'a> {
         let evidence = json!({"failures": failures.count, "next_attempt_at": next});
         work.note(self.id, Some(generation), Kind::GivenUp, summary, evidence);
         let mut payload = json!({"error": why, "generation": generation});
-        if let Some(source) = source {
-            payload["source"] = json!(source);
+        if let (Value::Object(payload), Value::Object(more)) = (&mut payload, more) {
+            payload.extend(more);
         }
         work.emit("WORKSPACE_PROVISION_FAILED", self.id, payload);
         Ok(work.commit().await?)
@@ -473,7 +456,7 @@ impl<'a> Steps<'a> {
 /// What a cause means to the brake. First starts and what people ask for are none of its business.
 fn because(cause: &Cause) -> Option<Because> {
     match cause {
-        Cause::First | Cause::Restart => None,
+        Cause::First | Cause::Restart | Cause::Unproven => None,
         Cause::Replace => Some(Because::Reported),
         Cause::Unreachable => Some(Because::Silent),
     }

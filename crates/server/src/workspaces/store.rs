@@ -3,6 +3,7 @@
 mod doubt;
 mod identity;
 mod instances;
+mod receipts;
 mod rows;
 
 use ligand_domain::access::{Lineage, MAX_HOPS};
@@ -22,6 +23,7 @@ pub(crate) use self::instances::{
     abandon, alive, bind_newest, end, heard, insert_instance, instance_of, latest,
     observe_instance, started,
 };
+pub(crate) use self::receipts::{note_unproven, set_receipt, want_reload};
 use self::rows::{Row, columns};
 use super::Workspace;
 use crate::db::{Tx, on};
