@@ -22,7 +22,9 @@ async fn started(app: &TestApp) -> (String, Agent) {
 /// What an agent proves that holds these.
 fn receipt(agent: &Agent, held: &[(&str, &str)]) -> Value {
     let hash = TokenHash::of(agent.token.as_deref().unwrap());
-    held.iter().map(|(name, value)| ((*name).to_owned(), json!(proof(&hash, name, value)))).collect()
+    held.iter()
+        .map(|(name, value)| ((*name).to_owned(), json!(proof(&hash, name, value))))
+        .collect()
 }
 
 fn declared(receipt: Option<Value>) -> Value {

@@ -249,10 +249,7 @@ fn a_stored_secret_is_encrypted_and_a_previous_key_still_opens_it() {
         assert_eq!((&done["reencrypted"], &done["left"]), (&json!(0), &json!(2)), "{done}");
         assert_eq!(done["unreadable"].as_array().unwrap().len(), 2, "{done}");
         let keyless = lost.with(|config| config.secrets.current = None);
-        keyless
-            .post("/admin/secrets/reencrypt", json!({}))
-            .await
-            .refuses(409, "no encryption key");
+        keyless.post("/admin/secrets/reencrypt", json!({})).await.refuses(409, "no encryption key");
     });
 }
 
