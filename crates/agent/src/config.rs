@@ -181,7 +181,7 @@ impl Settings {
                 name: env("LIGAND_AGENT_NAME").unwrap_or_else(|| workspace_id.clone()),
                 managed: env("LIGAND_MANAGED").as_deref() == Some("1"),
                 passport,
-                secret_names: words(env("LIGAND_SECRET_NAMES")),
+                secret_names: names(env("LIGAND_SECRET_NAMES")),
                 guards: guards(&env),
                 workspace_id,
                 command,
@@ -191,7 +191,7 @@ impl Settings {
     }
 }
 
-fn words(text: Option<String>) -> Vec<String> {
+fn names(text: Option<String>) -> Vec<String> {
     text.unwrap_or_default().split_ascii_whitespace().map(str::to_owned).collect()
 }
 

@@ -20,7 +20,8 @@ pub struct Secret {
     pub updated_at: String,
 }
 
-/// Body of a request that sets a secret. No `Debug`: it holds the value.
+/// Body of a request that sets a secret.
+// No `Debug`: it holds the value.
 #[derive(Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SetSecret {

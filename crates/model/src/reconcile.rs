@@ -89,9 +89,9 @@ impl World {
         let number =
             |it: ligand_domain::id::Generation| u8::try_from(it.number()).unwrap_or(u8::MAX);
         match converge::next(&workspace, &instances, NOW) {
-            // Backends here always answer, and nobody is taken at a creator's word.
+            // Backends here always answer, nobody is taken at a creator's word, and nobody has secrets.
             Step::Rest(_) | Step::Unsure(_) | Step::Heard(_) | Step::Unheard => Next::Rest,
-            Step::Plan(Cause::First | Cause::Replace) => Next::Plan(Why::Missing),
+            Step::Plan(Cause::First | Cause::Replace | Cause::Unproven) => Next::Plan(Why::Missing),
             Step::Plan(Cause::Restart) => Next::Plan(Why::Restart),
             Step::Plan(Cause::Unreachable) => Next::Plan(Why::Unreachable),
             Step::Start(it) => Next::Start(number(it)),

@@ -157,6 +157,11 @@ both! {
         set(&app, &format!("/workspaces/{own}/secrets"), "K", "own").await;
         app.sql("UPDATE workspaces SET intent = 'paused', status = 'paused' WHERE name = 'paused'").await;
         app.delete(&format!("/workspaces/{removed}")).await.ok();
+        app.settle().await;
+        for id in [&reached, &own] {
+            Agent::of(&app, id).register(&app).await.ok();
+        }
+        app.settle().await;
         let before = wanted(&app, &own).await;
         let saved = set(&app, "/settings/secrets", "K", "global").await;
         assert_eq!(saved, json!({"status": "saved", "key": "K", "scope": "global"}));
