@@ -20,7 +20,8 @@ Environment without a flag:
   LIGAND_LISTEN_STDIN=1  descriptor 0 is the listening socket
   LIGAND_MANAGED=1       a backend started this agent and replaces it
   LIGAND_PASSPORT        right to become one generation; redeemed at the first register
-  LIGAND_GENERATION      the generation that it is for";
+  LIGAND_GENERATION      the generation that it is for
+  LIGAND_SECRET_NAMES    names of the secrets that this instance was given, for its receipt";
 
 /// The command line. Each flag wins over the environment variable that its help names.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -96,6 +97,8 @@ pub struct Settings {
     pub managed: bool,
     /// A right to become one generation.
     pub passport: Option<Passport<Token>>,
+    /// Names of the secrets that this instance was given.
+    pub secret_names: Vec<String>,
     /// Which rules hold: all of them, but for a mutant.
     pub guards: Guards,
     /// The program; `None` is the built-in echo.
@@ -178,6 +181,7 @@ impl Settings {
                 name: env("LIGAND_AGENT_NAME").unwrap_or_else(|| workspace_id.clone()),
                 managed: env("LIGAND_MANAGED").as_deref() == Some("1"),
                 passport,
+                secret_names: names(env("LIGAND_SECRET_NAMES")),
                 guards: guards(&env),
                 workspace_id,
                 command,
@@ -185,6 +189,10 @@ impl Settings {
             _ => Err(Invalid { problems }),
         }
     }
+}
+
+fn names(text: Option<String>) -> Vec<String> {
+    text.unwrap_or_default().split_ascii_whitespace().map(str::to_owned).collect()
 }
 
 /// Without the feature every rule holds, whatever the environment says.

@@ -10,6 +10,7 @@ use crate::identity::{Identity, Token, Unwritable};
 use crate::logs::Logs;
 use crate::machine;
 use crate::platform::Platform;
+use crate::receipt::Receipt;
 use crate::session::{Bearer, Call, Next, Session};
 use crate::vitals::Vitals;
 
@@ -31,6 +32,7 @@ pub(crate) struct Enrolment {
     pub(crate) guards: Guards,
     /// Why the rotation that was ordered came to nothing so far.
     pub(crate) rotation_error: Option<String>,
+    pub(crate) receipt: Receipt,
 }
 
 impl Enrolment {
@@ -73,8 +75,12 @@ impl Enrolment {
         match call {
             Call::Register => self.register(presented).await,
             Call::Heartbeat => {
-                let body = self.heartbeat();
-                self.platform.heartbeat(&body, presented).await
+                let body = self.heartbeat(presented);
+                let (answer, wanted) = self.platform.heartbeat(&body, presented).await;
+                if let Answer::Beaten { .. } = answer {
+                    self.receipt.beaten(wanted);
+                }
+                answer
             }
             Call::Rotate { serial } => {
                 let body = Rotate { workspace_id: self.workspace.clone(), serial };
@@ -122,25 +128,31 @@ impl Enrolment {
             ligand: Some(Declaration {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 features: AGENT_FEATURES.map(str::to_owned).to_vec(),
+                receipt: self.receipt.at_register(bearer),
             }),
         };
-        self.platform.register(&body, bearer, &key).await
+        let answer = self.platform.register(&body, bearer, &key).await;
+        if let Answer::Registered { .. } = answer {
+            self.receipt.registered(bearer.is_some());
+        }
+        answer
     }
 
-    fn heartbeat(&self) -> Heartbeat {
+    fn heartbeat(&self, bearer: Option<&Token>) -> Heartbeat {
         if let Some(trouble) = self.logs.take_trouble() {
             self.vitals.note_error(&trouble);
         }
+        let report = AgentReport {
+            rotation_error: self.rotation_error.clone(),
+            receipt: self.receipt.at_heartbeat(bearer),
+        };
         Heartbeat {
             workspace_id: self.workspace.clone(),
             error_rate: self.vitals.error_rate(),
             sample_error: self.vitals.sample_error(),
             active_tasks: self.vitals.active_turns(),
             uptime_seconds: i64::try_from(self.vitals.uptime().as_secs()).unwrap_or(i64::MAX),
-            ligand: self
-                .rotation_error
-                .clone()
-                .map(|text| AgentReport { rotation_error: Some(text) }),
+            ligand: (report != AgentReport::default()).then_some(report),
             ..Heartbeat::default()
         }
     }

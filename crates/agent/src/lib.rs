@@ -22,6 +22,7 @@
 //! | `relay`, `echo`, `card` | the agent's HTTP server |
 //! | `vitals` | what heartbeats report |
 //! | [`logs`] | log lines, to a rotated file or standard error |
+//! | `receipt` | proof of the secrets that the program holds |
 //! | `machine` | clock, randomness, environment: the only file that reads them |
 //!
 //! Not here: anything of the server, and any file but the credentials and the log.
@@ -40,6 +41,7 @@ pub mod logs;
 mod machine;
 mod platform;
 mod reap;
+mod receipt;
 mod relay;
 pub mod session;
 mod supervise;
@@ -63,6 +65,7 @@ use enrol::Enrolment;
 use identity::Identity;
 use logs::Logs;
 use platform::Platform;
+use receipt::Receipt;
 use supervise::{Patience, Started, Supervisor};
 use vitals::{Program, Vitals};
 
@@ -247,6 +250,7 @@ impl Agent {
             managed,
             guards,
             rotation_error: None,
+            receipt: Receipt::of(settings.secret_names),
         };
         Ok(Self { enrolment, server: (listener, router), program, own, tasks })
     }

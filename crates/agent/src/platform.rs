@@ -62,14 +62,18 @@ impl Platform {
         }
     }
 
-    /// `POST /registry/heartbeat`.
-    pub(crate) async fn heartbeat(&mut self, body: &Heartbeat, bearer: Option<&Token>) -> Answer {
+    /// `POST /registry/heartbeat`; and whether the answer asks for the receipt.
+    pub(crate) async fn heartbeat(
+        &mut self,
+        body: &Heartbeat,
+        bearer: Option<&Token>,
+    ) -> (Answer, bool) {
         let request = self.post("registry/heartbeat", bearer);
         match self.call::<Beaten>(request.json(body)).await {
-            Ok(beaten) => {
-                Answer::Beaten { pace: beaten.next_heartbeat_seconds, rotate: beaten.rotate }
+            Ok(Beaten { next_heartbeat_seconds: pace, rotate, receipt, .. }) => {
+                (Answer::Beaten { pace, rotate }, receipt == Some(true))
             }
-            Err(answer) => answer,
+            Err(answer) => (answer, false),
         }
     }
 

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::error::ErrorBody;
 use crate::journal::{Event, Why};
 use crate::operator::{Health, Liveness};
+use crate::secret::{Reencrypt, Reencrypted, Secret, SecretChanged, SetSecret};
 use crate::workspace::{Create, Created, Deleted, Restarted, Workspace};
 
 /// Longest wait for an answer that is not a turn.
@@ -203,6 +204,46 @@ impl Client {
         response.bytes().await.map_err(|e| self.unreadable(&e))
     }
 
+    /// The secrets of a workspace, or the global ones; never a value.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn secrets(&self, workspace: Option<&str>) -> Result<Vec<Secret>> {
+        self.get(&secrets_of(workspace)).await
+    }
+
+    /// Set a secret of a workspace, or a global one.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn set_secret(
+        &self,
+        workspace: Option<&str>,
+        key: &str,
+        value: &str,
+    ) -> Result<SecretChanged> {
+        let body = SetSecret { key: key.to_owned(), value: value.to_owned() };
+        self.post(&secrets_of(workspace), &body).await
+    }
+
+    /// Delete a secret of a workspace, or a global one.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn delete_secret(&self, workspace: Option<&str>, key: &str) -> Result<SecretChanged> {
+        let path = format!("{}/{key}", secrets_of(workspace));
+        let response = self.accept(self.request(Method::DELETE, &path).timeout(PATIENCE)).await?;
+        self.read(response).await
+    }
+
+    /// `POST /admin/secrets/reencrypt`: one batch, from where the last one left off.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn reencrypt(&self, after: Option<uuid::Uuid>) -> Result<Reencrypted> {
+        self.post("/admin/secrets/reencrypt", &Reencrypt { after }).await
+    }
+
     /// `GET /events/stream`: events as they come, from `after` on. Ends when the server stops.
     ///
     /// # Errors
@@ -271,6 +312,11 @@ impl Client {
     fn unreadable(&self, cause: &dyn std::fmt::Display) -> Error {
         unreadable(&self.server, cause)
     }
+}
+
+fn secrets_of(workspace: Option<&str>) -> String {
+    workspace
+        .map_or_else(|| "/settings/secrets".to_owned(), |id| format!("/workspaces/{id}/secrets"))
 }
 
 fn unreadable(server: &str, cause: &dyn std::fmt::Display) -> Error {

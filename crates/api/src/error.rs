@@ -44,6 +44,9 @@ pub struct ErrorBody {
     /// The agent had accepted the message before its answer was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery_confirmed: Option<bool>,
+    /// The secrets that cannot be read, each as `global:NAME` or `workspace:NAME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_keys: Option<Vec<String>>,
 }
 
 impl ErrorBody {

@@ -13,6 +13,7 @@
 //! | [`journal`] | `why`, and events |
 //! | [`template`] | templates, and what an import brings |
 //! | [`operator`] | health, reconciler reports |
+//! | [`secret`] | secrets, and the model |
 //! | [`token`] | tokens of workspaces and of the organisation |
 //! | [`canvas`] | where the canvas was left |
 //! | [`error`] | the one error body |
@@ -29,6 +30,7 @@ pub mod http;
 pub mod journal;
 pub mod operator;
 pub mod registry;
+pub mod secret;
 pub mod template;
 pub mod token;
 pub mod workspace;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Features that Ligand's own agent declares in this version.
-pub const AGENT_FEATURES: [&str; 2] = ["paced", "rotate"];
+pub const AGENT_FEATURES: [&str; 3] = ["paced", "receipt", "rotate"];
 
 /// Body of `POST /registry/register`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,6 +39,10 @@ pub struct Declaration {
     /// `paced`, `receipt`, `turns`, `standby`, `rotate`; unknown ones are ignored.
     #[serde(default)]
     pub features: Vec<String>,
+    /// For each secret that it was given the proof that its program holds it, keyed with the credential that is
+    /// presented; without one there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<std::collections::BTreeMap<String, String>>,
 }
 
 /// Answer to a register.
@@ -107,6 +111,9 @@ pub struct AgentReport {
     /// Why the last rotation of its credential failed. The old credential stays in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation_error: Option<String>,
+    /// What a register's declaration may carry too; here where that could not, or the last answer asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<std::collections::BTreeMap<String, String>>,
 }
 
 /// What a runtime does by itself, so that the platform need not.
@@ -133,6 +140,9 @@ pub struct Beaten {
     /// The agent should ask for a new credential, with this serial.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotate: Option<i64>,
+    /// The agent should send its receipt: it is not complete yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<bool>,
 }
 
 /// Body of `POST /registry/rotate`.

@@ -30,6 +30,7 @@ mod mutant;
 mod openapi;
 mod output;
 mod scaletest;
+mod secret;
 mod serve;
 mod session;
 mod target;

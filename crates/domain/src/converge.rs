@@ -49,6 +49,8 @@ pub struct Workspace {
     pub start_deadline: Duration,
     /// Its silence was noted while its backend could not say whether it runs.
     pub unsure: bool,
+    /// Its current instance registered without proof that it holds its secrets.
+    pub unproven: bool,
     /// For one that serves without ever having been heard of: how long it is taken at its creator's word.
     pub unheard_until: Option<Timestamp>,
 }
@@ -76,6 +78,8 @@ pub enum Cause {
     Replace,
     /// It has been silent for too long while its backend says that it runs.
     Unreachable,
+    /// It has not proved in time that it holds its secrets.
+    Unproven,
 }
 
 impl Cause {
@@ -87,6 +91,7 @@ impl Cause {
             Self::Restart => "restart requested",
             Self::Replace => "replacement of the last instance",
             Self::Unreachable => "silent for too long",
+            Self::Unproven => "without its secrets for too long",
         }
     }
 }
@@ -208,9 +213,32 @@ fn running(workspace: &Workspace, instances: &[Instance], now: Timestamp) -> Ste
         Some(current) => match &current.seen {
             Seen::Stopped(exit) => Step::Lost(current.generation, exit.clone()),
             Seen::Gone => Step::Lost(current.generation, Exit::default()),
+            Seen::Running | Seen::Unknown(_) if workspace.unproven => {
+                prove(workspace, current, now)
+            }
             Seen::Running | Seen::Unknown(_) => watch(workspace, current, now),
         },
     }
+}
+
+/// When an instance that registered without its secrets is replaced: after what a start may take.
+#[must_use]
+pub fn proof_deadline(started_at: Option<Timestamp>, start_deadline: Duration) -> Timestamp {
+    started_at.map_or(Timestamp::EPOCH, |at| at.after(start_deadline))
+}
+
+/// The current instance is there and holds other secrets than it was given. It never serves like that; another
+/// one may.
+fn prove(workspace: &Workspace, current: &Instance, now: Timestamp) -> Step {
+    let deadline = proof_deadline(current.started_at, workspace.start_deadline);
+    if now >= deadline {
+        return plan(workspace, Cause::Unproven, now);
+    }
+    let step = watch(workspace, current, now);
+    if let Step::Rest(again) = step {
+        return Step::Rest(Some(again.map_or(deadline, |at| at.min(deadline))));
+    }
+    step
 }
 
 fn plan(workspace: &Workspace, cause: Cause, now: Timestamp) -> Step {

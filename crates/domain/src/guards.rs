@@ -47,11 +47,13 @@ pub enum Guard {
     Brake,
     /// A proven workspace is charged to its own bucket.
     WorkspaceBucket,
+    /// Nothing is online whose receipt is not complete.
+    Receipt,
 }
 
 impl Guard {
     /// Every rule.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::ReplayFirst,
         Self::PassportAgain,
         Self::ResumeBeside,
@@ -72,6 +74,7 @@ impl Guard {
         Self::GraceAfterStart,
         Self::Brake,
         Self::WorkspaceBucket,
+        Self::Receipt,
     ];
 
     /// The name that `LIGAND_MUTANT` takes.
@@ -98,6 +101,7 @@ impl Guard {
             Self::GraceAfterStart => "grace-after-start",
             Self::Brake => "brake",
             Self::WorkspaceBucket => "workspace-bucket",
+            Self::Receipt => "receipt",
         }
     }
 

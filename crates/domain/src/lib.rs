@@ -25,6 +25,7 @@
 //! | [`gate`] | what a request's own words decide |
 //! | [`files`] | which paths of a workspace's files may be named |
 //! | [`rate`] | how many requests may come in a time |
+//! | [`secrets`] | how secrets are stored, who gets them, and whether a receipt is complete |
 //! | [`guards`] | the rules that carry load, by name |
 //! | [`id`], [`time`] | the vocabulary |
 //!
@@ -50,6 +51,7 @@ pub mod orphan;
 pub mod rate;
 pub mod refusal;
 pub mod rotation;
+pub mod secrets;
 pub mod sweep;
 pub mod template;
 pub mod time;

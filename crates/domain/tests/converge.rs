@@ -48,6 +48,7 @@ impl Toy {
             next_attempt_at: None,
             start_deadline: START_DEADLINE,
             unsure: false,
+            unproven: false,
             unheard_until: None,
         };
         let now = Timestamp::from_micros(1_000_000_000);

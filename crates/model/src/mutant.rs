@@ -99,6 +99,9 @@ const fn of_platform(guard: Guard) -> Proof {
         Guard::WorkspaceBucket => Proof::Elsewhere(
             "requests and their rates are not modelled; shown by the server's tests of its limits",
         ),
+        Guard::Receipt => Proof::Elsewhere(
+            "secrets are not modelled; shown by the server's tests of receipts and by a drill",
+        ),
     }
 }
 

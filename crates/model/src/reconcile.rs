@@ -81,6 +81,7 @@ impl World {
             next_attempt_at: None,
             start_deadline: converge::START_DEADLINE,
             unsure: false,
+            unproven: false,
             unheard_until: None,
         };
         let instances: Vec<Instance> =
@@ -88,11 +89,11 @@ impl World {
         let number =
             |it: ligand_domain::id::Generation| u8::try_from(it.number()).unwrap_or(u8::MAX);
         match converge::next(&workspace, &instances, NOW) {
-            // Backends here always answer, nobody is taken at a creator's word, and nothing is paused.
+            // Backends here always answer, nobody is taken at a creator's word, nothing is paused, and nobody has secrets.
             Step::Rest(_) | Step::Unsure(_) | Step::Heard(_) | Step::Unheard | Step::Settle(_) => {
                 Next::Rest
             }
-            Step::Plan(Cause::First | Cause::Replace) => Next::Plan(Why::Missing),
+            Step::Plan(Cause::First | Cause::Replace | Cause::Unproven) => Next::Plan(Why::Missing),
             Step::Plan(Cause::Restart) => Next::Plan(Why::Restart),
             Step::Plan(Cause::Unreachable) => Next::Plan(Why::Unreachable),
             Step::Start(it) => Next::Start(number(it)),

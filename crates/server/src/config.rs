@@ -6,6 +6,7 @@
 
 mod edge;
 mod file;
+mod keys;
 mod layers;
 mod retention;
 mod tiers;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use ligand_domain::converge;
 use ligand_domain::guards::Guards;
+use ligand_domain::secrets::Keys;
 use ligand_domain::sweep;
 
 pub use self::edge::Edge;
@@ -120,6 +122,8 @@ pub struct Config {
     pub backend: Option<String>,
     /// The administrator's token. Empty until the server has read or minted it.
     pub admin_token: Secret,
+    /// What secrets are encrypted with.
+    pub secrets: Keys,
     /// Whether the contract's open doors are open.
     pub auth: Auth,
     /// What stands in front of every route.
@@ -342,6 +346,7 @@ pub fn resolve(
         guards: Guards::ON,
         auth,
         edge: Edge::resolve(&mut said, &environment),
+        secrets: keys::resolve(&mut said, &environment),
         saas: saas(mode.as_deref(), org_id.as_deref()),
         app_domain: said.optional("app_domain", "MOLECULE_APP_DOMAIN"),
         org_id,

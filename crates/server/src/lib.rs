@@ -18,6 +18,7 @@
 //! | [`org_tokens`] | tokens of the organisation |
 //! | [`files`] | files of workspaces, and restarts that they ask for |
 //! | [`terminal`] | shells in instances |
+//! | [`secrets`] | what programs get and nobody else sees |
 //! | [`canvas`] | where the canvas was left |
 //! | [`messages`] | turns sent to agents |
 //! | [`journal`] | decisions and events |
@@ -49,6 +50,7 @@ pub mod reconcile;
 pub mod registry;
 pub mod replicas;
 pub mod routes;
+pub mod secrets;
 pub mod serve;
 pub mod templates;
 pub mod terminal;

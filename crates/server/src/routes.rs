@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::http::{edge, limit};
 use crate::{
     access, canvas, credentials, discovery, files, journal, liveness, messages, operator,
-    org_tokens, registry, templates, terminal, workspaces,
+    org_tokens, registry, secrets, templates, terminal, workspaces,
 };
 
 /// Routes that answer a caller without a credential, and why that is right. Everything else is 401; a test
@@ -97,6 +97,16 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(files::http::shared_context))
         .routes(routes!(files::chat::upload))
         .routes(routes!(files::chat::download))
+        // Secrets.
+        .routes(routes!(secrets::http::list, secrets::http::set))
+        .routes(routes!(secrets::http::values))
+        .routes(routes!(secrets::http::delete))
+        .routes(routes!(secrets::http::model, secrets::http::set_model))
+        .routes(routes!(secrets::http::list_global, secrets::http::set_global))
+        .routes(routes!(secrets::http::delete_global))
+        .routes(routes!(secrets::http::list_global_too, secrets::http::set_global_too))
+        .routes(routes!(secrets::http::reencrypt))
+        .routes(routes!(secrets::http::delete_global_too))
         // Tokens.
         .routes(routes!(access::http::list, access::http::create))
         .routes(routes!(access::http::revoke))

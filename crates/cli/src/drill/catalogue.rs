@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::scene::{Outcome, Scene};
 use super::stack::Stack;
-use super::{enrolment, outage, replacement, rotation};
+use super::{credentials, enrolment, outage, replacement, rotation};
 
 /// A drill going on.
 pub(super) type Playing<'a> = Pin<Box<dyn Future<Output = Outcome> + 'a>>;
@@ -128,6 +128,15 @@ pub(super) const ALL: &[Drill] = &[
         laws: &[2],
         mutants: &["newest-rotation"],
         play: |scene, stack| Box::pin(rotation::rotation_backlog(scene, stack)),
+    },
+    Drill {
+        name: "fleet-credentials",
+        incident: "an instance is started without one of its secrets",
+        in_life: "it served its card and its health check, was taken for well, and failed at its first real turn",
+        here: "every instance starts without one variable; then that is mended, and the workspace restarted",
+        laws: &[2, 7, 10],
+        mutants: &["receipt"],
+        play: |scene, stack| Box::pin(credentials::fleet_credentials(scene, stack)),
     },
     Drill {
         name: "restart-blackout",

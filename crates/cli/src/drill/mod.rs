@@ -15,6 +15,7 @@
 
 mod api;
 mod catalogue;
+mod credentials;
 mod enrolment;
 mod outage;
 mod proxy;

@@ -232,16 +232,35 @@ impl Stack {
         numbers.filter(ours).collect()
     }
 
-    /// The end of every log, for somebody who wants to know why a drill failed.
-    pub(super) fn last_words(&self) -> String {
+    /// This program's own file.
+    pub(super) fn program(&self) -> String {
+        self.exe.display().to_string()
+    }
+
+    fn log_files(&self) -> Vec<PathBuf> {
         let mut logs: Vec<PathBuf> = (1..=self.starts)
             .map(|number| self.dir.join(format!("server-{number}.log")))
             .chain(self.agents.keys().map(|name| self.log_of(name)))
             .collect();
         let trees = fs::read_dir(self.data().join("process")).into_iter().flatten().flatten();
-        logs.extend(trees.map(|tree| tree.path().join("logs/agent.log")));
+        let of = |tree: fs::DirEntry| {
+            ["agent.log", "boot.log"].map(|it| tree.path().join("logs").join(it))
+        };
+        logs.extend(trees.flat_map(of));
+        logs
+    }
+
+    /// Every log, whole.
+    pub(super) fn logs(&self) -> String {
+        let texts =
+            self.log_files().into_iter().map(|log| fs::read_to_string(log).unwrap_or_default());
+        texts.collect()
+    }
+
+    /// The end of every log, for somebody who wants to know why a drill failed.
+    pub(super) fn last_words(&self) -> String {
         let mut words = String::new();
-        for log in logs {
+        for log in self.log_files() {
             let text = fs::read_to_string(&log).unwrap_or_default();
             let lines: Vec<&str> = text.lines().collect();
             let from = lines.len().saturating_sub(LAST_LINES);

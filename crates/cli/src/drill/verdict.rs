@@ -83,6 +83,7 @@ fn law_name(law: u8) -> String {
         7 => "states are true",
         8 => "single flight",
         9 => "crash anywhere",
+        10 => "secrets stay secret",
         _ => "",
     };
     format!("{law} {words}").trim_end().to_owned()

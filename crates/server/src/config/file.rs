@@ -161,6 +161,9 @@ pub struct Recipe {
     pub env: BTreeMap<String, String>,
     /// How long a start may take.
     pub start_deadline_seconds: Option<u64>,
+    /// Variables without which it does not start.
+    #[serde(default)]
+    pub required_env: Vec<String>,
 }
 
 /// The file cannot be used.

@@ -299,6 +299,18 @@ impl<'a> Layers<'a> {
         })
     }
 
+    /// A secret setting that only a variable has, and that may be missing.
+    pub(super) fn hidden(&mut self, name: &'static str, variable: &'static str) -> Option<Secret> {
+        let (value, origin) = self.variable(variable)?;
+        self.show(name, "(hidden)", origin);
+        Some(Secret::new(value))
+    }
+
+    /// What a variable says makes no sense.
+    pub(super) fn mistake(&mut self, name: &'static str, variable: &'static str, expected: &str) {
+        self.problem(name, &Origin::Environment(variable), expected);
+    }
+
     /// A comma list that only a variable has.
     pub(super) fn list(&mut self, name: &'static str, variable: &'static str) -> Vec<String> {
         let Some((value, origin)) = self.variable(variable) else { return Vec::new() };

@@ -220,3 +220,24 @@ fn tiers_and_templates_are_said_by_variables() {
     assert_eq!(config.templates_dir, Path::new("/data/templates"));
     assert_eq!(config.org_templates_dir, None);
 }
+
+#[test]
+fn production_needs_a_key_and_no_key_is_shown() {
+    let key = "0123456789abcdef0123456789abcde!";
+    let of = |env: &[(&str, &str)]| check(&Flags::default(), env, "");
+    for environment in ["prod", "production", "Production"] {
+        let text = of(&[("MOLECULE_ENV", environment)]).unwrap_err().to_string();
+        assert!(text.contains("SECRETS_ENCRYPTION_KEY"), "{text}");
+        assert!(of(&[("MOLECULE_ENV", environment), ("SECRETS_ENCRYPTION_KEY", key)]).is_ok());
+    }
+    assert_eq!(of(&[]).unwrap().config.secrets, Keys::default());
+    let env = [("SECRETS_ENCRYPTION_KEY", key), ("SECRETS_ENCRYPTION_KEY_PREVIOUS", "too short")];
+    let text = of(&env).unwrap_err().to_string();
+    assert!(
+        text.contains("secrets_encryption_key_previous") && !text.contains("too short"),
+        "{text}"
+    );
+    let resolved = of(&env[..1]).unwrap();
+    assert_eq!(origin(&resolved, "secrets_encryption_key").0, "(hidden)");
+    assert!(!format!("{:?}", resolved.config).contains(key));
+}

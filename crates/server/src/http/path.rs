@@ -20,9 +20,14 @@ impl<S: Send + Sync> FromRequestParts<S> for WorkspacePath {
 
 /// The `{id}` of the path as it was sent; empty when the route has none.
 pub(crate) async fn raw<S: Send + Sync>(parts: &mut Parts, state: &S) -> String {
+    named(parts, state, "id").await
+}
+
+/// A part of the path as it was sent; empty when the route has none of this name.
+pub(crate) async fn named<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> String {
     let params = RawPathParams::from_request_parts(parts, state).await;
     let found = params.ok().and_then(|params| {
-        params.iter().find(|(name, _)| *name == "id").map(|(_, value)| value.to_owned())
+        params.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_owned())
     });
     found.unwrap_or_default()
 }

@@ -57,6 +57,8 @@ pub enum Kind {
     Refused,
     /// A register was admitted, and failed all the same.
     RegisterFailed,
+    /// An agent that was admitted does not prove that it holds its secrets.
+    Unproven,
     /// A status moved by what an agent reports.
     Reported,
     /// The current instance ended.
@@ -111,6 +113,7 @@ impl Kind {
             Self::Registered => "registered",
             Self::Refused => "refused",
             Self::RegisterFailed => "register-failed",
+            Self::Unproven => "unproven",
             Self::Reported => "reported",
             Self::Lost => "lost",
             Self::Silent => "silent",

@@ -1,5 +1,7 @@
 //! A heartbeat: recorded with many others where it changes nothing, else decided on by itself.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -14,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::beats::Outcome;
 use super::http::{BAD_BODY, workspace_id};
+use super::receipt::Shown;
 use super::{Admitted, Knock, enter, status};
 use crate::access;
 use crate::app::App;
@@ -44,8 +47,10 @@ pub(crate) async fn heartbeat(
     let bearer = access::presented(&headers);
     let failed_to_rotate =
         said.ligand.as_mut().and_then(|report| report.rotation_error.take()).map(text);
+    let receipt = said.ligand.as_mut().and_then(|report| report.receipt.take());
+    let own = Own { rotation_error: failed_to_rotate, receipt };
     let (vitals, beat) = (vitals(&said), report(said));
-    let plain = calm(vitals) && failed_to_rotate.is_none();
+    let plain = calm(vitals) && own == Own::default();
     if let Some(bearer) = bearer.filter(|_| plain) {
         let outcome = app.beats.beat(&app, id, TokenHash::of(bearer), &beat).await;
         if let Outcome::Recorded { next_heartbeat, task_changed } = outcome {
@@ -56,7 +61,14 @@ pub(crate) async fn heartbeat(
         }
     }
     let knock = Knock { call: Call::Heartbeat, workspace: id, bearer, key: None };
-    decide(&app, &knock, &proof, vitals, &beat, failed_to_rotate.as_deref()).await
+    decide(&app, &knock, &proof, vitals, &beat, &own).await
+}
+
+/// What a Ligand agent has to say about its own work.
+#[derive(Default, PartialEq)]
+struct Own {
+    rotation_error: Option<String>,
+    receipt: Option<BTreeMap<String, String>>,
 }
 
 /// Nothing in it can move the status of a workspace that is online.
@@ -71,7 +83,7 @@ async fn decide(
     proof: &Proof,
     vitals: Vitals,
     beat: &Beat,
-    failed_to_rotate: Option<&str>,
+    own: &Own,
 ) -> Result<Json<Beaten>> {
     let id = knock.workspace;
     app.beats.forget(id);
@@ -85,10 +97,11 @@ async fn decide(
         register_failed: beat.card.is_none() && failed_lately(failed_at, work.now),
         ..vitals
     };
-    let observed = status::heartbeat(app, &mut work, &admitted, vitals, beat)
+    let shown = Shown::new(knock.bearer, own.receipt.as_ref());
+    let observed = status::heartbeat(app, &mut work, &admitted, (vitals, shown), beat)
         .await
         .map_err(Error::internal(FAILED))?;
-    if let Some(why) = failed_to_rotate {
+    if let Some(why) = &own.rotation_error {
         credentials::note_failure(&mut work, &admitted, why).await?;
     }
     let now = work.now;
@@ -102,12 +115,14 @@ async fn decide(
             app.bells.ring();
         }
     }
-    Ok(answer(observed.next_heartbeat.as_secs(), admitted.rotate(&observed)))
+    let Json(answer) = answer(observed.next_heartbeat.as_secs(), admitted.rotate(&observed));
+    let receipt = observed.wants_receipt.then_some(true);
+    Ok(Json(Beaten { receipt, ..answer }))
 }
 
 fn answer(next_heartbeat_seconds: u64, rotate: Option<i64>) -> Json<Beaten> {
     let next_heartbeat_seconds = Some(next_heartbeat_seconds);
-    Json(Beaten { status: "ok".to_owned(), next_heartbeat_seconds, rotate })
+    Json(Beaten { status: "ok".to_owned(), next_heartbeat_seconds, rotate, receipt: None })
 }
 
 fn vitals(said: &Heartbeat) -> Vitals {

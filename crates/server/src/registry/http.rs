@@ -11,6 +11,7 @@ use ligand_domain::instance::Features;
 use serde_json::json;
 
 use super::addresses::{self, Said};
+use super::receipt::Shown;
 use super::{Admitted, Knock, card, enter, status};
 use crate::access;
 use crate::app::App;
@@ -49,7 +50,7 @@ pub(crate) async fn register(
     };
     admitted.proves(&proof);
     let (of, inert) = ((id, admitted.generation), admitted.inert);
-    match take_up(&app, work, admitted, request, said).await {
+    match take_up(&app, work, admitted, request, (said, knock.bearer)).await {
         Ok(answer) => {
             app.bells.ring();
             Ok(Json(answer))
@@ -69,7 +70,7 @@ async fn take_up(
     mut work: Work<'_>,
     admitted: Admitted,
     request: Register,
-    said: Said,
+    (said, bearer): (Said, Option<&str>),
 ) -> Result<Registered> {
     if request.kind.as_deref() == Some("platform") {
         let body = ErrorBody::new("this workspace is not a platform agent");
@@ -80,8 +81,10 @@ async fn take_up(
     let url = said.settle(&mut work, &admitted, mode).await?;
     let declared = request.ligand.as_ref().map(|d| &d.features);
     let features = declared.map(|names| Features::from_names(names.iter().map(String::as_str)));
+    let receipt = request.ligand.as_ref().and_then(|declared| declared.receipt.as_ref());
+    let shown = Shown::new(bearer, receipt);
     let card = card::complete(request.agent_card, &admitted.before);
-    let seen = status::Seen { url, card: &card, mode, features };
+    let seen = status::Seen { url, card: &card, mode, features, shown };
     let observed =
         status::register(app, &mut work, &admitted, seen).await.map_err(Error::internal(FAILED))?;
     work.commit().await.map_err(Error::internal(FAILED))?;

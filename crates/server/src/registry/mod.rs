@@ -14,6 +14,7 @@ mod card;
 mod carry;
 pub mod heartbeat;
 pub mod http;
+mod receipt;
 mod status;
 mod store;
 

@@ -2,10 +2,12 @@
 
 use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::instance::Features;
+use ligand_domain::secrets::Receipt;
 use ligand_domain::workspace::{Reason, Standing, Status, Vitals, on_heartbeat};
 use serde_json::{Value, json};
 
 use super::Admitted;
+use super::receipt::{self, Proof, Shown};
 use crate::app::App;
 use crate::error::Error;
 use crate::journal::{Kind, Work};
@@ -17,6 +19,7 @@ pub(super) struct Seen<'a> {
     pub(super) card: &'a Value,
     pub(super) mode: &'static str,
     pub(super) features: Option<Features>,
+    pub(super) shown: Shown<'a>,
 }
 
 fn standing(admitted: &Admitted) -> Standing {
@@ -35,7 +38,7 @@ pub(super) async fn register(
     let names = seen.features.map(|features| features.names().join(" "));
     let url = seen.url.as_deref();
     workspaces::observe_instance(&mut work.tx, of, names.as_deref(), url, now).await?;
-    let observed = workspaces::observed(app, &mut work.tx, of, admitted.inert).await?;
+    let mut observed = workspaces::observed(app, &mut work.tx, of, admitted.inert).await?;
     if admitted.first {
         first_note(work, admitted, "register");
         workspaces::wake(&mut work.tx, id, now).await?;
@@ -43,11 +46,17 @@ pub(super) async fn register(
     if observed.inert || !standing(admitted).may_move(admitted.generation) {
         return Ok(observed);
     }
+    let proof = receipt::judge(app, work, of, &observed, seen.shown).await?;
     let answers = observed.url.as_deref().or(url);
     let card = seen.card.to_string();
     let register = Register { url: answers, card: &card, delivery_mode: Some(seen.mode) };
     workspaces::observe_register(&mut work.tx, id, register, now).await?;
-    let evidence = format!("generation {} registered", admitted.generation);
+    if let Proof::Lacking(lacks) = &proof {
+        observed.wants_receipt = true;
+        receipt::hold(work, admitted, lacks).await?;
+        return Ok(observed);
+    }
+    let evidence = format!("generation {} registered{}", admitted.generation, proof.remark());
     workspaces::set_status(&mut work.tx, id, Status::Online, &evidence, now).await?;
     let payload = json!({"url": answers, "agent_card": seen.card, "delivery_mode": seen.mode,
         "generation": admitted.generation});
@@ -59,7 +68,7 @@ pub(super) async fn heartbeat(
     app: &App,
     work: &mut Work<'_>,
     admitted: &Admitted,
-    vitals: Vitals,
+    (vitals, shown): (Vitals, Shown<'_>),
     beat: &Beat,
 ) -> Result<Observed, sqlx::Error> {
     let (id, now) = (admitted.before.id, work.now);
@@ -83,12 +92,31 @@ pub(super) async fn heartbeat(
     if !standing(admitted).may_move(admitted.generation) {
         return Ok(observed);
     }
+    // What serves has proved what it holds. It may say so again, and then it has to be true.
+    let mut remark = "";
+    if shown.receipt.is_some() || !admitted.before.status.serves() {
+        let proof = receipt::judge(app, work, of, &observed, shown).await?;
+        if let Proof::Lacking(lacks) = &proof {
+            observed.wants_receipt = true;
+            receipt::hold(work, admitted, lacks).await?;
+            return Ok(observed);
+        }
+        remark = proof.remark();
+    }
     for change in on_heartbeat(admitted.before.status, vitals) {
         let (event, evidence, payload) = describe(admitted, change.reason, vitals, beat);
-        if change.reason == Reason::HeardAgain {
-            let register = observed.url.as_deref();
-            workspaces::heard_again(&mut work.tx, id, register).await?;
-        }
+        let evidence = match change.reason {
+            Reason::HeardAgain => {
+                let unproven = observed.receipt == Some(Receipt::Incomplete);
+                let own = observed.address.as_deref().filter(|_| unproven);
+                let answers = observed.url.as_deref().or(own);
+                workspaces::heard_again(&mut work.tx, id, answers).await?;
+                format!("{evidence}{remark}")
+            }
+            Reason::Wedged | Reason::Errors | Reason::RegisterFailed | Reason::Recovered => {
+                evidence
+            }
+        };
         workspaces::set_status(&mut work.tx, id, change.to, &evidence, now).await?;
         let summary = format!("{} → {}: {evidence}", change.from.as_str(), change.to.as_str());
         work.note(id, Some(admitted.generation), Kind::Reported, summary, payload.clone());

@@ -1,5 +1,7 @@
 //! What a create asks for, checked field by field before anything is written.
 
+use std::collections::BTreeMap;
+
 use axum::http::StatusCode;
 use ligand_api::error::ErrorBody;
 use ligand_api::workspace::{Connection, Create, Created};
@@ -18,6 +20,7 @@ use crate::app::App;
 use crate::error::{Error, Result};
 use crate::journal::{Kind, Work};
 use crate::registry;
+use crate::secrets;
 use crate::templates::{self, Catalogue};
 
 const FIELDS: &str = "invalid workspace fields";
@@ -74,6 +77,8 @@ pub(super) async fn create(app: &App, by: &By, request: Create, origin: &str) ->
         return Err(Error::Refused(StatusCode::FORBIDDEN, Box::new(body)));
     }
     let wanted = check(app, request, &templates::catalogue(app).await)?;
+    let secrets = secrets_of(&request)?;
+    let wanted = check(app, request)?;
     let mut work = Work::begin(app).await?;
     if let Some(parent) = wanted.workspace.parent {
         // Locked, so that it is not deleted while it gets a child.
@@ -99,6 +104,10 @@ pub(super) async fn create(app: &App, by: &By, request: Create, origin: &str) ->
     let facts =
         json!({"runtime": workspace.runtime, "backend": workspace.backend, "tier": workspace.tier});
     work.note(workspace.id, None, Kind::Created, summary, facts);
+    for (key, value) in &secrets {
+        let saved = secrets::put(app, &mut work, workspace.id, key, value).await;
+        saved.map_err(|cause| unsaved(key, &cause))?;
+    }
     if workspace.status == Status::Failed {
         let why = "no backend is configured on this server";
         let payload =
@@ -230,14 +239,28 @@ fn tier(app: &App, asked: Option<i64>) -> Result<i64> {
 
 /// What is understood and cannot be done here yet is refused, not forgotten.
 fn unsupported(request: &Create) -> Result<()> {
-    let secrets = request.secrets.as_ref().is_some_and(|secrets| !secrets.is_empty());
     let memories = request.initial_memories.as_ref().is_some_and(|memories| !memories.is_empty());
-    for (given, field) in [(secrets, "secrets"), (memories, "initial_memories")] {
-        if given {
-            return Err(Error::invalid(FIELDS, format!("{field}: not supported by this version")));
-        }
+    if memories {
+        return Err(bad("initial_memories: not supported by this version".to_owned()));
     }
     Ok(())
+}
+
+/// The secrets that it is to have from the start.
+fn secrets_of(request: &Create) -> Result<BTreeMap<String, String>> {
+    let secrets = request.secrets.clone().unwrap_or_default();
+    for (key, value) in &secrets {
+        let fits = ligand_domain::secrets::check(key, value);
+        fits.map_err(|why| bad(format!("secrets: {why}")))?;
+    }
+    Ok(secrets)
+}
+
+/// The contract names the secret. Nothing of the workspace stays.
+fn unsaved(key: &str, cause: &sqlx::Error) -> Error {
+    tracing::error!(error = %cause, "a secret of a new workspace could not be saved");
+    let text = format!("failed to save secret: {key}");
+    Error::refused(StatusCode::INTERNAL_SERVER_ERROR, text)
 }
 
 fn check_access(access: &str, has_directory: bool) -> Result<()> {

@@ -9,7 +9,7 @@ use ligand_domain::converge::GivenUp;
 use ligand_domain::instance::Phase;
 use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Status};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::rest::Rest;
 use super::steps::{Steps, key};
@@ -35,17 +35,21 @@ impl Steps<'_> {
             .await
             .context("destroy an instance that did not register")?;
         // The contract's name for whoever notices.
-        let source = matches!(why, GivenUp::Late(_)).then_some("provision_timeout_sweep");
-        self.end_start(instance, &why.to_string(), false, source).await
+        let more = match why {
+            GivenUp::Late(_) => json!({"source": "provision_timeout_sweep"}),
+            _ => json!({}),
+        };
+        self.end_start(instance, &why.to_string(), false, more).await
     }
 
-    /// A start is over: its credential lapses in the transaction that says so, and it is never admitted.
+    /// A start is over: its credential lapses in the transaction that says so, and it is never admitted. `more` goes
+    /// into the event.
     pub(super) async fn end_start(
         &self,
         instance: &Instance,
         why: &str,
         refused: bool,
-        source: Option<&str>,
+        more: Value,
     ) -> anyhow::Result<()> {
         let mut work = self.begin().await?;
         let Some(workspace) = store::lock(&mut work.tx, self.id).await? else { return Ok(()) };
@@ -78,8 +82,8 @@ impl Steps<'_> {
             return Ok(work.commit().await?);
         }
         let mut payload = json!({"error": why, "generation": generation});
-        if let Some(source) = source {
-            payload["source"] = json!(source);
+        if let (Value::Object(payload), Value::Object(more)) = (&mut payload, more) {
+            payload.extend(more);
         }
         work.emit("WORKSPACE_PROVISION_FAILED", self.id, payload);
         Ok(work.commit().await?)

@@ -15,6 +15,8 @@ use ligand_api::journal::Why;
 use ligand_api::workspace::{
     ConfirmDelete, Create, Created, Deleted, Patched, Restarted, Workspace as View,
 };
+use ligand_domain::converge;
+use ligand_domain::secrets::Receipt;
 use ligand_domain::template::Asked;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -182,8 +184,13 @@ pub(crate) async fn why(caller: OfWorkspace, State(app): State<App>) -> Result<J
     drop(tx);
     let current = instances.iter().find(|instance| instance.generation == found.current);
     let lease_until = current.map(|instance| instance.lease_until(&app));
+    let unproven = current.filter(|instance| instance.receipt == Some(Receipt::Incomplete));
+    let replaced_at = unproven.map(|instance| {
+        let deadline = app.config.start_deadline(&found.runtime);
+        converge::proof_deadline(instance.started_at, deadline)
+    });
     let journal = journal::entries(&app.db, caller.workspace, JOURNAL).await?;
-    Ok(Json(view::why(&found, &instances, lease_until, journal)))
+    Ok(Json(view::why(&found, &instances, (lease_until, replaced_at), journal)))
 }
 
 fn unfollowed(cause: BackendError) -> Error {

@@ -4,6 +4,7 @@
 //! callers see. What others may do to a workspace inside their own transaction is in this file.
 
 mod change;
+mod context;
 mod create;
 mod doubt;
 mod halt;
@@ -27,6 +28,7 @@ use ligand_domain::instance::{Features, Phase, Seen};
 use ligand_domain::lease::{self, Holder};
 use ligand_domain::lifecycle::{self as life, Leisure};
 use ligand_domain::rotation::Serials;
+use ligand_domain::secrets::Receipt;
 use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Standing, Status};
 
@@ -45,9 +47,9 @@ use crate::error::{Error, Result};
 pub(crate) use self::store::{
     Beat, Register, abandon, bind_newest, clear_candidate, close_bootstrap, count_rotation, get,
     heard, heard_again, insert_instance, insert_registered, instance_of, let_go, lineage, lock,
-    note_refused, observe_beat, observe_instance, observe_register, register_failed,
+    note_refused, note_unproven, observe_beat, observe_instance, observe_register, register_failed,
     register_succeeded, release_all, revoked, rotated, save_card, serving, set_generations,
-    set_status, touch_outbound, wake,
+    set_receipt, set_status, touch_outbound, wake, want_reload,
 };
 
 /// A workspace as the database has it.
@@ -274,6 +276,8 @@ pub struct Instance {
     pub ended_at: Option<Timestamp>,
     /// How it ended.
     pub exit: Option<String>,
+    /// What its agent has shown of its secrets, once that was asked for.
+    pub receipt: Option<Receipt>,
     /// Whether the server ended it because it stopped itself.
     pub dismissed: bool,
     /// Why its start failed, according to somebody who watched it.
@@ -314,6 +318,16 @@ pub(crate) fn holder(app: &App, managed: bool, features: Features, seen: Timesta
 pub(crate) struct Observed {
     /// Where it answers, if its backend reported that.
     pub(crate) url: Option<String>,
+    /// Where it answers, as far as anybody knows.
+    pub(crate) address: Option<String>,
+    /// Whether a backend runs it.
+    pub(crate) managed: bool,
+    /// What its agent can do.
+    pub(crate) features: Features,
+    /// What its agent had shown of its secrets before.
+    pub(crate) receipt: Option<Receipt>,
+    /// Its agent should show what it holds.
+    pub(crate) wants_receipt: bool,
     /// When its next heartbeat is wanted.
     pub(crate) next_heartbeat: Duration,
     /// The call said nothing about the workspace.
@@ -337,9 +351,23 @@ pub(crate) async fn observed(
     // What its backend reported as ended says nothing about the workspace any more, even if it still calls.
     let ended = instance.as_ref().is_some_and(|instance| instance.ended_at.is_some());
     let rotates = instance.as_ref().is_some_and(|instance| instance.features.rotate);
-    let url = instance.filter(|instance| instance.url_reported).map(|instance| instance.url);
-    let inert = inert || ended;
-    Ok(Observed { url, next_heartbeat: holder.beat(), inert, woke: false, rotates })
+    let managed = instance.as_ref().is_some_and(|instance| instance.backend.is_some());
+    let features = instance.as_ref().map(|instance| instance.features).unwrap_or_default();
+    let receipt = instance.as_ref().and_then(|instance| instance.receipt);
+    let reported = instance.as_ref().is_some_and(|instance| instance.url_reported);
+    let address = instance.map(|instance| instance.url).filter(|url| !url.is_empty());
+    Ok(Observed {
+        url: address.clone().filter(|_| reported),
+        address,
+        managed,
+        features,
+        receipt,
+        wants_receipt: false,
+        next_heartbeat: holder.beat(),
+        inert: inert || ended,
+        woke: false,
+        rotates,
+    })
 }
 
 /// Whether there is such a workspace, in whatever status.

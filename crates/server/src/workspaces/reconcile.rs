@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use ligand_domain::converge::{self, Step, next};
 use ligand_domain::id::WorkspaceId;
 use ligand_domain::instance::{self, Exit, Phase, Seen};
+use ligand_domain::secrets::Receipt;
 use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::Intent;
 
@@ -139,7 +140,7 @@ async fn converge(
         tx.commit().await?;
         steps.confirm(&workspace, &instances).await?;
         let facts = observe(app, &instances).await;
-        match next(&view(app, &workspace), &facts, app.clock.now()) {
+        match next(&view(app, &workspace, &instances), &facts, app.clock.now()) {
             Step::Rest(again) => {
                 if workspace.intent == Intent::Removed {
                     steps.released(&workspace).await?;
@@ -156,7 +157,8 @@ async fn converge(
     Ok(Some(app.clock.now().after(AFTER_FAILURE)))
 }
 
-fn view(app: &App, workspace: &Workspace) -> converge::Workspace {
+fn view(app: &App, workspace: &Workspace, instances: &[Instance]) -> converge::Workspace {
+    let mut current = instances.iter().filter(|i| i.generation == workspace.current);
     converge::Workspace {
         intent: workspace.intent,
         status: workspace.status,
@@ -168,6 +170,7 @@ fn view(app: &App, workspace: &Workspace) -> converge::Workspace {
         next_attempt_at: workspace.next_attempt_at,
         start_deadline: app.config.start_deadline(&workspace.runtime),
         unsure: workspace.unsure,
+        unproven: current.any(|it| it.receipt == Some(Receipt::Incomplete)),
         unheard_until: workspace.unheard_until(app),
     }
 }

@@ -14,6 +14,7 @@ use crate::access;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::journal::{self, Kind, Work};
+use crate::secrets;
 
 pub(super) async fn remove(
     app: &App,
@@ -92,6 +93,7 @@ async fn purge_one(app: &App, id: WorkspaceId) -> anyhow::Result<()> {
     }
     let mut tx = app.db.begin().await?;
     journal::purge(&mut tx, id).await?;
+    secrets::purge(&mut tx, id).await?;
     store::purge(&mut tx, id).await?;
     Ok(tx.commit().await?)
 }

@@ -1,7 +1,6 @@
 //! The steps of `ligand_domain::converge`, carried out. Each is written down before it is taken, and may be
 //! taken twice.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +12,10 @@ use ligand_domain::guards::Guard;
 use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::instance::{self, Exit, Phase};
 use ligand_domain::workspace::{Intent, Status};
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::context::{Context, Refusal};
 use super::reconcile::CLAIM;
 use super::rest::Rest;
 use super::{Instance, Workspace, store};
@@ -39,7 +39,7 @@ pub(super) struct Steps<'a> {
     /// What backends said when the step was decided.
     pub(super) seen: Vec<instance::Instance>,
     /// By which this pass has the workspace.
-    claim: Uuid,
+    pub(super) claim: Uuid,
     /// The secret of the generation that was planned in this pass. After a crash it is gone, and another
     /// one is minted beside it.
     fresh: Option<(Generation, Token)>,
@@ -162,6 +162,11 @@ impl<'a> Steps<'a> {
         match cause {
             Cause::First | Cause::Replace => Ok(true),
             Cause::Restart => Ok(workspace.restart_due()),
+            Cause::Unproven => {
+                let of = (self.id, workspace.current);
+                let current = store::instance_of(&mut work.tx, of.0, of.1).await?;
+                Ok(current.is_some_and(|i| i.receipt == Some(Receipt::Incomplete)))
+            }
             Cause::Unreachable => {
                 let of = (self.id, workspace.current);
                 let current = store::instance_of(&mut work.tx, of.0, of.1).await?;
@@ -186,10 +191,10 @@ impl<'a> Steps<'a> {
         let fresh = self.fresh.take().filter(|(planned, _)| *planned == generation);
         let started = match fresh {
             Some((_, token)) if self.app.config.guards.hold(Guard::PlanCommits) => {
-                self.ensure(&*backend, workspace, instance, token).await?
+                self.ensure(&*backend, instance, token).await?
             }
             Some((_, token)) => {
-                let started = self.ensure(&*backend, workspace, instance, token.clone()).await?;
+                let started = self.ensure(&*backend, instance, token.clone()).await?;
                 self.commit_late(generation, &token).await?;
                 started
             }
@@ -199,14 +204,14 @@ impl<'a> Steps<'a> {
                 Some(started) => Ok(started),
                 None => {
                     let Some(token) = self.resume(generation).await? else { return Ok(()) };
-                    self.ensure(&*backend, workspace, instance, token).await?
+                    self.ensure(&*backend, instance, token).await?
                 }
             },
         };
         match started {
             Ok(started) => self.note_started(&*backend, instance, &started).await,
             // Hurrying into the same wall helps nobody.
-            Err(why) => self.end_start(instance, &why, true, None).await,
+            Err(Refusal { why, more }) => self.end_start(instance, &why, true, more).await,
         }
     }
 
@@ -243,25 +248,27 @@ impl<'a> Steps<'a> {
     async fn ensure(
         &self,
         backend: &dyn Backend,
-        workspace: &Workspace,
         instance: &Instance,
         credential: Token,
-    ) -> anyhow::Result<Result<Started, String>> {
+    ) -> anyhow::Result<Result<Started, Refusal>> {
+        let Context { workspace, env, .. } = match self.load(instance).await? {
+            Ok(context) => context,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         let placed = workspace.backend.as_deref().unwrap_or("none");
         let own = workspace.command.as_deref();
         let command = match self.app.config.command_of(own, &workspace.runtime, placed) {
             Ok(command) => command,
-            Err(why) => return Ok(Err(why)),
+            Err(why) => return Ok(Err(why.into())),
         };
         let key = key(instance);
-        let env = self.environment(workspace, instance);
         let mut spec = Spec {
             env,
             runtime: workspace.runtime.clone(),
             ..Spec::bare(key, command, credential)
         };
-        if let Err(why) = templates::equip(self.app, workspace, instance.born, &mut spec).await? {
-            return Ok(Err(why));
+        if let Err(why) = templates::equip(self.app, &workspace, instance.born, &mut spec).await? {
+            return Ok(Err(why.into()));
         }
         let cause = match backend.ensure(spec).await {
             Ok(started) => return Ok(Ok(started)),
@@ -272,36 +279,7 @@ impl<'a> Steps<'a> {
             return Ok(Ok(started));
         }
         backend.destroy(key).await.context("destroy what a refused start left")?;
-        Ok(Err(cause.chain()))
-    }
-
-    fn environment(&self, workspace: &Workspace, instance: &Instance) -> BTreeMap<String, String> {
-        let config = &self.app.config;
-        let mut env: BTreeMap<String, String> = [
-            ("WORKSPACE_ID", workspace.id.to_string()),
-            ("PLATFORM_URL", config.platform_url()),
-            ("MOLECULE_URL", config.platform_url()),
-            ("TIER", workspace.tier.to_string()),
-            ("RUNTIME", workspace.runtime.clone()),
-            ("LIGAND_GENERATION", instance.generation.to_string()),
-            ("LIGAND_AGENT_NAME", workspace.name.clone()),
-        ]
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect();
-        if let Some(org) = &config.org_id {
-            env.insert("MOLECULE_ORG_ID".to_owned(), org.clone());
-        }
-        if let Some(role) = &workspace.role {
-            env.insert("MOLECULE_AGENT_ROLE".to_owned(), role.clone());
-        }
-        if let Some(model) = &workspace.model {
-            env.insert("MODEL".to_owned(), model.clone());
-        }
-        if let Some(runtime) = config.runtimes.get(&workspace.runtime) {
-            env.extend(runtime.env.clone());
-        }
-        env
+        Ok(Err(cause.chain().into()))
     }
 
     /// Confirm what was admitted before its backend had answered, by a server that died before it could write
@@ -392,7 +370,7 @@ impl<'a> Steps<'a> {
 /// What a cause means to the brake. First starts and what people ask for are none of its business.
 fn because(cause: &Cause) -> Option<Because> {
     match cause {
-        Cause::First | Cause::Restart => None,
+        Cause::First | Cause::Restart | Cause::Unproven => None,
         Cause::Replace => Some(Because::Reported),
         Cause::Unreachable => Some(Because::Silent),
     }

@@ -5,6 +5,7 @@ mod doubt;
 mod identity;
 mod instances;
 mod lifecycle;
+mod receipts;
 mod rows;
 
 use ligand_domain::access::{Lineage, MAX_HOPS};
@@ -29,6 +30,7 @@ pub(crate) use self::lifecycle::{
     condemn, idling, note_report, rests, set_attempt, set_compute, set_idle_minutes, touch_turn,
     want_agent, want_rest,
 };
+pub(crate) use self::receipts::{note_unproven, set_receipt, want_reload};
 use self::rows::{Row, columns};
 use super::Workspace;
 use crate::db::{Tx, on};

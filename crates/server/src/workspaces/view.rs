@@ -89,19 +89,23 @@ fn instance(of: &Instance) -> InstanceView {
 pub(super) fn why(
     of: &Workspace,
     instances: &[Instance],
-    lease_until: Option<Timestamp>,
+    until: (Option<Timestamp>, Option<Timestamp>),
     journal: Vec<Entry>,
 ) -> Why {
     Why {
         workspace: workspace(of, Look::Proven),
-        next: next(of, instances, lease_until),
+        next: next(of, instances, until),
         instances: instances.iter().map(instance).collect(),
         journal,
     }
 }
 
 /// What will happen without anybody's doing, and when.
-fn next(of: &Workspace, instances: &[Instance], lease_until: Option<Timestamp>) -> String {
+fn next(
+    of: &Workspace,
+    instances: &[Instance],
+    (lease_until, replaced_at): (Option<Timestamp>, Option<Timestamp>),
+) -> String {
     match of.intent {
         Intent::Removed if of.released_at.is_some() => return "nothing: it is deleted".to_owned(),
         Intent::Removed => return "its instances are being ended".to_owned(),
@@ -119,6 +123,11 @@ fn next(of: &Workspace, instances: &[Instance], lease_until: Option<Timestamp>) 
         return "it is restarted as soon as the present step ends".to_owned();
     }
     let newest = instances.iter().find(|instance| instance.generation == of.newest);
+    if let Some(at) = replaced_at {
+        return format!(
+            "it comes online when its agent proves that it holds its secrets; if not, it is replaced at {at}"
+        );
+    }
     if of.newest > of.current && newest.is_some_and(|instance| instance.phase != Phase::Ended) {
         return format!("generation {} takes over when its agent registers", of.newest);
     }

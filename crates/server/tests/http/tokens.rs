@@ -355,6 +355,7 @@ fn tt_01_tt_02_production_has_no_test_tokens_unless_it_asks_for_them() {
         let said = |name: &str| match name {
             "MOLECULE_ENV" => Some(environment.to_owned()),
             "MOLECULE_ENABLE_TEST_TOKENS" => asked.map(str::to_owned),
+            "SECRETS_ENCRYPTION_KEY" => Some("k".repeat(32)),
             _ => None,
         };
         resolve(&Flags::default(), &said, None, File::default()).unwrap().config.edge.test_tokens

@@ -68,7 +68,7 @@ both! {
             (json!({"name": "a", "tier": 9}), "invalid workspace fields", "tier"),
             (json!({"name": "a", "parent_id": "x"}), "invalid workspace fields", "parent_id"),
             (json!({"name": "a", "backend": "moon"}), "invalid workspace fields", "backend"),
-            (json!({"name": "a", "secrets": {"K": "v"}}), "invalid workspace fields", "secrets"),
+            (json!({"name": "a", "secrets": {"HOME": "v"}}), "invalid workspace fields", "secrets"),
             (json!({"name": "a", "template": "../../etc"}), "invalid template", "template"),
             (json!({"name": "a", "workspace_dir": "/etc/x"}), "invalid workspace directory", "workspace_dir"),
             (json!({"name": "a", "workspace_dir": "/srv/x"}), "invalid workspace directory", "workspace_roots"),

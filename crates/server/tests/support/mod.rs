@@ -142,6 +142,14 @@ impl TestApp {
         address
     }
 
+    /// The same server, started again with other settings.
+    pub(crate) fn with(self, adjust: impl FnOnce(&mut Config)) -> Self {
+        let (db, mut config, now) =
+            (self.app.db.clone(), self.app.config.clone(), self.app.clock.now());
+        adjust(&mut config);
+        Self::assemble(db, config, self.fake, self.pushed, Clock::manual(now))
+    }
+
     /// A second server at the same time, with connections and a memory of its own.
     pub(crate) fn replica(&self, db: Db) -> Self {
         let (config, clock) = (self.app.config.clone(), self.app.clock.clone());

@@ -6,6 +6,7 @@ use ligand_domain::id::{Generation, InstanceId, WorkspaceId};
 use ligand_domain::instance::{Features, Phase};
 use ligand_domain::lifecycle::Leisure;
 use ligand_domain::rotation::Serials;
+use ligand_domain::secrets::Receipt;
 use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Status};
 use uuid::Uuid;
@@ -33,7 +34,7 @@ pub(super) use columns;
 macro_rules! instance_columns {
     () => {
         "id, workspace_id, generation, born, backend, phase, handle, url, url_reported, features, last_seen_at, \
-         started_at, registered_at, ended_at, exit, dismissed_at, condemned, created_at"
+         started_at, registered_at, ended_at, exit, dismissed_at, condemned, receipt, created_at"
     };
 }
 pub(super) use instance_columns;
@@ -214,6 +215,7 @@ pub(super) struct InstanceRow {
     exit: Option<String>,
     dismissed_at: Option<i64>,
     condemned: Option<String>,
+    receipt: Option<String>,
     created_at: i64,
 }
 
@@ -221,6 +223,9 @@ impl TryFrom<InstanceRow> for Instance {
     type Error = sqlx::Error;
 
     fn try_from(row: InstanceRow) -> Result<Self, sqlx::Error> {
+        let receipt = row.receipt.as_deref();
+        let receipt =
+            receipt.map(|text| Receipt::parse(text).ok_or_else(|| corrupt("instances", "receipt")));
         Ok(Self {
             id: InstanceId::from_uuid(row.id),
             workspace: WorkspaceId::from_uuid(row.workspace_id),
@@ -237,6 +242,7 @@ impl TryFrom<InstanceRow> for Instance {
             registered_at: time(row.registered_at),
             ended_at: time(row.ended_at),
             exit: row.exit,
+            receipt: receipt.transpose()?,
             dismissed: row.dismissed_at.is_some(),
             condemned: row.condemned,
             created_at: Timestamp::from_micros(row.created_at),

@@ -1,0 +1,105 @@
+//! Whether an agent has proved that its program holds the secrets that its instance was given.
+//!
+//! What is proved is judged by what is stored now. That is what was loaded: whoever writes a secret asks for a
+//! restart in the same transaction, and while one is due nobody is judged. So no value and nothing derived from one
+//! is kept per instance.
+
+use std::collections::BTreeMap;
+
+use ligand_domain::credential::TokenHash;
+use ligand_domain::id::{Generation, WorkspaceId};
+use ligand_domain::secrets::{Receipt, lacking};
+use ligand_domain::workspace::Status;
+use serde_json::json;
+
+use super::Admitted;
+use crate::app::App;
+use crate::journal::{Kind, Work};
+use crate::secrets;
+use crate::workspaces::{self, Observed};
+
+/// What a call shows.
+#[derive(Clone, Copy)]
+pub(super) struct Shown<'a> {
+    /// The hash of the credential that it presents, with which the proofs are keyed.
+    pub(super) credential: Option<TokenHash>,
+    /// The proofs, by name.
+    pub(super) receipt: Option<&'a BTreeMap<String, String>>,
+}
+
+impl<'a> Shown<'a> {
+    pub(super) fn new(bearer: Option<&str>, receipt: Option<&'a BTreeMap<String, String>>) -> Self {
+        Self { credential: bearer.map(TokenHash::of), receipt }
+    }
+}
+
+/// What follows from it.
+pub(super) enum Proof {
+    /// It may be online.
+    Complete,
+    /// It may be online, and nobody knows what it holds.
+    Unsupported,
+    /// It may not: this is what it does not hold.
+    Lacking(String),
+}
+
+impl Proof {
+    /// What the evidence of a status says of it.
+    pub(super) fn remark(&self) -> &'static str {
+        match self {
+            Self::Unsupported => "; receipt: unsupported",
+            Self::Complete | Self::Lacking(_) => "",
+        }
+    }
+}
+
+/// Judge what an instance shows that may move the status of its workspace, and for which no restart is due.
+pub(super) async fn judge(
+    app: &App,
+    work: &mut Work<'_>,
+    of: (WorkspaceId, Generation),
+    observed: &Observed,
+    shown: Shown<'_>,
+) -> Result<Proof, sqlx::Error> {
+    // Whoever runs an external agent gives it its secrets, or it asks for them.
+    if !observed.managed {
+        return Ok(Proof::Complete);
+    }
+    if !observed.features.receipt {
+        let any = secrets::any(&mut work.tx, of.0).await?;
+        return Ok(if any { Proof::Unsupported } else { Proof::Complete });
+    }
+    if shown.receipt.is_none() && observed.receipt == Some(Receipt::Complete) {
+        return Ok(Proof::Complete);
+    }
+    let nothing = BTreeMap::new();
+    // Without a credential there is nothing that a proof could be keyed with.
+    let said = shown.receipt.filter(|_| shown.credential.is_some()).unwrap_or(&nothing);
+    let credential = shown.credential.unwrap_or(TokenHash::from_bytes([0; 32]));
+    let lacks = match secrets::load(app, &mut work.tx, of.0).await? {
+        Ok(loaded) => {
+            let lacks = lacking(&credential, &loaded, said, app.config.guards);
+            (!lacks.nothing()).then(|| lacks.to_string())
+        }
+        Err(unread) => unread.first().map(ToString::to_string),
+    };
+    let receipt = if lacks.is_none() { Receipt::Complete } else { Receipt::Incomplete };
+    if observed.receipt != Some(receipt) {
+        workspaces::set_receipt(&mut work.tx, of, receipt).await?;
+    }
+    Ok(lacks.map_or(Proof::Complete, Proof::Lacking))
+}
+
+/// It does not come online, and this is why. Call it last.
+pub(super) async fn hold(
+    work: &mut Work<'_>,
+    admitted: &Admitted,
+    lacks: &str,
+) -> Result<(), sqlx::Error> {
+    let (id, generation, now) = (admitted.before.id, admitted.generation, work.now);
+    let why = format!("generation {generation} does not prove that it holds its secrets: {lacks}");
+    workspaces::set_status(&mut work.tx, id, Status::Provisioning, &why, now).await?;
+    workspaces::note_unproven(&mut work.tx, id, &why).await?;
+    workspaces::wake(&mut work.tx, id, now).await?;
+    work.note_once(id, Some(generation), Kind::Unproven, why, json!({})).await
+}

@@ -1,0 +1,123 @@
+//! Secrets: variables that programs get and nobody else sees. Those of one workspace, and global ones, which
+//! every workspace gets that has none of the same name.
+//!
+//! A write raises the restarts that are wanted of exactly the workspaces that it reaches, in its own transaction;
+//! a start loads them in the transaction that notes which of those restarts it satisfies. How they are stored, and
+//! what a receipt proves, is decided in `ligand_domain::secrets`.
+//!
+//! Not here: a value in a log, an event, an error or the journal. One answer has values: `…/secrets/values`.
+
+pub mod http;
+mod reencrypt;
+mod store;
+
+use std::collections::BTreeMap;
+
+use ligand_domain::id::WorkspaceId;
+use ligand_domain::secrets::{self, Key, Scope, Stored};
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::db::Tx;
+use crate::journal::{Kind, Work};
+
+/// A secret that is there and cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unread {
+    /// Whose it is.
+    pub(crate) scope: Scope,
+    /// Its name.
+    pub(crate) key: String,
+    /// Why.
+    pub(crate) why: secrets::Unreadable,
+}
+
+impl Unread {
+    /// The contract's words for a start that fails by it.
+    pub(crate) fn text(&self) -> &'static str {
+        match self.scope {
+            Scope::Global => "failed to decrypt global secret",
+            Scope::Workspace => "failed to decrypt workspace secret",
+        }
+    }
+
+    /// Its name with its scope, as the contract writes it.
+    pub(crate) fn name(&self) -> String {
+        format!("{}:{}", self.scope.as_str(), self.key)
+    }
+}
+
+impl std::fmt::Display for Unread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {} ({})", self.text(), self.key, self.why)
+    }
+}
+
+/// Let nobody write global secrets until the transaction ends. Comes before the lock of any workspace.
+pub(crate) async fn hold_global(tx: &mut Tx) -> Result<(), sqlx::Error> {
+    store::hold_global(tx).await
+}
+
+/// What a workspace gets, by name; or everything of it that cannot be read.
+pub(crate) async fn load(
+    app: &App,
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+) -> Result<Result<BTreeMap<String, String>, Vec<Unread>>, sqlx::Error> {
+    let named = |rows: Vec<store::Row>| rows.into_iter().map(|row| (row.key.clone(), row.stored()));
+    let global = named(store::global(tx).await?);
+    let own = named(store::own(tx, workspace).await?);
+    let (mut values, mut unread) = (BTreeMap::new(), Vec::new());
+    for (key, (scope, stored)) in secrets::merged(global, own) {
+        match app.config.secrets.open(&stored) {
+            Ok(value) => drop(values.insert(key, value)),
+            Err(why) => unread.push(Unread { scope, key, why }),
+        }
+    }
+    // Global ones first, as the contract reads them.
+    unread.sort_by(|a, b| (a.scope, &a.key).cmp(&(b.scope, &b.key)));
+    Ok(if unread.is_empty() { Ok(values) } else { Err(unread) })
+}
+
+/// Whether a workspace gets any.
+pub(crate) async fn any(tx: &mut Tx, workspace: WorkspaceId) -> Result<bool, sqlx::Error> {
+    store::any(tx, workspace).await
+}
+
+/// Set one of a workspace whose row is locked, or was made in this transaction. Nobody is asked to restart.
+pub(crate) async fn put(
+    app: &App,
+    work: &mut Work<'_>,
+    workspace: WorkspaceId,
+    key: &str,
+    value: &str,
+) -> Result<(), sqlx::Error> {
+    let stored = seal(app, value);
+    let new = new(app, work, key, &stored);
+    store::put(&mut work.tx, workspace, &new).await
+}
+
+/// Take every secret of a workspace away.
+pub(crate) async fn purge(tx: &mut Tx, workspace: WorkspaceId) -> Result<(), sqlx::Error> {
+    store::purge(tx, workspace).await
+}
+
+fn seal(app: &App, value: &str) -> Stored {
+    app.config.secrets.seal(value, app.ids.bytes())
+}
+
+fn new<'a>(app: &App, work: &Work<'_>, key: &'a str, stored: &'a Stored) -> store::New<'a> {
+    let id = uuid::Builder::from_random_bytes(app.ids.bytes::<16>()).into_uuid();
+    let key_name = app.config.secrets.current.as_ref().map(Key::name);
+    store::New { id, key, stored, key_name, now: work.now }
+}
+
+/// What happened to a secret, for the journal. Its name is no secret.
+fn note_restart(work: &mut Work<'_>, workspace: WorkspaceId, key: &str, how: &str) {
+    let summary = format!("a restart was requested: secret {key} was {how}");
+    let evidence = serde_json::json!({"secret": key});
+    work.note(workspace, None, Kind::RestartRequested, summary, evidence);
+}
+
+/// What comes before every id.
+const FIRST: Uuid = Uuid::nil();
