@@ -15,6 +15,7 @@
 
 mod api;
 mod catalogue;
+mod crash;
 mod enrolment;
 mod outage;
 mod proxy;
