@@ -33,8 +33,10 @@ pub(crate) fn crash_when_told(hub: &Hub) {
             let _ = std::fs::write(&path, (left - decisions).to_string());
             return;
         }
-        let _ = std::fs::remove_file(&path);
-        let _ = kill_process(getpid(), Signal::KILL);
+        // Whoever takes the file away decides: the drill may have called it off.
+        if std::fs::remove_file(&path).is_ok() {
+            let _ = kill_process(getpid(), Signal::KILL);
+        }
     }));
 }
 

@@ -23,9 +23,13 @@ enum Fault {
     Registers,
     Restart,
     Pause,
+    Hibernate,
     Resume,
     Minutes(u64),
 }
+
+/// Intents under which nothing is to run.
+const IDLE: [Intent; 3] = [Intent::Paused, Intent::Hibernated, Intent::Removed];
 
 struct Toy {
     workspace: Workspace,
@@ -151,6 +155,25 @@ impl Toy {
         }
     }
 
+    /// Faults stop: backends answer, agents register and beat.
+    fn quiet(&mut self) {
+        self.workspace.intent = Intent::Running;
+        for _ in 0..60 {
+            for instance in &mut self.instances {
+                if matches!(instance.seen, Seen::Unknown(_)) {
+                    instance.seen = Seen::Running;
+                }
+            }
+            self.register();
+            let again = self.settle();
+            let online = self.workspace.status == Status::Online;
+            if online && !self.workspace.restart_due && self.instances.len() == 1 {
+                return;
+            }
+            self.now = again.unwrap_or(self.now).max(self.now.after(Duration::from_secs(1)));
+        }
+    }
+
     fn suffer(&mut self, fault: Fault) {
         let newest = self.workspace.newest;
         let last =
@@ -169,6 +192,7 @@ impl Toy {
             Fault::Registers => self.register(),
             Fault::Restart => self.workspace.restart_due = true,
             Fault::Pause => self.workspace.intent = Intent::Paused,
+            Fault::Hibernate => self.workspace.intent = Intent::Hibernated,
             Fault::Resume => self.workspace.intent = Intent::Running,
             Fault::Minutes(n) => self.now = self.now.after(Duration::from_secs(60 * n)),
         }
@@ -182,6 +206,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         4 => Just(Fault::Registers),
         2 => Just(Fault::Restart),
         1 => Just(Fault::Pause),
+        1 => Just(Fault::Hibernate),
         1 => Just(Fault::Resume),
         2 => (0..20u64).prop_map(Fault::Minutes),
     ]
@@ -195,36 +220,94 @@ proptest! {
             toy.suffer(fault);
             toy.settle();
         }
-        // Quiet weather: backends answer, agents register and beat.
-        toy.workspace.intent = Intent::Running;
-        for _ in 0..60 {
-            for instance in &mut toy.instances {
-                if matches!(instance.seen, Seen::Unknown(_)) {
-                    instance.seen = Seen::Running;
-                }
-            }
-            toy.register();
-            let again = toy.settle();
-            if toy.workspace.status == Status::Online && !toy.workspace.restart_due && toy.instances.len() == 1 {
-                break;
-            }
-            toy.now = again.unwrap_or(toy.now).max(toy.now.after(Duration::from_secs(1)));
-        }
+        toy.quiet();
         prop_assert_eq!(toy.workspace.status, Status::Online);
         prop_assert_eq!(toy.instances.len(), 1);
         prop_assert_eq!(toy.instances[0].generation, toy.workspace.current);
     }
 
     #[test]
-    fn a_workspace_that_should_not_run_has_no_instance(faults in proptest::collection::vec(fault(), 0..40), removed: bool) {
+    fn a_workspace_that_should_not_run_has_no_instance_and_gets_none(
+        faults in proptest::collection::vec(fault(), 0..40),
+        later in proptest::collection::vec(fault(), 0..20),
+        which in 0..IDLE.len(),
+    ) {
         let mut toy = Toy::new();
+        // The last step before it is not waited for: it is told in the middle of whatever goes on.
         for fault in faults {
-            toy.suffer(fault);
             toy.settle();
+            toy.suffer(fault);
         }
-        toy.workspace.intent = if removed { Intent::Removed } else { Intent::Paused };
+        toy.workspace.intent = IDLE[which];
         toy.settle();
         prop_assert!(toy.instances.is_empty());
+        let newest = toy.workspace.newest;
+        for fault in later {
+            toy.suffer(fault);
+            toy.workspace.intent = IDLE[which];
+            prop_assert_eq!(toy.settle(), None, "there is nothing to wait for");
+        }
+        prop_assert!(toy.instances.is_empty());
+        prop_assert_eq!(toy.workspace.newest, newest);
+    }
+
+    #[test]
+    fn what_is_resumed_gets_exactly_one_instance(
+        faults in proptest::collection::vec(fault(), 0..40),
+        which in 0..2_usize,
+        restart: bool,
+    ) {
+        let mut toy = Toy::new();
+        for fault in faults {
+            toy.settle();
+            toy.suffer(fault);
+        }
+        toy.workspace.intent = IDLE[which];
+        toy.settle();
+        let newest = toy.workspace.newest;
+        toy.workspace.restart_due |= restart;
+        // Whoever asks for it does not wait for what failed before.
+        toy.workspace.intent = Intent::Running;
+        toy.workspace.next_attempt_at = None;
+        toy.settle();
+        prop_assert_eq!(toy.instances.len(), 1);
+        prop_assert_eq!(toy.instances[0].generation, newest.next());
+        prop_assert_eq!(toy.workspace.newest, newest.next(), "what restarts were due is loaded by the same one");
+        toy.quiet();
+        prop_assert_eq!(toy.workspace.status, Status::Online);
+        prop_assert_eq!(toy.workspace.current, newest.next());
+        prop_assert_eq!(toy.instances.len(), 1);
+    }
+}
+
+/// Whatever is there, under an intent to run nothing: the only step is to end it, the newest first.
+#[test]
+fn under_an_intent_to_run_nothing_instances_are_ended_newest_first() {
+    let seen = [
+        Seen::Running,
+        Seen::Gone,
+        Seen::Stopped(Exit::default()),
+        Seen::Unknown("no answer".to_owned()),
+    ];
+    for intent in IDLE {
+        for (current, seen) in [0, 1, 2, 3].into_iter().zip(seen.iter().cycle()) {
+            let mut toy = Toy::new();
+            toy.workspace.intent = intent;
+            toy.workspace.restart_due = true;
+            (toy.workspace.current, toy.workspace.newest) =
+                (Generation::new(current), Generation::new(3));
+            let of = |number| Instance {
+                generation: Generation::new(number),
+                ..serving(seen.clone(), toy.now)
+            };
+            let mut all = vec![of(2), of(3), of(1)];
+            for newest in [3, 2, 1] {
+                let newest = Generation::new(newest);
+                assert_eq!(next(&toy.workspace, &all, toy.now), Step::Retire(newest));
+                all.retain(|instance| instance.generation != newest);
+            }
+            assert_eq!(next(&toy.workspace, &all, toy.now), Step::Rest(None));
+        }
     }
 }
 

@@ -35,6 +35,7 @@ impl World {
         while let Some(parked) = self.parked.pop() {
             let outcome = parked.drive(&self.gates).await;
             law(matches!(outcome, Driven::Over(Ok(_))), "a pass ends", String::new)?;
+            self.sync_agents();
         }
         for _ in 0..ROUNDS {
             self.round().await?;
@@ -57,6 +58,9 @@ impl World {
                 law(passes < PASSES, "the reconciler rests", || "it goes in circles".to_owned())?;
             }
         }
+        for which in 0..self.replicas[0].sweeps.len() {
+            self.sweep(0, which).await?;
+        }
         self.sync_agents();
         for at in 0..self.agents.len() {
             let agent = &mut self.agents[at];
@@ -66,8 +70,8 @@ impl World {
                 let what = self.duty(at, true);
                 let letter = self.write(at, what, true);
                 self.deliver(letter, false).await?;
-                // Register, then a heartbeat at once: what it was given has been used then.
-                if what == What::Register {
+                // Then a heartbeat at once: what it was given has been used then.
+                if what != What::Heartbeat {
                     let letter = self.write(at, What::Heartbeat, true);
                     self.deliver(letter, false).await?;
                 }

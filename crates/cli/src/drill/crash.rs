@@ -196,8 +196,14 @@ async fn watch(
         };
         // Whoever is late is judged by what it comes to.
         if through || clock::now() >= until {
-            disarm(stack);
-            return Ok(if stack.server_ended()? { Blow::Struck } else { Blow::Missed });
+            if disarm(stack) {
+                return Ok(Blow::Missed);
+            }
+            // It is about to end.
+            while !stack.server_ended()? {
+                clock::pause(LOOK).await;
+            }
+            return Ok(Blow::Struck);
         }
         clock::pause(LOOK).await;
     }
@@ -208,9 +214,10 @@ fn arm(stack: &Stack, step: usize) -> Outcome {
     Ok(fs::write(stack.crash_file(), step.to_string()).context("tell the server when to end")?)
 }
 
+/// Call it off; `false`: too late.
 #[cfg(feature = "mutants")]
-fn disarm(stack: &Stack) {
-    let _ = fs::remove_file(stack.crash_file());
+fn disarm(stack: &Stack) -> bool {
+    fs::remove_file(stack.crash_file()).is_ok()
 }
 
 #[cfg(not(feature = "mutants"))]
@@ -219,7 +226,9 @@ fn arm(_: &Stack, _: usize) -> Outcome {
 }
 
 #[cfg(not(feature = "mutants"))]
-fn disarm(_: &Stack) {}
+fn disarm(_: &Stack) -> bool {
+    true
+}
 
 fn is_gone(error: &client::Error) -> bool {
     matches!(error, client::Error::Refused { status: StatusCode::NOT_FOUND, .. })
