@@ -93,7 +93,8 @@ fn the_server_survives_its_end_right_after_each_commit() {
     let home = Home::new();
     let scratch = home.path().display().to_string();
     let vars = [("TMPDIR", scratch.as_str())];
-    let output = binary(&mutants, &home, &vars, &["drill", "crash-at-every-step"]).output().unwrap();
+    let output =
+        binary(&mutants, &home, &vars, &["drill", "crash-at-every-step"]).output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(0), "{told}");
     // Each entry that a restart writes was one to end at.

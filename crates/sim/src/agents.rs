@@ -213,8 +213,7 @@ impl World {
                 Some((*stolen.get(self.dice.below(stolen.len()))?).clone())
             }
         };
-        let what =
-            self.dice.pick(&[What::Register, What::Heartbeat, What::Card, What::Rotate]);
+        let what = self.dice.pick(&[What::Register, What::Heartbeat, What::Card, What::Rotate]);
         let id = known.id.to_string();
         let body = match what {
             What::Register => {

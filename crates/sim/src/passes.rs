@@ -118,7 +118,10 @@ impl World {
             }
             Driven::Over(Ok(pass)) => {
                 let failed = pass.failed.map(|why| format!(": {why}")).unwrap_or_default();
-                let looked = pass.looked_at > 0;
+                // One that looks now and then always finds somebody to look at.
+                let idle = pass.steps == 0 && pass.failed.is_none();
+                let sweep = self.replicas[replica].sweeps.iter().any(|it| it.name() == name);
+                let looked = pass.looked_at > 0 && !(sweep && idle);
                 (format!("looked at {}, {} steps{failed}", pass.looked_at, pass.steps), looked)
             }
         };

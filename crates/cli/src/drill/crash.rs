@@ -49,7 +49,7 @@ enum Begins {
     Order(&'static str),
     /// With the end of the instance.
     Kill,
-    /// With its delete, and that of its data.
+    /// With its delete. That of its data follows, once all of it has come to its end.
     Delete,
 }
 
@@ -144,7 +144,9 @@ async fn strike(
             Begins::Order(order) => {
                 api.ask(Method::POST, &format!("/workspaces/{id}/{order}")).await
             }
-            Begins::Delete => api.ask(Method::DELETE, &purge(id)).await,
+            Begins::Delete => {
+                api.ask(Method::DELETE, &format!("/workspaces/{id}?confirm=true")).await
+            }
             Begins::Kill => None,
         }
     };
@@ -287,7 +289,7 @@ impl Round<'_> {
         let must = format!("{round}: it comes to its end");
         self.scene.must_soon(&must, ENDS, ends).await?;
         if self.operation.ends == REMOVED {
-            // Whose order was not answered gives it again.
+            // Its data goes with the journal. Whose order was not answered gives it again.
             let said = self.api.insist(Method::DELETE, &purge(id)).await?;
             taken(self.scene, self.operation, &said)?;
         }
