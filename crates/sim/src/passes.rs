@@ -117,11 +117,11 @@ impl World {
                 return Err(Violation::new("a pass can always look", format!("{cause:#}")));
             }
             Driven::Over(Ok(pass)) => {
-                let failed = pass.failed.map(|why| format!(": {why}")).unwrap_or_default();
                 // One that looks now and then always finds somebody to look at.
                 let idle = pass.steps == 0 && pass.failed.is_none();
                 let sweep = self.replicas[replica].sweeps.iter().any(|it| it.name() == name);
                 let looked = pass.looked_at > 0 && !(sweep && idle);
+                let failed = pass.failed.map(|why| format!(": {why}")).unwrap_or_default();
                 (format!("looked at {}, {} steps{failed}", pass.looked_at, pass.steps), looked)
             }
         };
