@@ -111,6 +111,10 @@ impl World {
             }
             Driven::Crashed => {
                 self.crash(replica);
+                // It told nobody what it had recorded: what was seen before may be over.
+                for workspace in &mut self.workspaces {
+                    workspace.seen_at = -1;
+                }
                 ("ended with its server, right after a commit".to_owned(), true)
             }
             Driven::Over(Err(cause)) => {

@@ -14,6 +14,8 @@ use crate::world::World;
 const ROUNDS: u32 = 60;
 /// Virtual time between two rounds; short enough for every lease.
 const ROUND: Duration = Duration::from_secs(25);
+/// Rounds between two in which everything looks that looks now and then: that is every minute or two, too.
+const SWEPT_EVERY: u32 = 3;
 /// Passes of one replica in one round at most.
 const PASSES: u32 = 60;
 
@@ -58,8 +60,10 @@ impl World {
                 law(passes < PASSES, "the reconciler rests", || "it goes in circles".to_owned())?;
             }
         }
-        for which in 0..self.replicas[0].sweeps.len() {
-            self.sweep(0, which).await?;
+        if self.step.is_multiple_of(SWEPT_EVERY) {
+            for which in 0..self.replicas[0].sweeps.len() {
+                self.sweep(0, which).await?;
+            }
         }
         self.sync_agents();
         for at in 0..self.agents.len() {
