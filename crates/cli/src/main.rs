@@ -12,6 +12,7 @@
 //! | [`output`], [`text`] | the terminal; pure formatting |
 //! | [`watch`] | waiting for a workspace |
 //! | [`env`], [`clock`] | the only doors to the environment and to time |
+//! | [`labels`] | processes of instances |
 //! | [`local`] | how a server on this machine is found |
 //! | [`drill`] | incidents, re-enacted |
 
@@ -24,6 +25,7 @@ mod drill;
 mod env;
 mod error;
 mod events;
+mod labels;
 mod local;
 #[cfg(feature = "mutants")]
 mod mutant;

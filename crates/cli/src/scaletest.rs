@@ -6,7 +6,7 @@
 //! | [`site`], [`process`] | scratch data, and the servers on it |
 //! | [`http`], [`agents`], [`load`], [`histogram`] | simulated agents, and what they measure |
 //! | [`store`], [`bare`] | baselines |
-//! | [`beats`], [`revocation`], [`registrations`], [`hold`], [`reconnect`], [`rotation`], [`chaos`] | the scenarios |
+//! | [`beats`], [`revocation`], [`registrations`], [`hold`], [`reconnect`], [`rotation`], [`chaos`], [`kills`], [`passes`] | the scenarios |
 //! | [`given`] | the one scenario on a server that runs already |
 //! | [`survey`] | how workspaces stand |
 //! | [`report`] | the table |
@@ -19,8 +19,10 @@ mod given;
 mod histogram;
 mod hold;
 mod http;
+mod kills;
 mod load;
 mod options;
+mod passes;
 mod process;
 mod reconnect;
 mod registrations;
@@ -82,6 +84,8 @@ impl Bench {
             Scenario::Reconnect => reconnect::reconnect(self).await,
             Scenario::Rotation => rotation::rotation(self).await,
             Scenario::Chaos => chaos::chaos(self).await,
+            Scenario::Kills => kills::kills(self).await,
+            Scenario::Passes => passes::passes(self).await,
         }
     }
 

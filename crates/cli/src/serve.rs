@@ -175,6 +175,8 @@ pub(crate) async fn start(config: Config, stop: &mut Stop) -> CommandResult<Opti
         server = serve::start(config) => server.map_err(refused)?,
         () = stop.asked() => return Ok(None),
     };
+    #[cfg(feature = "mutants")]
+    crate::mutant::crash_when_told(&server.app().hub);
     let url = format!("http://{}", server.address());
     let token_path = server
         .admin_token_path()

@@ -86,6 +86,24 @@ fn every_drill_fails_on_a_build_that_lacks_its_rule() {
     assert!(missed.is_empty(), "the rule is not missed by its drill:\n{}", missed.join("\n"));
 }
 
+/// The plain build is watched, and killed a little late; this one ends itself at the commit.
+#[test]
+fn the_server_survives_its_end_right_after_each_commit() {
+    let Some(mutants) = mutants() else { return };
+    let home = Home::new();
+    let scratch = home.path().display().to_string();
+    let vars = [("TMPDIR", scratch.as_str())];
+    let output =
+        binary(&mutants, &home, &vars, &["drill", "crash-at-every-step"]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    // Each entry that a restart writes was one to end at.
+    for kind in ["restart-requested", "planned", "retired", "started", "registered"] {
+        let at = told.lines().any(|line| line.contains("restart, killed") && line.contains(kind));
+        assert!(at, "{kind}: {told}");
+    }
+}
+
 fn without(mutants: &str, drill: &str, rule: &str) -> Output {
     let home = Home::new();
     let scratch = home.path().display().to_string();

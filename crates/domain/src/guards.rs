@@ -13,6 +13,8 @@ pub enum Guard {
     PassportAgain,
     /// A resumed start mints beside the first value, never instead of it.
     ResumeBeside,
+    /// A start that was planned, and that nobody saw through, is taken up by the next pass.
+    ResumePlanned,
     /// Raising the generation and committing its credential are one transaction.
     PlanCommits,
     /// One restart, recreate or migration at a time: a compare-and-set on the row.
@@ -57,6 +59,7 @@ impl Guard {
         Self::ReplayFirst,
         Self::PassportAgain,
         Self::ResumeBeside,
+        Self::ResumePlanned,
         Self::PlanCommits,
         Self::SingleFlight,
         Self::LapseWithStart,
@@ -84,6 +87,7 @@ impl Guard {
             Self::ReplayFirst => "replay-first",
             Self::PassportAgain => "passport-again",
             Self::ResumeBeside => "resume-beside",
+            Self::ResumePlanned => "resume-planned",
             Self::PlanCommits => "plan-commits",
             Self::SingleFlight => "single-flight",
             Self::LapseWithStart => "lapse-with-start",

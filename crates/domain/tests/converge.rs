@@ -28,6 +28,9 @@ enum Fault {
     Minutes(u64),
 }
 
+/// Intents under which nothing is to run.
+const IDLE: [Intent; 3] = [Intent::Paused, Intent::Hibernated, Intent::Removed];
+
 struct Toy {
     workspace: Workspace,
     instances: Vec<Instance>,
@@ -157,6 +160,25 @@ impl Toy {
         }
     }
 
+    /// Faults stop: backends answer, agents register and beat.
+    fn quiet(&mut self) {
+        self.workspace.intent = Intent::Running;
+        for _ in 0..60 {
+            for instance in &mut self.instances {
+                if matches!(instance.seen, Seen::Unknown(_)) {
+                    instance.seen = Seen::Running;
+                }
+            }
+            self.register();
+            let again = self.settle();
+            let online = self.workspace.status == Status::Online;
+            if online && !self.workspace.restart_due && self.instances.len() == 1 {
+                return;
+            }
+            self.now = again.unwrap_or(self.now).max(self.now.after(Duration::from_secs(1)));
+        }
+    }
+
     fn suffer(&mut self, fault: Fault) {
         let newest = self.workspace.newest;
         let last =
@@ -210,32 +232,23 @@ proptest! {
             toy.suffer(fault);
             toy.settle();
         }
-        // Quiet weather: backends answer, agents register and beat.
-        toy.workspace.intent = Intent::Running;
-        for _ in 0..60 {
-            for instance in &mut toy.instances {
-                if matches!(instance.seen, Seen::Unknown(_)) {
-                    instance.seen = Seen::Running;
-                }
-            }
-            toy.register();
-            let again = toy.settle();
-            if toy.workspace.status == Status::Online && !toy.workspace.restart_due && toy.instances.len() == 1 {
-                break;
-            }
-            toy.now = again.unwrap_or(toy.now).max(toy.now.after(Duration::from_secs(1)));
-        }
+        toy.quiet();
         prop_assert_eq!(toy.workspace.status, Status::Online);
         prop_assert_eq!(toy.instances.len(), 1);
         prop_assert_eq!(toy.instances[0].generation, toy.workspace.current);
     }
 
     #[test]
-    fn a_workspace_that_should_not_run_has_no_instance_and_says_so(faults in proptest::collection::vec(fault(), 0..40), wish in 0..3usize) {
+    fn a_workspace_that_should_not_run_has_no_instance_and_says_so(
+        faults in proptest::collection::vec(fault(), 0..40),
+        later in proptest::collection::vec(fault(), 0..20),
+        wish in 0..3usize,
+    ) {
         let mut toy = Toy::new();
+        // The last step before it is not waited for: it is told in the middle of whatever goes on.
         for fault in faults {
-            toy.suffer(fault);
             toy.settle();
+            toy.suffer(fault);
         }
         let wishes = [
             (Intent::Removed, None),
@@ -247,6 +260,14 @@ proptest! {
         toy.settle();
         prop_assert!(toy.instances.is_empty());
         prop_assert!(status.is_none_or(|status| toy.workspace.status == status));
+        let newest = toy.workspace.newest;
+        for fault in later {
+            toy.suffer(fault);
+            toy.workspace.intent = intent;
+            prop_assert_eq!(toy.settle(), None, "there is nothing to wait for");
+        }
+        prop_assert!(toy.instances.is_empty());
+        prop_assert_eq!(toy.workspace.newest, newest);
     }
 
     #[test]
@@ -264,6 +285,70 @@ proptest! {
         prop_assert_eq!(next(&toy.workspace, &external, toy.now), Step::Settle(status));
         toy.workspace.status = status;
         prop_assert_eq!(next(&toy.workspace, &external, toy.now), Step::Rest(None));
+    }
+
+    #[test]
+    fn what_is_resumed_gets_exactly_one_instance(
+        faults in proptest::collection::vec(fault(), 0..40),
+        which in 0..2_usize,
+        restart: bool,
+    ) {
+        let mut toy = Toy::new();
+        for fault in faults {
+            toy.settle();
+            toy.suffer(fault);
+        }
+        toy.workspace.intent = IDLE[which];
+        toy.settle();
+        let newest = toy.workspace.newest;
+        toy.workspace.restart_due |= restart;
+        // Whoever asks for it does not wait for what failed before.
+        toy.workspace.intent = Intent::Running;
+        toy.workspace.next_attempt_at = None;
+        toy.settle();
+        prop_assert_eq!(toy.instances.len(), 1);
+        prop_assert_eq!(toy.instances[0].generation, newest.next());
+        prop_assert_eq!(toy.workspace.newest, newest.next(), "what restarts were due is loaded by the same one");
+        toy.quiet();
+        prop_assert_eq!(toy.workspace.status, Status::Online);
+        prop_assert_eq!(toy.workspace.current, newest.next());
+        prop_assert_eq!(toy.instances.len(), 1);
+    }
+}
+
+/// Whatever is there, under an intent to run nothing: the only step is to end it, the newest first.
+#[test]
+fn under_an_intent_to_run_nothing_instances_are_ended_newest_first() {
+    let seen = [
+        Seen::Running,
+        Seen::Gone,
+        Seen::Stopped(Exit::default()),
+        Seen::Unknown("no answer".to_owned()),
+    ];
+    for intent in IDLE {
+        for (current, seen) in [0, 1, 2, 3].into_iter().zip(seen.iter().cycle()) {
+            let mut toy = Toy::new();
+            toy.workspace.intent = intent;
+            toy.workspace.restart_due = true;
+            (toy.workspace.current, toy.workspace.newest) =
+                (Generation::new(current), Generation::new(3));
+            let of = |number| Instance {
+                generation: Generation::new(number),
+                ..serving(seen.clone(), toy.now)
+            };
+            let mut all = vec![of(2), of(3), of(1)];
+            for newest in [3, 2, 1] {
+                let newest = Generation::new(newest);
+                assert_eq!(next(&toy.workspace, &all, toy.now), Step::Retire(newest));
+                all.retain(|instance| instance.generation != newest);
+            }
+            let settled = match intent {
+                Intent::Paused => Step::Settle(Status::Paused),
+                Intent::Hibernated => Step::Settle(Status::Hibernated),
+                Intent::Running | Intent::Removed => Step::Rest(None),
+            };
+            assert_eq!(next(&toy.workspace, &all, toy.now), settled);
+        }
     }
 }
 

@@ -69,6 +69,7 @@ const fn of_platform(guard: Guard) -> Proof {
         Guard::ReplayFirst => Proof::Explored("external-open-strict", NO_WEDGE),
         Guard::PassportAgain => Proof::Explored("passport-reply-lost", NO_WEDGE),
         Guard::ResumeBeside => Proof::Explored("resumed-start", NO_WEDGE),
+        Guard::ResumePlanned => Proof::Explored("resumed-start", NO_WEDGE),
         Guard::PlanCommits => Proof::Explored("resumed-start", NO_WEDGE),
         Guard::SingleFlight => Proof::Explored("two-replicas", Property::Never(Flaw::TwoFlights)),
         Guard::LapseWithStart => Proof::Explored("slow-start", NO_WEDGE),

@@ -210,7 +210,8 @@ impl World {
         let Some(row) = self.row(generation).copied() else { return };
         let minted = self.credentials.len();
         let fresh = self.fresh.take().filter(|(of, _)| *of == row.born).map(|(_, token)| token);
-        if mishap == Mishap::DiesBefore {
+        let forgotten = fresh.is_none() && !site.guards.hold(Guard::ResumePlanned);
+        if mishap == Mishap::DiesBefore || forgotten {
             return;
         }
         if fresh.is_some() || !self.runs(row.born) {

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what cannot go on in a test has failed")]
 
 mod backends;
+mod coalescing;
 mod docker;
 mod guards;
 mod http;

@@ -16,7 +16,7 @@ use crate::support::engine::{a_postgres, run};
 use crate::support::{ADMIN, TestApp};
 
 /// Run a body with two servers, where there is a PostgreSQL.
-fn with_two(name: &str, body: impl AsyncFn(&TestApp, &TestApp)) {
+pub(crate) fn with_two(name: &str, body: impl AsyncFn(&TestApp, &TestApp)) {
     run(async {
         let Some((db, schema)) = a_postgres(name).await else { return };
         let first = TestApp::new(db, |_| {});

@@ -18,6 +18,8 @@ pub enum What {
     Heartbeat,
     /// Changes the card.
     Card,
+    /// Takes a new credential, as it was told to.
+    Rotate,
 }
 
 /// Who really calls.
@@ -63,6 +65,10 @@ pub struct Agent {
     key: String,
     registered: bool,
     paced: bool,
+    /// The rotation that a heartbeat's answer ordered.
+    ordered: Option<i64>,
+    /// What it held before, until what it holds has worked.
+    previous: Option<String>,
     /// Registers without its bearer: it was refused with it.
     bare: bool,
 }
@@ -78,7 +84,21 @@ impl Agent {
         paced: bool,
     ) -> Self {
         let (zombie, hung, gone, registered, bare) = (false, false, false, false, false);
-        Self { workspace, instance, zombie, hung, gone, held, key, registered, paced, bare }
+        let (ordered, previous) = (None, None);
+        Self {
+            workspace,
+            instance,
+            zombie,
+            hung,
+            gone,
+            held,
+            key,
+            registered,
+            paced,
+            ordered,
+            previous,
+            bare,
+        }
     }
 
     fn hear(&mut self, letter: &Letter, answer: &Answer, fresh_key: String) {
@@ -90,9 +110,23 @@ impl Agent {
             if letter.bearer.is_some() && letter.bearer == self.held {
                 self.key = fresh_key;
             }
-            if let Some(token) = body["auth_token"].as_str() {
-                self.held = Some(token.to_owned());
+            if letter.bearer == self.held {
+                self.previous = None;
             }
+            self.ordered = body["rotate"].as_i64().or(self.ordered);
+            if let Some(token) = body["auth_token"].as_str() {
+                let before = self.held.replace(token.to_owned());
+                self.previous = before.filter(|_| letter.what == What::Rotate);
+                self.ordered = None;
+            }
+            return;
+        }
+        if letter.what == What::Rotate {
+            self.ordered = None;
+        }
+        // Back to what has worked, where the new one does not.
+        if let (Some(previous), true) = (self.previous.take(), letter.bearer == self.held) {
+            self.held = Some(previous);
             return;
         }
         match body["action"].as_str() {
@@ -111,7 +145,7 @@ impl World {
     pub fn write(&mut self, at: usize, what: What, well: bool) -> Letter {
         let agent = &self.agents[at];
         let id = self.workspaces[agent.workspace].id.to_string();
-        let features: &[&str] = if agent.paced { &["paced"] } else { &[] };
+        let features: &[&str] = if agent.paced { &["paced", "rotate"] } else { &[] };
         let url = format!("http://agent-{at}.example:8000");
         let bad = if well { 0 } else { self.dice.below(6) };
         let (error_rate, state) = match bad {
@@ -126,6 +160,7 @@ impl World {
                 json!({"workspace_id": id, "error_rate": error_rate, "runtime_state": state})
             }
             What::Card => json!({"workspace_id": id, "agent_card": {"name": "changed"}}),
+            What::Rotate => json!({"workspace_id": id, "serial": self.agents[at].ordered}),
         };
         let agent = &self.agents[at];
         let registers = what == What::Register;
@@ -136,6 +171,11 @@ impl World {
 
     /// What an agent would do now.
     pub fn duty(&mut self, at: usize, well: bool) -> What {
+        let agent = &self.agents[at];
+        let ordered = agent.registered && agent.ordered.is_some();
+        if ordered && (well || self.dice.chance(70)) {
+            return What::Rotate;
+        }
         let agent = &self.agents[at];
         match (agent.registered, well) {
             (true, true) => What::Heartbeat,
@@ -173,7 +213,7 @@ impl World {
                 Some((*stolen.get(self.dice.below(stolen.len()))?).clone())
             }
         };
-        let what = self.dice.pick(&[What::Register, What::Heartbeat, What::Card]);
+        let what = self.dice.pick(&[What::Register, What::Heartbeat, What::Card, What::Rotate]);
         let id = known.id.to_string();
         let body = match what {
             What::Register => {
@@ -181,6 +221,7 @@ impl World {
             }
             What::Heartbeat => json!({"workspace_id": id}),
             What::Card => json!({"workspace_id": id, "agent_card": {"name": "thief"}}),
+            What::Rotate => json!({"workspace_id": id, "serial": 1}),
         };
         Some(Letter { workspace, who, what, bearer, key: None, body })
     }
@@ -194,6 +235,7 @@ impl World {
             What::Register => "/registry/register",
             What::Heartbeat => "/registry/heartbeat",
             What::Card => "/registry/update-card",
+            What::Rotate => "/registry/rotate",
         };
         let at = letter.workspace;
         let before = self.workspaces[at].seen.clone();

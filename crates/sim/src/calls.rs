@@ -1,7 +1,9 @@
 //! One server, and how it is asked.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -11,7 +13,12 @@ use ligand_domain::time::Timestamp;
 use ligand_server::app::{self, App, Clock, Ids, Names};
 use ligand_server::backend::Backends;
 use ligand_server::config::{Config, File, Flags, resolve};
+use ligand_server::credentials::RotationReconciler;
 use ligand_server::db::Db;
+use ligand_server::liveness::BrakeReconciler;
+use ligand_server::liveness::orphans::Orphans;
+use ligand_server::liveness::sweeps::{LapsedCredentials, PhantomBusy, StaleCredentials};
+use ligand_server::reconcile::Reconciler;
 use ligand_server::routes;
 use serde_json::Value;
 use tower::ServiceExt as _;
@@ -21,6 +28,9 @@ pub const ADMIN: &str = "simulated-administrator";
 
 /// Where every name of a simulated world leads: nothing is ever called there.
 const SOMEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(93, 184, 216, 34));
+
+/// How old a credential gets.
+const ROTATED_AFTER: Duration = Duration::from_secs(900);
 
 /// What outlives a server: a crash takes nothing of it away.
 #[derive(Clone)]
@@ -41,15 +51,19 @@ pub struct Ground {
 #[must_use]
 pub fn config() -> Config {
     let flags = Flags { backend: Some("fake".to_owned()), ..Flags::default() };
+    let file = File::default();
     let env = |name: &str| match name {
         "ADMIN_TOKEN" => Some(ADMIN.to_owned()),
         // Years pass in a minute here.
         "RATE_LIMIT" => Some(u32::MAX.to_string()),
         _ => None,
     };
-    let config = resolve(&flags, &env, None, File::default()).expect("these settings make sense");
+    let mut config = resolve(&flags, &env, None, file).expect("these settings make sense").config;
     // There is nobody to be told, and no network to tell it over.
-    Config { drain: Duration::ZERO, ..config.config }
+    config.drain = Duration::ZERO;
+    // Hours pass in a second: some credentials get old, and not all.
+    config.rotate_after = ROTATED_AFTER;
+    config
 }
 
 /// A client that a server can be given. One for all worlds: making one costs more than a world.
@@ -62,11 +76,18 @@ pub fn client() -> reqwest::Client {
     CLIENT.clone()
 }
 
+/// What a server unwinds with that ends amid its work.
+pub struct Crashed;
+
 /// A server, as a process would be.
 pub struct Server {
     /// Its parts.
     pub app: App,
+    /// What looks now and then, besides the reconciler of workspaces.
+    pub sweeps: Vec<Arc<dyn Reconciler>>,
     router: Router,
+    /// It ends after so many more commits; 0: it does not.
+    ends_after: Arc<AtomicU32>,
 }
 
 impl Server {
@@ -84,7 +105,28 @@ impl Server {
             config,
             http,
         });
-        Self { router: routes::router(app.clone()), app }
+        let ends_after = Arc::new(AtomicU32::new(0));
+        let left = Arc::clone(&ends_after);
+        app.hub.after_commit(Box::new(move |_| {
+            if left.load(Ordering::Relaxed) > 0 && left.fetch_sub(1, Ordering::Relaxed) == 1 {
+                // As a panic, which nobody is told of.
+                std::panic::resume_unwind(Box::new(Crashed));
+            }
+        }));
+        let sweeps: Vec<Arc<dyn Reconciler>> = vec![
+            Arc::new(BrakeReconciler),
+            Arc::new(RotationReconciler::default()),
+            Arc::new(StaleCredentials),
+            Arc::new(LapsedCredentials),
+            Arc::new(PhantomBusy),
+            Arc::new(Orphans::default()),
+        ];
+        Self { router: routes::router(app.clone()), app, sweeps, ends_after }
+    }
+
+    /// It ends right after the commit of so many more decisions; with 0 it does not.
+    pub fn end_after(&self, commits: u32) {
+        self.ends_after.store(commits, Ordering::Relaxed);
     }
 
     /// The last number that it gave to a decision or an event.

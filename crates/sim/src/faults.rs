@@ -5,6 +5,7 @@
 //! transaction is open at a gate, so the world can go on meanwhile.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
@@ -16,9 +17,10 @@ use ligand_domain::instance::Seen;
 use ligand_server::app::App;
 use ligand_server::backend::fake::Fake;
 use ligand_server::backend::{Answer, Backend, BackendError, ErrorKind, Key, Spec, Started};
-use ligand_server::reconcile::{Pass, Reconciler as _};
-use ligand_server::workspaces::WorkspaceReconciler;
+use ligand_server::reconcile::{Pass, Reconciler};
 use tokio::sync::oneshot;
+
+use crate::calls::Crashed;
 
 /// What happens at a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,13 +184,22 @@ pub enum Driven {
     Over(anyhow::Result<Pass>),
     /// It stands at a gate.
     Parked(Running),
+    /// It ended with its server.
+    Crashed,
+}
+
+/// Where driving a pass stopped.
+enum Stopped {
+    Over(anyhow::Result<Pass>),
+    At(Standing),
+    Crashed,
 }
 
 impl Running {
-    /// Begin one.
+    /// Begin one of this reconciler.
     #[must_use]
-    pub fn begin(app: App, replica: usize) -> Self {
-        let future = Box::pin(async move { WorkspaceReconciler.pass(&app).await });
+    pub fn begin(app: App, replica: usize, reconciler: Arc<dyn Reconciler>) -> Self {
+        let future = Box::pin(async move { reconciler.pass(&app).await });
         Self { future, go_on: None, at: String::new(), key: None, replica }
     }
 
@@ -198,17 +209,21 @@ impl Running {
             let _ = go_on.send(());
         }
         let stopped = std::future::poll_fn(|context| {
-            if let Poll::Ready(over) = self.future.as_mut().poll(context) {
-                return Poll::Ready(Ok(over));
+            match catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(context))) {
+                Ok(Poll::Ready(over)) => return Poll::Ready(Stopped::Over(over)),
+                Ok(Poll::Pending) => {}
+                Err(why) if why.is::<Crashed>() => return Poll::Ready(Stopped::Crashed),
+                Err(why) => resume_unwind(why),
             }
             match gates.plan().standing.take() {
-                Some(standing) => Poll::Ready(Err(standing)),
+                Some(standing) => Poll::Ready(Stopped::At(standing)),
                 None => Poll::Pending,
             }
         });
         match stopped.await {
-            Ok(over) => Driven::Over(over),
-            Err(Standing { key, at, go_on }) => {
+            Stopped::Over(over) => Driven::Over(over),
+            Stopped::Crashed => Driven::Crashed,
+            Stopped::At(Standing { key, at, go_on }) => {
                 Driven::Parked(Self { at, key: Some(key), go_on: Some(go_on), ..self })
             }
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ligand_server::backend::Key;
 
-use crate::agents::{Letter, Who};
+use crate::agents::{Letter, What, Who};
 use crate::calls::Answer;
 use crate::model::{Sort, View, Workspace};
 use crate::trace::{Violation, law};
@@ -59,7 +59,9 @@ pub fn call(
     let (name, after, status) = (&workspace.name, &workspace.seen, answer.status);
     let text = &answer.text;
     let say = |what: &str| format!("{name}: {what}: {status} {text}; now {}", after.brief());
-    law(matches!(status, 200 | 401), "every call is answered", || say("unexpected answer"))?;
+    // A rotation that is done, or that nobody asked for, is refused as that.
+    let answered = matches!(status, 200 | 401) || status == 409 && letter.what == What::Rotate;
+    law(answered, "every call is answered", || say("unexpected answer"))?;
     let refused = status == 401 && before.standing() == after.standing();
     law(status != 200 || !workspace.removed, "removed is terminal", || say("admitted"))?;
     if letter.who == Who::Stranger {
@@ -72,7 +74,7 @@ pub fn call(
     if letter.who == Who::Thief {
         return law(refused, "law 1: a stolen credential changes nothing", || say("it called"));
     }
-    let sealed = workspace.sort == Sort::Managed;
+    let sealed = workspace.sort == Sort::Managed && letter.what != What::Rotate;
     law(!sealed || !text.contains("auth_token"), "law 3: no stranger", || say("was given one"))?;
     let moved = (&before.status, &before.url) != (&after.status, &after.url);
     let newest = generation.is_none_or(|it| it == after.newest && it == after.current);

@@ -15,6 +15,7 @@
 //! | [`calls`] | one server, and how it is asked |
 //! | [`agents`] | who calls it: agents, zombies, thieves, strangers |
 //! | [`faults`] | what goes wrong between the reconciler and its backend |
+//! | [`passes`] | passes of reconcilers, whole and cut short |
 //! | [`model`] | what the simulator knows of a workspace |
 //! | [`invariants`] | the laws |
 //! | [`quiet`] | the end: what must come true once faults stop |
@@ -28,6 +29,7 @@ pub mod dice;
 pub mod faults;
 pub mod invariants;
 pub mod model;
+pub mod passes;
 pub mod quiet;
 pub mod trace;
 pub mod users;

@@ -14,6 +14,8 @@ use crate::world::World;
 const ROUNDS: u32 = 60;
 /// Virtual time between two rounds; short enough for every lease.
 const ROUND: Duration = Duration::from_secs(25);
+/// Rounds between two in which everything looks that looks now and then: that is every minute or two, too.
+const SWEPT_EVERY: u32 = 3;
 /// Passes of one replica in one round at most.
 const PASSES: u32 = 60;
 
@@ -35,6 +37,7 @@ impl World {
         while let Some(parked) = self.parked.pop() {
             let outcome = parked.drive(&self.gates).await;
             law(matches!(outcome, Driven::Over(Ok(_))), "a pass ends", String::new)?;
+            self.sync_agents();
         }
         for _ in 0..ROUNDS {
             self.round().await?;
@@ -57,6 +60,11 @@ impl World {
                 law(passes < PASSES, "the reconciler rests", || "it goes in circles".to_owned())?;
             }
         }
+        if self.step.is_multiple_of(SWEPT_EVERY) {
+            for which in 0..self.replicas[0].sweeps.len() {
+                self.sweep(0, which).await?;
+            }
+        }
         self.sync_agents();
         for at in 0..self.agents.len() {
             let agent = &mut self.agents[at];
@@ -66,8 +74,8 @@ impl World {
                 let what = self.duty(at, true);
                 let letter = self.write(at, what, true);
                 self.deliver(letter, false).await?;
-                // Register, then a heartbeat at once: what it was given has been used then.
-                if what == What::Register {
+                // Then a heartbeat at once: what it was given has been used then.
+                if what != What::Heartbeat {
                     let letter = self.write(at, What::Heartbeat, true);
                     self.deliver(letter, false).await?;
                 }

@@ -9,6 +9,9 @@ use crate::model::{Sort, Workspace};
 use crate::trace::{Violation, law};
 use crate::world::World;
 
+/// Restarts that are asked for at once, about.
+const BURST: usize = 5;
+
 impl World {
     pub(crate) async fn create(&mut self, sort: Sort) -> Result<(), Violation> {
         let name = format!("w{}", self.workspaces.len());
@@ -39,8 +42,16 @@ impl World {
         self.look(at).await
     }
 
-    pub(crate) async fn restart(&mut self) -> Result<(), Violation> {
+    /// Many restarts of one workspace at once, wherever they arrive.
+    pub(crate) async fn burst(&mut self) -> Result<(), Violation> {
         let at = self.dice.below(self.workspaces.len());
+        for _ in 0..2 + self.dice.below(BURST) {
+            self.restart(at).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn restart(&mut self, at: usize) -> Result<(), Violation> {
         let replica = self.dice.below(self.replicas.len());
         let path = format!("/workspaces/{}/restart", self.workspaces[at].id);
         let answer = self.replicas[replica].ask(Call::admin("POST", &path)).await;

@@ -16,7 +16,7 @@ use crate::Report;
 use crate::agents::{Agent, Letter, What, Who};
 use crate::calls::{Ground, Observer, Server, client, config};
 use crate::dice::Dice;
-use crate::faults::{Driven, Gates, Running, Trouble};
+use crate::faults::{Gates, Running};
 use crate::invariants;
 use crate::model::{Sort, Workspace};
 use crate::trace::{Failure, Trace, Violation};
@@ -27,14 +27,8 @@ const BEGINNING: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 const REPLICAS: usize = 2;
 /// Workspaces at most.
 const MOST: usize = 7;
-/// Passes that stand still at once, at most.
-const MOST_PARKED: usize = 3;
-/// Longer than a claim on a workspace lasts.
-const OVERTAKEN: Duration = Duration::from_secs(31);
 /// Deaths of a crash loop: so many that the next start is put off.
 const DEATHS: u32 = 12;
-/// Gates that a pass comes by, about.
-const PASSED: usize = 8;
 /// Events are read every so many steps.
 const EVENTS_EVERY: u32 = 8;
 /// Jumps of time, in milliseconds: a moment, a retry, a beat, a claim, a patience, a lease, a deadline.
@@ -45,8 +39,10 @@ const JUMPS: [(u32, u64); 7] =
 #[derive(Debug, Clone, Copy)]
 enum Act {
     Pass,
+    Sweep,
     Resume,
     Crash,
+    Cut,
     Agent,
     Late,
     Stranger,
@@ -58,14 +54,17 @@ enum Act {
     Doom,
     Hang,
     Restart,
+    Burst,
     Delete,
     Create,
 }
 
-const ACTS: [(u32, Act); 16] = [
+const ACTS: [(u32, Act); 19] = [
     (30, Act::Pass),
+    (6, Act::Sweep),
     (6, Act::Resume),
     (2, Act::Crash),
+    (4, Act::Cut),
     (30, Act::Agent),
     (4, Act::Late),
     (3, Act::Stranger),
@@ -76,7 +75,8 @@ const ACTS: [(u32, Act); 16] = [
     (4, Act::Lie),
     (2, Act::Doom),
     (1, Act::Hang),
-    (4, Act::Restart),
+    (3, Act::Restart),
+    (1, Act::Burst),
     (2, Act::Delete),
     (2, Act::Create),
 ];
@@ -149,7 +149,7 @@ impl World {
         world
     }
 
-    fn boot(&mut self) -> Server {
+    pub(crate) fn boot(&mut self) -> Server {
         self.booted += 1;
         Server::start(&self.ground, self.seed.wrapping_mul(1_000).wrapping_add(self.booted))
     }
@@ -205,12 +205,23 @@ impl World {
             }
             Act::Stranger => self.intrude(Who::Stranger).await,
             Act::Thief => self.intrude(Who::Thief).await,
-            Act::Restart => self.restart().await,
+            Act::Sweep => {
+                let replica = self.dice.below(self.replicas.len());
+                let which = self.dice.below(self.replicas[replica].sweeps.len());
+                self.sweep(replica, which).await
+            }
+            Act::Cut => self.cut().await,
+            Act::Restart => {
+                let at = self.dice.below(self.workspaces.len());
+                self.restart(at).await
+            }
+            Act::Burst => self.burst().await,
             Act::Delete => self.delete().await,
             Act::Create if self.workspaces.len() < MOST => self.create(Sort::Managed).await,
             Act::Create => Ok(()),
             Act::Crash => {
-                self.crash();
+                let replica = self.dice.below(self.replicas.len());
+                self.crash(replica);
                 Ok(())
             }
             Act::Time => {
@@ -269,7 +280,7 @@ impl World {
         }
     }
 
-    fn title(&self, key: Key) -> String {
+    pub(crate) fn title(&self, key: Key) -> String {
         let of = self.workspaces.iter().find(|it| it.id == key.workspace);
         format!("{} generation {}", of.map_or("?", |it| it.name.as_str()), key.generation)
     }
@@ -306,97 +317,6 @@ impl World {
         }
     }
 
-    /// A pass, with trouble at one of its gates now and then.
-    async fn pass_in_trouble(&mut self) -> Result<(), Violation> {
-        let replica = self.dice.below(self.replicas.len());
-        let trouble = if self.parked.len() < MOST_PARKED && self.dice.chance(60) {
-            Trouble::Park
-        } else {
-            Trouble::Fail
-        };
-        if self.dice.chance(35) {
-            let left = u32::try_from(self.dice.below(PASSED)).unwrap_or_default();
-            self.gates.trouble(left, trouble);
-            if self.dice.chance(20) {
-                self.say("the backend will refuse the next start".to_owned());
-                self.fake.plan(Fault::Refuse("no space".to_owned()));
-            }
-        }
-        let outcome = self.pass(replica).await;
-        self.gates.clear();
-        outcome.map(|_| ())
-    }
-
-    /// One pass. Gives whether there was something to look at.
-    ///
-    /// # Errors
-    /// The law that was broken.
-    pub async fn pass(&mut self, replica: usize) -> Result<bool, Violation> {
-        let begun = Running::begin(self.replicas[replica].app.clone(), replica);
-        let well = self.well();
-        let looked = self.go_on(begun).await?;
-        // What it decided, it decided just now.
-        invariants::none_ended(&self.workspaces, &well, &self.running())?;
-        Ok(looked)
-    }
-
-    /// Instances that run, serve, and have nobody who wants them gone.
-    fn well(&self) -> Vec<Key> {
-        let mut running = self.running();
-        running.retain(|key| {
-            let of = self.workspaces.iter().find(|it| it.id == key.workspace);
-            of.is_some_and(|it| it.is_served_by(key.generation.number()))
-        });
-        running
-    }
-
-    async fn go_on(&mut self, running: Running) -> Result<bool, Violation> {
-        let replica = running.replica;
-        let _ = self.gates.touched();
-        let outcome = running.drive(&self.gates).await;
-        let (line, looked) = match outcome {
-            Driven::Parked(running) => {
-                let line = format!("stands {}", running.at);
-                self.parked.push(running);
-                (line, true)
-            }
-            Driven::Over(Err(cause)) => {
-                return Err(Violation::new("a pass can always look", format!("{cause:#}")));
-            }
-            Driven::Over(Ok(pass)) => {
-                let failed = pass.failed.map(|why| format!(": {why}")).unwrap_or_default();
-                let looked = pass.looked_at > 0;
-                (format!("looked at {}, {} steps{failed}", pass.looked_at, pass.steps), looked)
-            }
-        };
-        if looked {
-            let touched = self.gates.touched();
-            let all = 0..self.workspaces.len();
-            let of = |at: &usize| touched.is_empty() || touched.contains(&self.workspaces[*at].id);
-            let of: Vec<usize> = all.filter(of).collect();
-            let names: Vec<&str> = of.iter().map(|at| &*self.workspaces[*at].name).collect();
-            let names = if touched.is_empty() { "one".to_owned() } else { names.join(", ") };
-            self.say(format!("pass of replica {replica} at {names}: {line}"));
-            for at in of {
-                self.look(at).await?;
-            }
-        }
-        Ok(looked)
-    }
-
-    async fn resume(&mut self) -> Result<(), Violation> {
-        if self.parked.is_empty() {
-            return Ok(());
-        }
-        let at = self.dice.below(self.parked.len());
-        let parked = self.parked.swap_remove(at);
-        if self.dice.chance(40) {
-            self.overtake(parked.key).await?;
-        }
-        self.say(format!("pass of replica {} goes on {}", parked.replica, parked.at));
-        self.go_on(parked).await.map(|_| ())
-    }
-
     /// The instances of one workspace register and die, until its replacement is put off.
     async fn crash_loop(&mut self) -> Result<(), Violation> {
         let managed = |at: &usize| {
@@ -422,42 +342,6 @@ impl World {
             self.hear_all().await;
         }
         Ok(())
-    }
-
-    /// What stands still loses its workspace to others, which get on with it; even to the end of the instance
-    /// that it was about.
-    async fn overtake(&mut self, key: Option<Key>) -> Result<(), Violation> {
-        self.say(format!("{OVERTAKEN:?} pass"));
-        self.ground.clock.advance(OVERTAKEN);
-        self.passes().await?;
-        if let (Some(key), true) = (key, self.dice.chance(50)) {
-            self.say(format!("{} is killed", self.title(key)));
-            self.fake.kill(key, 9);
-            self.sync_agents();
-            self.hear_all().await;
-            self.passes().await?;
-        }
-        Ok(())
-    }
-
-    async fn passes(&mut self) -> Result<(), Violation> {
-        for _ in 0..self.workspaces.len() {
-            let replica = self.dice.below(self.replicas.len());
-            if !self.pass(replica).await? {
-                break;
-            }
-            self.sync_agents();
-        }
-        Ok(())
-    }
-
-    /// A server is killed and started again. What it was doing stops where it stood.
-    fn crash(&mut self) {
-        self.note_recorded();
-        let replica = self.dice.below(self.replicas.len());
-        self.say(format!("replica {replica} crashes and starts again"));
-        self.parked.retain(|parked| parked.replica != replica);
-        self.replicas[replica] = self.boot();
     }
 
     /// Servers hear what the backend pushed.

@@ -94,6 +94,16 @@ impl Api {
         Ok(said)
     }
 
+    /// An order of the administrator whose answer may get lost, since the server may die over it: then `None`.
+    pub(super) async fn ask(&self, method: Method, path: &str) -> Option<Said> {
+        self.insist(method, path).await.ok()
+    }
+
+    /// The same, where it must be answered, however.
+    pub(super) async fn insist(&self, method: Method, path: &str) -> Outcome<Said> {
+        self.call(method, path, Some(&self.admin), None, &json!({})).await
+    }
+
     /// A raw register, as an agent that answers at `url` would send it.
     pub(super) async fn register(
         &self,

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::scene::{Outcome, Scene};
 use super::stack::Stack;
-use super::{credentials, enrolment, outage, replacement, rotation};
+use super::{crash, credentials, enrolment, outage, replacement, rotation};
 
 /// A drill going on.
 pub(super) type Playing<'a> = Pin<Box<dyn Future<Output = Outcome> + 'a>>;
@@ -146,6 +146,17 @@ pub(super) const ALL: &[Drill] = &[
         laws: &[2, 7, 9],
         mutants: &["grace-after-start"],
         play: |scene, stack| Box::pin(outage::restart_blackout(scene, stack)),
+    },
+    Drill {
+        name: "crash-at-every-step",
+        incident: "the server dies between two steps of a restart, a replacement, a delete",
+        in_life: "what stood half-way stayed so: a workspace that was being restarted for ever, an instance \
+                  that ran on and that nobody knew of",
+        here: "kill -9 of the server after each entry that an operation writes into the journal, one after \
+               the other; each time it is started again, and what it has is counted",
+        laws: &[2, 8, 9],
+        mutants: &["resume-planned"],
+        play: |scene, stack| Box::pin(crash::crash_at_every_step(scene, stack)),
     },
     Drill {
         name: "mass-silence",

@@ -16,6 +16,7 @@
 mod api;
 mod catalogue;
 mod credentials;
+mod crash;
 mod enrolment;
 mod outage;
 mod proxy;

@@ -64,7 +64,8 @@ impl Stack {
         &self.url
     }
 
-    fn data(&self) -> PathBuf {
+    /// Where its data is.
+    pub(super) fn data(&self) -> PathBuf {
         self.dir.join("data")
     }
 
@@ -104,6 +105,22 @@ impl Stack {
         Ok(())
     }
 
+    /// Whether the server has ended by itself.
+    pub(super) fn server_ended(&mut self) -> Outcome<bool> {
+        let Some(server) = &mut self.server else { return Ok(true) };
+        let ended = server.try_wait().context("look at the server")?.is_some();
+        if ended {
+            self.server = None;
+        }
+        Ok(ended)
+    }
+
+    /// Where a build for proofs looks for the instant at which it ends itself.
+    #[cfg(feature = "mutants")]
+    pub(super) fn crash_file(&self) -> PathBuf {
+        self.dir.join("crash")
+    }
+
     /// This program, in an environment that is empty but for what it needs.
     #[expect(
         clippy::disallowed_methods,
@@ -121,6 +138,8 @@ impl Stack {
         if let Some(mutant) = crate::env::var(crate::mutant::VARIABLE) {
             command.env(crate::mutant::VARIABLE, mutant);
         }
+        #[cfg(feature = "mutants")]
+        command.env(crate::mutant::CRASH, self.crash_file());
         command
     }
 

@@ -28,6 +28,10 @@ pub(super) enum Scenario {
     Rotation,
     /// Two replicas, revocations, and one replica killed under load
     Chaos,
+    /// From `kill -9` of an instance until its workspace is online again
+    Kills,
+    /// A look at many workspaces of which none needs anything
+    Passes,
 }
 
 impl Scenario {
@@ -43,6 +47,8 @@ impl Scenario {
             Self::Reconnect => "reconnect",
             Self::Rotation => "rotation",
             Self::Chaos => "chaos",
+            Self::Kills => "kills",
+            Self::Passes => "passes",
         }
     }
 }

@@ -61,6 +61,11 @@ impl Site {
         Ok(url)
     }
 
+    /// A file for a database that no server of its own has.
+    pub(super) fn database(&self) -> PathBuf {
+        self.dir.join(format!("{}.db", self.number()))
+    }
+
     /// A program of ours that is no platform.
     pub(super) async fn process(&self, args: &[&str]) -> Result<Process> {
         let log = self.dir.join(format!("{}.log", self.number()));
@@ -86,10 +91,21 @@ impl Place {
     /// Starts a server, or starts it again: those of one name have one data directory. Without an address it
     /// takes a free port of loopback.
     pub(super) async fn start(&self, name: &str, at: Option<SocketAddr>) -> Result<Process> {
+        self.run(name, at, &["--backend", "none", "--open-registration"]).await
+    }
+
+    /// Starts a server that runs its instances as processes, below the directory that this gives too. Who asks for
+    /// it ends them.
+    pub(super) async fn start_with_instances(&self, name: &str) -> Result<(Process, PathBuf)> {
+        let server = self.run(name, None, &["--backend", "process"]).await?;
+        Ok((server, self.dir.join(name).join("process")))
+    }
+
+    async fn run(&self, name: &str, at: Option<SocketAddr>, flags: &[&str]) -> Result<Process> {
         let data = self.dir.join(name);
         let listen = at.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))).to_string();
         let data_text = data.display().to_string();
-        let mut args = vec!["serve", "platform", "--backend", "none", "--open-registration"];
+        let mut args = [&["serve", "platform"], flags].concat();
         args.extend(["--listen", &listen, "--data-dir", &data_text]);
         if let Some(url) = &self.database_url {
             args.extend(["--database-url", url]);

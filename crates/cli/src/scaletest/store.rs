@@ -1,11 +1,14 @@
 //! Everything here that speaks SQL: the scratch schema of a measurement, and what a straightforward control
 //! plane does in the same database, as baseline.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use ligand_domain::time::Timestamp;
+use ligand_server::db::{DatabaseUrl, Db};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqlitePool};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -220,4 +223,45 @@ async fn mint(pool: &PgPool, number: usize) -> Result<()> {
     let sql = "UPDATE minted SET revoked_at = $2 WHERE workspace_id = $1 AND id <> $1 AND revoked_at IS NULL";
     sqlx::query(sql).bind(id).bind(now).execute(&mut *tx).await?;
     Ok(tx.commit().await?)
+}
+
+/// The database of a server, filled for a measurement that needs no server.
+pub(super) struct Filled {
+    /// The database.
+    pub(super) db: Db,
+    write: SqlitePool,
+}
+
+impl Filled {
+    /// So many workspaces on SQLite, each online in its first instance on the backend `fake`. Whatever is to be
+    /// thought of them is to be thought at `later`.
+    pub(super) async fn create(path: &Path, count: usize, later: Timestamp) -> Result<Self> {
+        let db = Db::open(&DatabaseUrl::Sqlite(path.to_owned())).await?;
+        let Db::Sqlite { write, .. } = &db else { bail!("it was to be SQLite") };
+        let write = write.clone();
+        let sql = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1)
+            INSERT INTO workspaces (id, name, tier, runtime, workspace_access, backend, intent, status, since,
+                evidence, current_generation, newest_generation, bootstrap, due_at, created_at, updated_at)
+            SELECT randomblob(16), 'scaletest', 1, 'echo', 'none', 'fake', 'running', 'online', $2,
+                'it was made so', 1, 1, 'sealed', $2, $2, $2 FROM n";
+        let (count, later) = (i64::try_from(count)?, later.micros());
+        sqlx::query(sql).bind(count).bind(later).execute(&write).await?;
+        let sql = "INSERT INTO instances (id, workspace_id, generation, born, backend, phase, handle, last_seen_at,
+                started_at, registered_at, created_at)
+            SELECT randomblob(16), id, 1, 1, 'fake', 'serving', 'scaletest', $1, $1, $1, $1 FROM workspaces";
+        sqlx::query(sql).bind(later).execute(&write).await?;
+        Ok(Self { db, write })
+    }
+
+    /// Its workspaces.
+    pub(super) async fn ids(&self) -> Result<Vec<Uuid>> {
+        Ok(sqlx::query_scalar("SELECT id FROM workspaces").fetch_all(&self.write).await?)
+    }
+
+    /// All of them are to be looked at now.
+    pub(super) async fn all_due(&self, now: Timestamp) -> Result<()> {
+        let sql = "UPDATE workspaces SET due_at = $1";
+        sqlx::query(sql).bind(now.micros()).execute(&self.write).await?;
+        Ok(())
+    }
 }

@@ -231,8 +231,10 @@ impl<'a> Work<'a> {
     /// # Errors
     /// When the database does not confirm it.
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
+        let decisions = self.decisions();
         if self.records.is_empty() {
             self.tx.commit().await?;
+            self.app.hub.decided(decisions);
             if let Some(last) = self.taken {
                 self.app.hub.committed(last);
             }
@@ -262,8 +264,15 @@ impl<'a> Work<'a> {
             }
         }
         self.tx.commit().await?;
+        self.app.hub.decided(decisions);
         self.app.hub.committed(last);
         Ok(())
+    }
+
+    /// How many decisions it records.
+    fn decisions(&self) -> usize {
+        let entries = self.records.iter().filter(|it| matches!(it, Record::Entry { .. })).count();
+        entries + usize::from(self.taken.is_some())
     }
 }
 
@@ -308,16 +317,45 @@ pub struct Hub {
     /// The same, of this server's commits alone.
     own: watch::Sender<i64>,
     live: broadcast::Sender<Event>,
+    #[cfg(feature = "mutants")]
+    after: std::sync::OnceLock<AfterCommit>,
 }
+
+/// Is told how many decisions a transaction recorded, right after its commit and before anybody else hears of it.
+#[cfg(feature = "mutants")]
+pub type AfterCommit = Box<dyn Fn(usize) + Send + Sync>;
 
 impl Default for Hub {
     fn default() -> Self {
         let live = broadcast::Sender::new(LIVE_BUFFER);
-        Self { committed: watch::Sender::new(0), own: watch::Sender::new(0), live }
+        Self {
+            committed: watch::Sender::new(0),
+            own: watch::Sender::new(0),
+            live,
+            #[cfg(feature = "mutants")]
+            after: std::sync::OnceLock::new(),
+        }
     }
 }
 
 impl Hub {
+    /// What happens right after a commit from now on: the place where proofs end a server. In no release; only
+    /// the first is kept.
+    #[cfg(feature = "mutants")]
+    pub fn after_commit(&self, after: AfterCommit) {
+        let _ = self.after.set(after);
+    }
+
+    /// So many decisions are durable.
+    fn decided(&self, count: usize) {
+        #[cfg(feature = "mutants")]
+        if let (Some(after), true) = (self.after.get(), count > 0) {
+            after(count);
+        }
+        #[cfg(not(feature = "mutants"))]
+        let _ = count;
+    }
+
     fn committed(&self, seq: i64) {
         advance(&self.own, seq);
         advance(&self.committed, seq);

@@ -198,6 +198,8 @@ impl<'a> Steps<'a> {
                 self.commit_late(generation, &token).await?;
                 started
             }
+            // What a mutant does: what a dead server has planned is nobody's business.
+            None if !self.app.config.guards.hold(Guard::ResumePlanned) => return Ok(()),
             // An earlier pass ended between planning and hearing of the start. What the backend already runs
             // was given a credential that counts; otherwise one more is minted, and the first stays valid.
             None => match backend.find(key(instance)).await? {
