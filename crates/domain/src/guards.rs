@@ -55,7 +55,7 @@ pub enum Guard {
 
 impl Guard {
     /// Every rule.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::ReplayFirst,
         Self::PassportAgain,
         Self::ResumeBeside,

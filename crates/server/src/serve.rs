@@ -148,7 +148,7 @@ impl Reconcilers {
             retention,
             hibernation,
         } = self;
-        let all: [Arc<dyn Reconciler>; 9] = [
+        let all: [Arc<dyn Reconciler>; 11] = [
             Arc::new(workspaces),
             Arc::new(file_restarts),
             Arc::new(rotation),

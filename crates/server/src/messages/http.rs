@@ -99,7 +99,8 @@ pub(crate) async fn tell(
         HeaderName::from_static("x-timeout"),
         HeaderValue::from(within.as_secs()),
     )]);
-    let turn = Turn { app: app.clone(), target, route, message, headers, sender };
+    let began = app.clock.now();
+    let turn = Turn { app: app.clone(), target, route, message, headers, sender, began };
     turn.run().await.map(drop)
 }
 

@@ -76,9 +76,8 @@ pub(super) async fn create(app: &App, by: &By, request: Create, origin: &str) ->
             .detail("command: only the admin token itself may name one; name a runtime instead");
         return Err(Error::Refused(StatusCode::FORBIDDEN, Box::new(body)));
     }
-    let wanted = check(app, request, &templates::catalogue(app).await)?;
     let secrets = secrets_of(&request)?;
-    let wanted = check(app, request)?;
+    let wanted = check(app, request, &templates::catalogue(app).await)?;
     let mut work = Work::begin(app).await?;
     if let Some(parent) = wanted.workspace.parent {
         // Locked, so that it is not deleted while it gets a child.

@@ -11,13 +11,13 @@ use ligand_domain::credential::Token;
 use ligand_domain::guards::Guard;
 use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::instance::{self, Exit, Phase};
+use ligand_domain::secrets::Receipt;
 use ligand_domain::workspace::{Intent, Status};
-use serde_json::{Value, json};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::context::{Context, Refusal};
 use super::reconcile::CLAIM;
-use super::rest::Rest;
 use super::{Instance, Workspace, store};
 use crate::access::{self, For};
 use crate::app::App;

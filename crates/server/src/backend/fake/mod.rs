@@ -191,8 +191,8 @@ impl State {
             let credential = spec.credential.reveal().to_owned();
             let tree = self.trees.entry(key.workspace).or_default();
             let at = |path: &str| Place { root: Root::Configs, path: path.into() };
-            for (path, content) in spec.files {
-                tree.put(at(&path), content);
+            for (path, content) in &spec.files {
+                tree.put(at(path), content.clone());
             }
             tree.put(at(".auth_token"), Bytes::from(credential.clone()));
             let instance = FakeInstance {
@@ -201,7 +201,7 @@ impl State {
                 env: spec.env,
                 command: spec.command,
                 runtime: spec.runtime,
-                files: spec.files.clone(),
+                files: spec.files,
                 limits: spec.limits,
                 mount: spec.mount,
                 fresh_session: spec.fresh_session,
