@@ -49,16 +49,17 @@ pub(crate) async fn pause(args: PauseArgs) -> CommandResult {
     let session = Session::open(&args.client)?;
     let named = session.resolve(&args.workspace).await?;
     let asked = session.client.pause(&named.id, args.cascade).await;
-    let paused = asked.map_err(|e| below(&named, "paused", "--cascade pauses them too", e))?;
+    let mut paused = asked.map_err(|e| below(&named, "paused", "--cascade pauses them too", e))?;
     // The server answered before its backend was done: that is waited for here.
     if paused.status != Status::Paused.as_str() {
         watch::until(&session, &named, Status::Paused, &args.patience).await?;
+        Status::Paused.as_str().clone_into(&mut paused.status);
     }
     let below = Some(paused.paused_count - 1).filter(|count| *count > 0);
     session.format.answer(&paused, || {
         text::pairs(&[
             ("name", Some(named.name.clone())),
-            ("status", Some(Status::Paused.as_str().to_owned())),
+            ("status", Some(paused.status.clone())),
             ("also paused", below.map(|count| count.to_string())),
         ])
     })
@@ -69,14 +70,15 @@ pub(crate) async fn hibernate(args: HibernateArgs) -> CommandResult {
     let session = Session::open(&args.client)?;
     let named = session.resolve(&args.workspace).await?;
     let asked = session.client.hibernate(&named.id, args.force).await;
-    let hibernated = asked.map_err(|error| busy(&named, error))?;
+    let mut hibernated = asked.map_err(|error| busy(&named, error))?;
     if hibernated.status != Status::Hibernated.as_str() {
         watch::until(&session, &named, Status::Hibernated, &args.patience).await?;
+        Status::Hibernated.as_str().clone_into(&mut hibernated.status);
     }
     session.format.answer(&hibernated, || {
         text::pairs(&[
             ("name", Some(named.name.clone())),
-            ("status", Some(Status::Hibernated.as_str().to_owned())),
+            ("status", Some(hibernated.status.clone())),
         ])
     })
 }

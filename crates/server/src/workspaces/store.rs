@@ -24,8 +24,8 @@ pub(crate) use self::instances::{
     observe_instance, started,
 };
 pub(crate) use self::lifecycle::{
-    condemn, idling, note_report, rests, set_attempt, set_compute, set_idle_minutes, touch_turn,
-    want_agent, want_rest,
+    Idling, condemn, idling, note_report, rests, set_attempt, set_compute, set_idle_minutes,
+    touch_turn, want_agent, want_rest,
 };
 use self::rows::{Row, columns};
 use super::Workspace;
