@@ -15,7 +15,9 @@ use crate::error::ErrorBody;
 use crate::journal::{Event, Why};
 use crate::operator::{Health, Liveness};
 use crate::secret::{Reencrypt, Reencrypted, Secret, SecretChanged, SetSecret};
-use crate::workspace::{Create, Created, Deleted, Restarted, Workspace};
+use crate::workspace::{
+    Create, Created, Deleted, Hibernated, Paused, Recovered, Restarted, Resumed, Woken, Workspace,
+};
 
 /// Longest wait for an answer that is not a turn.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -167,6 +169,49 @@ impl Client {
     /// [`Error`].
     pub async fn restart(&self, id: &str) -> Result<Restarted> {
         self.post(&format!("/workspaces/{id}/restart"), &serde_json::json!({})).await
+    }
+
+    /// `POST /workspaces/{id}/pause`.
+    ///
+    /// # Errors
+    /// [`Error`]; 409 where descendants would be paused too and `cascade` is not set.
+    pub async fn pause(&self, id: &str, cascade: bool) -> Result<Paused> {
+        self.post(&format!("/workspaces/{id}/pause?cascade={cascade}"), &serde_json::json!({}))
+            .await
+    }
+
+    /// `POST /workspaces/{id}/resume`.
+    ///
+    /// # Errors
+    /// [`Error`]; 409 where descendants are paused too and `cascade` is not set.
+    pub async fn resume(&self, id: &str, cascade: bool) -> Result<Resumed> {
+        self.post(&format!("/workspaces/{id}/resume?cascade={cascade}"), &serde_json::json!({}))
+            .await
+    }
+
+    /// `POST /workspaces/{id}/hibernate`.
+    ///
+    /// # Errors
+    /// [`Error`]; 409 where turns are in progress and `force` is not set.
+    pub async fn hibernate(&self, id: &str, force: bool) -> Result<Hibernated> {
+        self.post(&format!("/workspaces/{id}/hibernate?force={force}"), &serde_json::json!({}))
+            .await
+    }
+
+    /// `POST /workspaces/{id}/wake`.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn wake(&self, id: &str) -> Result<Woken> {
+        self.post(&format!("/workspaces/{id}/wake"), &serde_json::json!({})).await
+    }
+
+    /// `POST /workspaces/{id}/recover`.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn recover(&self, id: &str) -> Result<Recovered> {
+        self.post(&format!("/workspaces/{id}/recover"), &serde_json::json!({})).await
     }
 
     /// `DELETE /workspaces/{id}`.

@@ -1,4 +1,4 @@
-//! Waiting until a workspace is online.
+//! Waiting until a workspace is online, or at rest.
 
 use std::time::Duration;
 
@@ -21,6 +21,43 @@ pub(crate) struct WaitArgs {
     /// How many seconds to wait
     #[arg(long, value_name = "SECS", default_value_t = 120, requires = "wait")]
     pub(crate) timeout: u64,
+}
+
+/// For how long to wait, where waiting is a matter of course.
+#[derive(clap::Args)]
+pub(crate) struct Patience {
+    /// How many seconds to wait until it has stopped
+    #[arg(long, value_name = "SECS", default_value_t = 120)]
+    pub(crate) timeout: u64,
+}
+
+/// Waits until the workspace has a status.
+pub(crate) async fn until(
+    session: &Session,
+    named: &Named,
+    status: Status,
+    patience: &Patience,
+) -> CommandResult {
+    let mut progress = Progress::start();
+    let poll = async {
+        loop {
+            match session.client.workspace(&named.id).await {
+                Ok(now) if now.status == status.as_str() => return Ok(()),
+                Ok(now) => progress.say(format!("{} is {}", named.name, now.status)),
+                Err(error) if error::passes(&error) => progress.say(error.to_string()),
+                Err(error) => return Err(error.into()),
+            }
+            clock::pause(PERIOD).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(patience.timeout), poll).await;
+    waited.unwrap_or_else(|_| {
+        let text =
+            format!("{} is not {} after {} s", named.name, status.as_str(), patience.timeout);
+        let hint =
+            format!("it is still asked for; `ligand why {}` tells how it stands", named.name);
+        Err(CommandError::timed_out(text).hint(hint))
+    })
 }
 
 /// Waits until the workspace is online: in any generation, or in a later one than it was in `before`.

@@ -8,6 +8,8 @@ mod list;
 mod logs;
 mod restart;
 pub(crate) mod send;
+mod start;
+mod stop;
 
 use crate::error::CommandResult;
 
@@ -25,6 +27,11 @@ pub(crate) enum WsVerb {
     Get(get::GetArgs),
     Send(send::SendArgs),
     Restart(restart::RestartArgs),
+    Recover(start::RecoverArgs),
+    Pause(stop::PauseArgs),
+    Resume(start::ResumeArgs),
+    Hibernate(stop::HibernateArgs),
+    Wake(start::WakeArgs),
     Delete(delete::DeleteArgs),
     Logs(logs::LogsArgs),
     Files(files::FilesArgs),
@@ -38,6 +45,11 @@ pub(crate) async fn run(verb: WsVerb) -> CommandResult {
         WsVerb::Get(args) => get::run(args).await,
         WsVerb::Send(args) => send::run(args).await,
         WsVerb::Restart(args) => restart::run(args).await,
+        WsVerb::Recover(args) => start::recover(args).await,
+        WsVerb::Pause(args) => stop::pause(args).await,
+        WsVerb::Resume(args) => start::resume(args).await,
+        WsVerb::Hibernate(args) => stop::hibernate(args).await,
+        WsVerb::Wake(args) => start::wake(args).await,
         WsVerb::Delete(args) => delete::run(args).await,
         WsVerb::Logs(args) => logs::run(args).await,
         WsVerb::Files(args) => files::run(args).await,

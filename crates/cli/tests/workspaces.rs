@@ -190,3 +190,80 @@ fn logs_are_printed_as_they_are() {
     let printed: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(printed["lines"][0], "one");
 }
+
+const PAUSE: &str = "POST /workspaces/11111111-1111-4111-8111-111111111111/pause?cascade=false";
+
+#[test]
+fn a_pause_names_those_below() {
+    let child = json!({ "id": OTHER, "name": "sad" });
+    let fake = fake(PAUSE, move |_| {
+        Reply::Json(409, json!({ "error": "workspace has descendants", "descendants": [child] }))
+    });
+    let ran = ligand(&fake, "ws pause demo");
+    assert_eq!(ran.code, 1);
+    for word in ["sad", "--cascade", "was not paused"] {
+        assert!(ran.stderr.contains(word), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_pause_that_goes_on_is_waited_for() {
+    let mut left = 3;
+    let fake = Fake::start(move |request| match request.line.as_str() {
+        "GET /workspaces" => ok(sample::both()),
+        line if line == PAUSE => {
+            Reply::Json(202, json!({ "status": "pausing", "paused_count": 1 }))
+        }
+        line if line == format!("GET /workspaces/{DEMO}") => {
+            left -= 1;
+            ok(sample::workspace(if left > 0 { "online" } else { "paused" }, 1))
+        }
+        _ => refusal(404, "not found"),
+    });
+    let ran = ligand(&fake, "ws pause demo");
+    assert_eq!(ran.code, 0, "{}", ran.transcript());
+    assert!(
+        ran.stdout.contains("paused") && ran.stderr.contains("demo is online"),
+        "{}",
+        ran.transcript()
+    );
+}
+
+#[test]
+fn a_hibernation_says_what_keeps_it_awake() {
+    let line = "POST /workspaces/11111111-1111-4111-8111-111111111111/hibernate?force=false";
+    let fake = fake(line, |_| {
+        Reply::Json(409, json!({ "error": "workspace has active tasks", "active_tasks": 3 }))
+    });
+    let ran = ligand(&fake, "ws hibernate demo");
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stderr.contains("turns in progress: 3") && ran.stderr.contains("--force"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn resume_wake_and_recover_say_how_it_stands() {
+    for (verb, path, answer) in [
+        ("resume", "resume?cascade=false", json!({ "status": "provisioning", "resumed_count": 2 })),
+        ("wake", "wake", json!({ "status": "provisioning" })),
+        (
+            "recover",
+            "recover",
+            json!({ "status": "provisioning", "workspace_id": DEMO, "failures_forgotten": 7 }),
+        ),
+    ] {
+        let wanted = format!("POST /workspaces/{DEMO}/{path}");
+        let fake = Fake::start(move |request| match request.line.as_str() {
+            "GET /workspaces" => ok(sample::both()),
+            line if line == wanted => ok(answer.clone()),
+            line if line == format!("GET /workspaces/{DEMO}") => ok(sample::workspace("failed", 1)),
+            _ => refusal(404, "not found"),
+        });
+        let ran = ligand(&fake, &format!("ws {verb} demo"));
+        assert_eq!(ran.code, 0, "{}", ran.transcript());
+        assert!(ran.stdout.contains("provisioning"), "{}", ran.transcript());
+    }
+}

@@ -52,9 +52,11 @@ impl Reconciler for HibernationMonitor {
 async fn pass(app: &App) -> anyhow::Result<Pass> {
     let candidates = store::idling(&mut app.db.read().await?, AT_ONCE).await?;
     let mut pass = Pass { looked_at: candidates.len() as u64, ..Pass::default() };
-    for (id, serving_since) in candidates {
+    for store::Idling { id, current, serving_since } in candidates {
         let may = |found: &super::Workspace, now| {
-            idle(found.life(), found.leisure, serving_since, now) && !found.restart_due()
+            // Another instance is another matter: it was not there when this was read.
+            let same = found.current == current && !found.restart_due();
+            same && idle(found.life(), found.leisure, serving_since, now)
         };
         let now = app.clock.now();
         let found = store::get(&mut app.db.read().await?, id).await?;

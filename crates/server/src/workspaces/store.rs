@@ -27,8 +27,8 @@ pub(crate) use self::instances::{
     observe_instance, started,
 };
 pub(crate) use self::lifecycle::{
-    condemn, idling, note_report, rests, set_attempt, set_compute, set_idle_minutes, touch_turn,
-    want_agent, want_rest,
+    Idling, condemn, idling, note_report, rests, set_attempt, set_compute, set_idle_minutes,
+    touch_turn, want_agent, want_rest,
 };
 pub(crate) use self::receipts::{note_unproven, set_receipt, want_reload};
 use self::rows::{Row, columns};

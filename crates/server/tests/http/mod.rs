@@ -20,6 +20,8 @@ mod misbehaviour;
 mod orphans;
 mod receipts;
 mod register;
+mod outside;
+mod repose;
 mod rest;
 mod rotation;
 mod secrets;

@@ -283,9 +283,19 @@ impl TestApp {
 
     /// Delete and reconcile at the same time, as a running server does.
     pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.meanwhile(self.call("DELETE", path, Some(ADMIN), None)).await
+    }
+
+    /// Post without a body and reconcile at the same time, as a running server does.
+    pub(crate) async fn ask(&self, path: &str) -> Answer {
+        self.meanwhile(self.call("POST", path, Some(ADMIN), None)).await
+    }
+
+    /// Reconcile until something is answered.
+    pub(crate) async fn meanwhile<T>(&self, call: impl Future<Output = T>) -> T {
         let answered = std::cell::Cell::new(false);
         let call = async {
-            let answer = self.call("DELETE", path, Some(ADMIN), None).await;
+            let answer = call.await;
             answered.set(true);
             answer
         };

@@ -44,16 +44,28 @@ pub(crate) async fn touch_turn(tx: &mut Tx, id: WorkspaceId, now: Timestamp) -> 
         .bind(now.micros()).bind(id.uuid()).execute(c).await.map(|_| ()))
 }
 
-/// Workspaces that may hibernate by themselves, and when their current instance was first admitted.
-pub(crate) async fn idling(tx: &mut Tx, limit: i64) -> Done<Vec<(WorkspaceId, Timestamp)>> {
-    let rows: Vec<(Uuid, i64)> = on!(tx, c => sqlx::query_as(
-            "SELECT w.id, COALESCE(i.registered_at, i.created_at) FROM workspaces w
+/// One that may hibernate by itself.
+pub(crate) struct Idling {
+    pub(crate) id: WorkspaceId,
+    pub(crate) current: Generation,
+    /// When its current instance was first admitted.
+    pub(crate) serving_since: Timestamp,
+}
+
+/// Workspaces that may hibernate by themselves, those without a turn for longest first.
+pub(crate) async fn idling(tx: &mut Tx, limit: i64) -> Done<Vec<Idling>> {
+    let rows: Vec<(Uuid, i64, i64)> = on!(tx, c => sqlx::query_as(
+            "SELECT w.id, w.current_generation, COALESCE(i.registered_at, i.created_at) FROM workspaces w
              JOIN instances i ON i.workspace_id = w.id AND i.generation = w.current_generation
              WHERE w.hibernation_idle_minutes > 0 AND w.intent = 'running' AND w.backend IS NOT NULL
                AND w.status IN ('online', 'degraded') AND w.active_tasks <= 0
              ORDER BY COALESCE(w.last_turn_at, 0), w.id LIMIT $1")
         .bind(limit).fetch_all(c).await)?;
-    let read = |(id, since)| (WorkspaceId::from_uuid(id), Timestamp::from_micros(since));
+    let read = |(id, current, since)| Idling {
+        id: WorkspaceId::from_uuid(id),
+        current: Generation::new(current),
+        serving_since: Timestamp::from_micros(since),
+    };
     Ok(rows.into_iter().map(read).collect())
 }
 
