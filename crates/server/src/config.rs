@@ -9,6 +9,7 @@ mod file;
 mod keys;
 mod layers;
 mod retention;
+mod templates;
 mod tiers;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use self::file::FileError;
 pub use self::file::{BackendConfig, BackendKind, File, Recipe};
 use self::layers::Layers;
 pub use self::retention::Retention;
+pub use self::templates::Templates;
 pub use self::tiers::Tiers;
 use crate::db::DatabaseUrl;
 
@@ -151,9 +153,7 @@ pub struct Config {
     /// Directories of the host that workspaces may work in.
     pub workspace_roots: Vec<String>,
     /// Where templates are.
-    pub templates_dir: PathBuf,
-    /// Where the organisation's are, if it has some.
-    pub org_templates_dir: Option<PathBuf>,
+    pub templates: Templates,
     /// What instances may use, by tier.
     pub tiers: Tiers,
     /// How long an instance may take to end politely.
@@ -365,16 +365,10 @@ pub fn resolve(
             if compat { "langgraph" } else { "echo" }.to_owned(),
         ),
         workspace_roots: said.of_file("workspace_roots", file.workspace_roots, Vec::new()),
-        templates_dir: said.directory(
-            "templates_dir",
-            "CONFIGS_DIR",
-            file.templates_dir.as_ref(),
-            &data_dir.join("templates"),
-        ),
-        org_templates_dir: said.optional_directory(
-            "org_templates_dir",
-            "ORG_TEMPLATES_DIR",
-            file.org_templates_dir.as_ref(),
+        templates: Templates::resolve(
+            &mut said,
+            (file.templates_dir.as_ref(), file.org_templates_dir.as_ref()),
+            &data_dir,
         ),
         tiers: Tiers::resolve(&mut said),
         data_dir,

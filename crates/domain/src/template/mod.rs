@@ -79,7 +79,7 @@ pub fn normalise(name: &str) -> String {
 /// A runtime's name, if it is one that may stand in a path: a published one, or one of the operator's `own`.
 /// Everything else is taken for the framework that the contract falls back to.
 #[must_use]
-pub fn sanitise<'a>(runtime: &'a str, own: impl Fn(&str) -> bool) -> &'a str {
+pub fn sanitise(runtime: &str, own: impl Fn(&str) -> bool) -> &str {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     let word = !runtime.is_empty() && runtime.chars().all(plain);
     if word && (RUNTIMES.contains(&runtime) || own(runtime)) { runtime } else { FALLBACK }

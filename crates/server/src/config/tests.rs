@@ -211,14 +211,14 @@ fn tiers_and_templates_are_said_by_variables() {
     assert_eq!(config.tiers.of(3), (Some(2048), Some(2048)));
     assert_eq!(config.tiers.of(4), (Some(4096), Some(4096)));
     assert_eq!((config.tiers.of(0), config.tiers.of(9)), ((None, None), (None, None)));
-    assert_eq!(config.templates_dir, Path::new("/srv/templates"));
+    assert_eq!(config.templates.root, Path::new("/srv/templates"));
     let file = "templates_dir = \"/file\"\norg_templates_dir = \"/org\"";
     let config = check(&Flags::default(), &env[..1], file).unwrap().config;
-    assert_eq!(config.templates_dir, Path::new("/file"));
-    assert_eq!(config.org_templates_dir.as_deref(), Some(Path::new("/org")));
+    assert_eq!(config.templates.root, Path::new("/file"));
+    assert_eq!(config.templates.org.as_deref(), Some(Path::new("/org")));
     let config = check(&Flags::default(), &env[3..], "").unwrap().config;
-    assert_eq!(config.templates_dir, Path::new("/data/templates"));
-    assert_eq!(config.org_templates_dir, None);
+    assert_eq!(config.templates.root, Path::new("/data/templates"));
+    assert_eq!(config.templates.org, None);
 }
 
 #[test]

@@ -30,9 +30,12 @@ const MOST_DEPTH: usize = 8;
 /// By which a file is known to be the same: when it was changed, and how long it is.
 type Stamp = (Option<SystemTime>, u64);
 
+/// A file as it was read.
+type Read = (Stamp, Arc<Said>);
+
 /// What templates say, as last read.
 #[derive(Default, Clone)]
-pub(crate) struct Cache(Arc<Mutex<HashMap<PathBuf, (Stamp, Arc<Said>)>>>);
+pub(crate) struct Cache(Arc<Mutex<HashMap<PathBuf, Read>>>);
 
 impl Cache {
     /// What the template in this directory says; nothing, where it has no file that may be read.
@@ -67,8 +70,8 @@ fn inside(root: &Path, path: &Path) -> Option<PathBuf> {
 
 /// Read which templates there are.
 pub(super) async fn scan(app: &App) -> Catalogue {
-    let (cache, root) = (app.templates().clone(), app.config.templates_dir.clone());
-    let org = app.config.org_templates_dir.clone();
+    let (cache, root) = (app.templates().clone(), app.config.templates.root.clone());
+    let org = app.config.templates.org.clone();
     let read = move || Catalogue {
         templates: root.canonicalize().map(|root| below(&cache, &root, "")).unwrap_or_default(),
         org: org
@@ -77,7 +80,7 @@ pub(super) async fn scan(app: &App) -> Catalogue {
             .unwrap_or_default(),
     };
     // Nobody waits for a thread where there is nothing to read.
-    if !app.config.templates_dir.is_dir() && app.config.org_templates_dir.is_none() {
+    if !app.config.templates.root.is_dir() && app.config.templates.org.is_none() {
         return Catalogue::default();
     }
     tokio::task::spawn_blocking(read).await.unwrap_or_default()

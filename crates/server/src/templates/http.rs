@@ -71,7 +71,7 @@ pub(crate) async fn import(
         let runtime = sanitised(&app, &app.config.default_runtime);
         generate(Basics { name: &name, role: None, tier: TIER, runtime, model: None })
     });
-    let (root, draft) = (app.config.templates_dir.clone(), draft(&app));
+    let (root, draft) = (app.config.templates.root.clone(), draft(&app));
     let place = id.clone();
     let written =
         tokio::task::spawn_blocking(move || disk::import(&root, &place, &draft, &cleaned));

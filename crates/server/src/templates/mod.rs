@@ -232,8 +232,8 @@ async fn files(
     source: &Source,
 ) -> Result<BTreeMap<String, Bytes>, String> {
     let (root, id) = match source {
-        Source::Template(id) => (Some(&app.config.templates_dir), id),
-        Source::Org(id) => (app.config.org_templates_dir.as_ref(), id),
+        Source::Template(id) => (Some(&app.config.templates.root), id),
+        Source::Org(id) => (app.config.templates.org.as_ref(), id),
         Source::Existing => return Ok(BTreeMap::new()),
         Source::Generated => {
             let text = generate(Basics {

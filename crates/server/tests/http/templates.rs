@@ -43,7 +43,7 @@ impl Drop for Root {
 
 /// Run a body on each engine, with templates.
 fn with_templates<F: Future<Output = ()>>(name: &str, root: &Root, body: impl Fn(TestApp) -> F) {
-    on_each(name, |db| body(TestApp::new(db, |config| config.templates_dir.clone_from(&root.0))));
+    on_each(name, |db| body(TestApp::new(db, |config| config.templates.root.clone_from(&root.0))));
 }
 
 fn instance(app: &TestApp, id: &str) -> FakeInstance {
@@ -353,8 +353,8 @@ fn a_rebuild_takes_the_organisations_template() {
     org.write("acme/the-writer/config.yaml", "name: of acme\n");
     on_each("rebuild", |db| {
         let app = TestApp::new(db, |config| {
-            config.templates_dir.clone_from(&root.0);
-            config.org_templates_dir = Some(org.0.clone());
+            config.templates.root.clone_from(&root.0);
+            config.templates.org = Some(org.0.clone());
         });
         async move {
             let (id, _) = online(&app, "The Writer").await;
