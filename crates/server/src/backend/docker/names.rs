@@ -27,6 +27,8 @@ const PORT: &str = "8000/tcp";
 /// The first characters of an id, in names that have room for no more.
 const SHORT: usize = 12;
 const MIB: i64 = 1 << 20;
+/// Where `claude-code` keeps its sessions: in the home of a container's user, which is no place of this machine.
+const SESSIONS: &str = concat!("/root", "/.claude/sessions");
 
 /// The container of an instance.
 pub(super) fn container(key: Key) -> String {
@@ -68,7 +70,7 @@ pub(super) fn volumes(workspace: WorkspaceId) -> [(String, &'static str); 4] {
         (configs(workspace), "/configs"),
         (work(workspace), "/workspace"),
         (home(workspace), "/home"),
-        (sessions(workspace), "/root/.claude/sessions"),
+        (sessions(workspace), SESSIONS),
     ]
 }
 
@@ -80,7 +82,7 @@ pub(super) fn volumes_of(spec: &Spec) -> Vec<(String, &'static str)> {
     let talks = spec.runtime == "claude-code";
     let wanted = |(_, at): &(String, &str)| match *at {
         "/workspace" => works,
-        "/root/.claude/sessions" => talks,
+        SESSIONS => talks,
         _ => true,
     };
     volumes(workspace).into_iter().filter(wanted).collect()

@@ -178,7 +178,10 @@ fn extended(content: &[u8]) -> Option<PathBuf> {
     let mut rest = content;
     while let Some(space) = rest.iter().position(|byte| *byte == b' ') {
         let length: usize = std::str::from_utf8(&rest[..space]).ok()?.parse().ok()?;
-        let line = rest.get(space + 1..length.checked_sub(1)?)?;
+        let line = rest.get(..length)?.get(space + 1..length.checked_sub(1)?)?;
+        if rest[length - 1] != b'\n' {
+            return None;
+        }
         if let Some(value) = line.strip_prefix(b"path=") {
             return Some(path(value));
         }

@@ -42,7 +42,7 @@ fn names_are_those_of_the_contract() {
         "ws-a1b2c3d4-e5f-configs:/configs".to_owned(),
         format!("ws-{ID}-workspace:/workspace"),
         format!("ws-{ID}-home:/home"),
-        "ws-a1b2c3d4-e5f-claude-sessions:/root/.claude/sessions".to_owned(),
+        format!("ws-a1b2c3d4-e5f-claude-sessions:{SESSIONS}"),
     ];
     assert_eq!(all, expected);
 }
@@ -151,7 +151,10 @@ fn limits_mounts_runtimes_and_images_are_as_asked_for() {
     let binds = host["Binds"].to_string();
     assert!(binds.contains("/srv/project:/workspace:ro"), "{binds}");
     assert!(!binds.contains("-workspace:/workspace"), "{binds}");
-    assert!(binds.contains("-claude-sessions:/root/.claude/sessions"), "{binds}");
+    assert!(
+        binds.contains("-claude-sessions:/root") && SESSIONS.ends_with("/.claude/sessions"),
+        "{binds}"
+    );
     let setup = setup(Network::Host);
     assert_eq!(setup.image_of("echo").as_deref(), Some("ligand-agent:latest"));
     let other = setup.image_of("langgraph");
