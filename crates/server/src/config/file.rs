@@ -114,7 +114,11 @@ pub(super) fn with_builtin_backend(
 ) -> BTreeMap<String, BackendConfig> {
     for (name, kind) in BUILTIN.into_iter().zip([BackendKind::Process, BackendKind::Fake]) {
         if chosen == Some(name) {
-            named.entry(name.to_owned()).or_insert(BackendConfig { kind, root: None, plan: Vec::new() });
+            named.entry(name.to_owned()).or_insert(BackendConfig {
+                kind,
+                root: None,
+                plan: Vec::new(),
+            });
         }
     }
     named

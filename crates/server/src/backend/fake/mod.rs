@@ -21,8 +21,8 @@ use self::data::Tree;
 use self::plan::Plan;
 pub use self::plan::{Call, Fault, Planned};
 use super::{
-    Answer, Backend, BackendError, Bytestream, Carried, ErrorKind, Found, Key, Limits, Mount, Place, Pushes,
-    Root, Spec, Started, Terminal,
+    Answer, Backend, BackendError, Bytestream, Carried, ErrorKind, Found, Key, Limits, Mount,
+    Place, Pushes, Root, Spec, Started, Terminal,
 };
 
 /// One instance, as the test sees it.
@@ -38,6 +38,8 @@ pub struct FakeInstance {
     pub command: Vec<String>,
     /// Its runtime's name.
     pub runtime: String,
+    /// The files that were put below its configuration directory.
+    pub files: BTreeMap<String, Bytes>,
     /// What it may use.
     pub limits: Limits,
     /// The directory of the machine that it works in.
@@ -189,8 +191,8 @@ impl State {
             let credential = spec.credential.reveal().to_owned();
             let tree = self.trees.entry(key.workspace).or_default();
             let at = |path: &str| Place { root: Root::Configs, path: path.into() };
-            for (path, content) in spec.files {
-                tree.put(at(&path), content);
+            for (path, content) in &spec.files {
+                tree.put(at(path), content.clone());
             }
             tree.put(at(".auth_token"), Bytes::from(credential.clone()));
             let instance = FakeInstance {
@@ -199,6 +201,7 @@ impl State {
                 env: spec.env,
                 command: spec.command,
                 runtime: spec.runtime,
+                files: spec.files,
                 limits: spec.limits,
                 mount: spec.mount,
                 fresh_session: spec.fresh_session,
@@ -231,6 +234,12 @@ impl State {
             }
             _ => drop(self.instances.remove(&key)),
         }
+    }
+
+    fn data(&self, workspace: WorkspaceId) -> Result<&Tree, BackendError> {
+        let missing =
+            || BackendError::missing(format!("there is no data of workspace {workspace}"));
+        self.trees.get(&workspace).ok_or_else(missing)
     }
 
     /// What a workspace has; a workspace of which nothing is here has nothing.
@@ -342,7 +351,7 @@ impl Backend for Fake {
     fn export(&self, workspace: WorkspaceId) -> Answer<'_, Bytestream> {
         Box::pin(async move {
             self.strike(Call::Export).await?;
-            let archive = self.state().tree(workspace).archive();
+            let archive = self.state().data(workspace)?.archive();
             Ok(futures_util::stream::iter([Ok(archive)]).boxed())
         })
     }
@@ -380,7 +389,7 @@ impl Backend for Fake {
     fn digest(&self, workspace: WorkspaceId) -> Answer<'_, Carried> {
         Box::pin(async move {
             self.strike(Call::Digest).await?;
-            Ok(self.state().tree(workspace).carried())
+            Ok(self.state().data(workspace)?.carried())
         })
     }
 
