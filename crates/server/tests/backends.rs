@@ -13,8 +13,6 @@ use ligand_server::backend::process::Process;
 use ligand_server::backend::{Backend, ErrorKind, Key, Place, Push, Pushes, Root, Spec};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-const GRACE: Duration = Duration::from_secs(5);
-
 struct Bench {
     backend: Arc<dyn Backend>,
     pushed: UnboundedReceiver<Push>,
@@ -263,13 +261,23 @@ fn os_06_os_07_os_13_what_is_no_id_is_neither_listed_nor_touched() {
         let (key, root) = (key(12, 1), bench.root.clone().unwrap());
         bench.backend.ensure(spec(key, WAITS)).await.unwrap();
         let record = format!("{}/run/1.json", key.workspace);
-        for name in ["", "lost+found", "deadbeef", "ws-deadbeef", "-", "%", "zz", &format!("{}x", key.workspace)] {
+        for name in [
+            "",
+            "lost+found",
+            "deadbeef",
+            "ws-deadbeef",
+            "-",
+            "%",
+            "zz",
+            &format!("{}x", key.workspace),
+        ] {
             let folder = root.join(name).join("run");
             std::fs::create_dir_all(&folder).unwrap();
             std::fs::copy(root.join(&record), folder.join("1.json")).unwrap();
         }
         // Nor a number that is none.
-        std::fs::copy(root.join(&record), root.join(format!("{}/run/one.json", key.workspace))).unwrap();
+        std::fs::copy(root.join(&record), root.join(format!("{}/run/one.json", key.workspace)))
+            .unwrap();
         assert_eq!(bench.backend.list_owned().await.unwrap(), [key]);
         assert!(bench.backend.list_data().await.unwrap().iter().all(|it| *it == key.workspace));
         bench.backend.destroy(key).await.unwrap();

@@ -12,15 +12,13 @@ use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
 use ligand_domain::credential::Token;
 use ligand_domain::id::{Generation, WorkspaceId};
-use ligand_server::app::{App, Clock, Ids, Names, Pace, Parts};
+use ligand_server::app::{App, Clock, Ground, Ids, Names};
 use ligand_server::backend::fake::Fake;
 use ligand_server::backend::{Backend, Backends, Key, Pushes, Spec};
 use ligand_server::config::{File, Flags, resolve};
 use ligand_server::db::Db;
 use ligand_server::reconcile::Reconciler as _;
 use ligand_server::workspaces::WorkspaceReconciler;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::Bench;
 use super::histogram::Histogram;
@@ -139,23 +137,14 @@ fn app(db: Db, fake: Fake) -> Result<App> {
     let config = resolve(&flags, &|_| None, None, File::default())?.config;
     let backend: Arc<dyn Backend> = Arc::new(fake);
     let clock = Clock::System;
-    let started = clock.now();
     let http = ligand_api::http::builder().map_err(|cause| anyhow::anyhow!("{cause}"))?;
-    Ok(App::new(Parts {
+    Ok(App::new(Ground {
         db,
         clock,
         ids: Ids::seeded(1),
         names: Names::table(),
         backends: Backends::new([("fake".to_owned(), backend)]),
         config,
-        bells: Default::default(),
-        beats: Default::default(),
-        pace: Pace::default(),
-        hub: Default::default(),
-        metrics: Default::default(),
         http: http.no_proxy().build()?,
-        tasks: TaskTracker::new(),
-        stop: CancellationToken::new(),
-        started,
     }))
 }

@@ -197,7 +197,8 @@ impl<'a> Layers<'a> {
 
     /// Only what misbehaves can be told how.
     fn plan(&mut self, name: &str, backend: &BackendConfig) {
-        let (name, origin) = (format!("backends.{name}.plan"), self.file_or_default(true).to_string());
+        let (name, origin) =
+            (format!("backends.{name}.plan"), self.file_or_default(true).to_string());
         let misplaced = backend.kind != BackendKind::Fake && !backend.plan.is_empty();
         let expected = "expected none: only a backend of the kind `fake` has one".to_owned();
         let wrong = backend.plan.iter().filter_map(|planned| planned.check().err());

@@ -76,13 +76,17 @@ fn only_a_fake_backend_takes_a_plan_and_only_one_that_makes_sense() {
         other => panic!("{other:?}"),
     };
     let fake = "[backends.fake]\nkind = \"fake\"\n";
-    let plan = "plan = [{ what = \"twice\" }, { what = { late = 0.5 }, at = [\"stop\"], times = 0 }]";
+    let plan =
+        "plan = [{ what = \"twice\" }, { what = { late = 0.5 }, at = [\"stop\"], times = 0 }]";
     let config = check(&Flags::default(), &[], &format!("{fake}{plan}")).unwrap().config;
     let late = Planned::once(Fault::Late(Duration::from_millis(500)));
     let expected = [Planned::once(Fault::Twice), late.at(&[Call::Stop]).times(0)];
     assert_eq!(config.backends["fake"].plan, expected);
     let wrong = refused(&format!("{fake}plan = [{{ what = \"twice\", at = [\"stop\"] }}]"));
-    assert!(wrong.starts_with("backends.fake.plan (") && wrong.contains("expected one of ensure"), "{wrong}");
+    assert!(
+        wrong.starts_with("backends.fake.plan (") && wrong.contains("expected one of ensure"),
+        "{wrong}"
+    );
     let wrong = refused(&format!("[backends.a]\nkind = \"process\"\n{plan}"));
     assert!(wrong.contains("only a backend of the kind `fake`"), "{wrong}");
 }

@@ -119,7 +119,8 @@ impl Orphans {
         let listed = list(backend).await.map_err(|cause| anyhow::anyhow!(cause.chain()))?;
         let rows = rows(app, name, &listed).await.context("read what is known")?;
         let verdict = orphan::sort(&listed, &rows);
-        tally.looked_at = (listed.instances.len() + listed.data.len() + verdict.missing.len()) as u64;
+        tally.looked_at =
+            (listed.instances.len() + listed.data.len() + verdict.missing.len()) as u64;
         self.tell(name, &verdict.unknown);
         missing(app, backend, &verdict.missing).await.context("look for what is gone")?;
         let mut leftovers: BTreeMap<WorkspaceId, Leftover> = BTreeMap::new();

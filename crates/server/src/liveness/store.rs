@@ -188,9 +188,8 @@ pub(super) async fn named(tx: &mut Tx, backend: &str) -> Done<BTreeMap<Label, bo
     let rows: Vec<(Uuid, i64, bool)> = on!(tx, c => sqlx::query_as(
             "SELECT workspace_id, born, started_at IS NOT NULL FROM instances WHERE backend = $1 AND ended_at IS NULL")
         .bind(backend).fetch_all(c).await)?;
-    let named = |(id, born, confirmed)| {
-        ((WorkspaceId::from_uuid(id), Generation::new(born)), confirmed)
-    };
+    let named =
+        |(id, born, confirmed)| ((WorkspaceId::from_uuid(id), Generation::new(born)), confirmed);
     Ok(rows.into_iter().map(named).collect())
 }
 

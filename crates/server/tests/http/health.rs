@@ -3,6 +3,7 @@
 use ligand_server::backend::fake::{Call, Fault, Planned};
 use ligand_server::reconcile::{Reconciler as _, drive};
 use ligand_server::workspaces::WorkspaceReconciler;
+use serde_json::json;
 
 use crate::support::agent::{Agent, online, unclaimed};
 use crate::support::modes::adjusted;
@@ -79,7 +80,7 @@ adjusted! { |config| config.backend = None;
 
     async fn hs_11_without_a_backend_external_workspaces_are_watched(app: TestApp) {
         let workspace = unclaimed(&app).await;
-        Agent::with(&workspace, None).register(&app).await.ok();
+        Agent::with(&workspace, None).register_with(&app, json!({"ligand": null}), &[]).await.ok();
         app.later(80).await;
         assert_eq!(status(&app, &workspace).await, "online");
         app.later(200).await;

@@ -12,7 +12,7 @@ use ligand_server::reconcile::Reconciler as _;
 use serde_json::json;
 
 use crate::support::agent::{Agent, online};
-use crate::support::{TestApp, both};
+use crate::support::{TestApp, a_moment, both};
 
 fn newest(app: &TestApp, workspace: &str) -> Key {
     app.fake.newest(workspace.parse().unwrap()).unwrap().key
@@ -93,13 +93,25 @@ both! {
         assert_eq!(status(&app, &workspace).await, "online");
     }
 
-    async fn a_slow_end_is_waited_for(app: TestApp) {
+    async fn a_slow_end_is_waited_for_before_the_next_one_starts(app: TestApp) {
         let (workspace, _) = online(&app, "a").await;
         for call in [Call::Stop, Call::Destroy] {
             app.fake.plan(Planned::once(Fault::Late(Duration::from_millis(150))).at(&[call]));
         }
-        app.delete(&format!("/workspaces/{workspace}")).await.is(200, &json!({"status": "removed", "cascade_deleted": 0}));
-        assert!(app.fake.instances().is_empty());
+        app.post(&format!("/workspaces/{workspace}/restart"), json!({})).await.ok();
+        let most = std::cell::Cell::new(0);
+        tokio::select! {
+            () = app.settle() => {}
+            () = async {
+                loop {
+                    most.set(most.get().max(app.fake.instances().len()));
+                    a_moment(5).await;
+                }
+            } => {}
+        }
+        assert_eq!((most.get(), app.fake.starts()), (1, 2));
+        Agent::of(&app, &workspace).register(&app).await.ok();
+        assert_eq!(status(&app, &workspace).await, "online");
     }
 
     async fn whoever_is_said_to_run_and_is_not_heard_is_replaced(app: TestApp) {

@@ -67,7 +67,7 @@ async fn over_a_rest(
 ) -> (Vec<String>, String) {
     let data = Arc::new(Mutex::new(before));
     let keeper = Keeper(app.fake.clone(), Arc::clone(&data));
-    let app = app.on(Arc::new(keeper));
+    let app = app.on(|_| Arc::new(keeper));
     let (id, _) = online(&app, "sleeper").await;
     app.sql("UPDATE workspaces SET intent = 'hibernated', due_at = 0").await;
     app.settle().await;

@@ -48,7 +48,9 @@ const WAITS: &str = "trap 'exit 0' TERM INT; while :; do sleep 5 & wait $!; done
 impl Doing {
     /// As a program that any machine with a shell can run.
     pub(super) fn shell(self) -> Vec<String> {
-        let safely = |write: &str, path: &str| format!("{write} > {path}.new; mv {path}.new {path}; {WAITS}");
+        let safely = |write: &str, path: &str| {
+            format!("{write} > {path}.new; mv {path}.new {path}; {WAITS}")
+        };
         let script = match self {
             Self::Waits => WAITS.to_owned(),
             Self::Stubborn => "trap '' TERM; echo > ready; while :; do sleep 0.1; done".to_owned(),
@@ -188,7 +190,13 @@ impl Bench {
     }
 
     /// Write a file.
-    pub(super) async fn write(&self, key: Key, root: Root, path: &str, content: &'static str) -> Done {
+    pub(super) async fn write(
+        &self,
+        key: Key,
+        root: Root,
+        path: &str,
+        content: &'static str,
+    ) -> Done {
         let content = Bytes::from_static(content.as_bytes());
         self.backend.write_file(key.workspace, at(root, path), content).await
     }
@@ -219,7 +227,8 @@ impl Bench {
 
 /// An archive as it comes over a network: in pieces.
 pub(super) fn pieces(archive: &Bytes) -> Bytestream {
-    let pieces: Vec<_> = archive.chunks(700).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+    let pieces: Vec<_> =
+        archive.chunks(700).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
     futures_util::stream::iter(pieces).boxed()
 }
 

@@ -56,8 +56,10 @@ pub(super) async fn whose_data_is_there_is_listed(bench: &mut Bench) -> Done {
 pub(super) async fn what_is_imported_is_what_was_exported(bench: &mut Bench) -> Done {
     furnish(bench, 1).await?;
     let (from, to) = (key(1, 1), key(2, 1));
-    let (archive, digest) = (bench.archive(from).await?, bench.backend.digest(from.workspace).await?);
-    let came = bench.backend.import(to.workspace, pieces(&archive), Some(digest.digest.clone())).await?;
+    let (archive, digest) =
+        (bench.archive(from).await?, bench.backend.digest(from.workspace).await?);
+    let came =
+        bench.backend.import(to.workspace, pieces(&archive), Some(digest.digest.clone())).await?;
     assert_eq!(came, digest);
     assert_eq!(bench.backend.digest(to.workspace).await?, digest);
     assert_eq!(bench.read(to, Root::Workspace, "notes/deep/er/plan.md").await?, "a plan");

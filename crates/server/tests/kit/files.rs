@@ -19,7 +19,11 @@ pub(super) async fn a_file_that_is_not_there_is_missing(bench: &mut Bench) -> Do
     let key = key(1, 1);
     bench.write(key, Root::Workspace, "there/it", "is").await?;
     for path in ["nothing", "there/nothing", "nothing/it"] {
-        assert_eq!(kind(bench.read(key, Root::Workspace, path).await), Some(ErrorKind::Missing), "{path}");
+        assert_eq!(
+            kind(bench.read(key, Root::Workspace, path).await),
+            Some(ErrorKind::Missing),
+            "{path}"
+        );
     }
     let listed = bench.backend.list_files(key.workspace, at(Root::Workspace, "nothing"), 1).await;
     assert_eq!(kind(listed), Some(ErrorKind::Missing));
@@ -27,7 +31,8 @@ pub(super) async fn a_file_that_is_not_there_is_missing(bench: &mut Bench) -> Do
 }
 
 async fn listed(bench: &Bench, path: &str, depth: u8) -> Done<BTreeSet<(String, u64, bool)>> {
-    let found = bench.backend.list_files(key(1, 1).workspace, at(Root::Workspace, path), depth).await?;
+    let found =
+        bench.backend.list_files(key(1, 1).workspace, at(Root::Workspace, path), depth).await?;
     let told = found.into_iter().map(|it| (it.path.display().to_string(), it.size, it.dir));
     Ok(told.collect())
 }
@@ -49,7 +54,9 @@ pub(super) async fn files_are_listed_as_deep_as_asked(bench: &mut Bench) -> Done
     Ok(())
 }
 
-pub(super) async fn what_is_removed_is_gone_and_removing_nothing_is_success(bench: &mut Bench) -> Done {
+pub(super) async fn what_is_removed_is_gone_and_removing_nothing_is_success(
+    bench: &mut Bench,
+) -> Done {
     let key = key(1, 1);
     for path in ["a/one", "a/b/two", "ab"] {
         bench.write(key, Root::Workspace, path, "x").await?;
@@ -58,7 +65,11 @@ pub(super) async fn what_is_removed_is_gone_and_removing_nothing_is_success(benc
         bench.backend.remove_file(key.workspace, at(Root::Workspace, path)).await?;
     }
     for path in ["a/one", "a/b/two"] {
-        assert_eq!(kind(bench.read(key, Root::Workspace, path).await), Some(ErrorKind::Missing), "{path}");
+        assert_eq!(
+            kind(bench.read(key, Root::Workspace, path).await),
+            Some(ErrorKind::Missing),
+            "{path}"
+        );
     }
     assert_eq!(bench.read(key, Root::Workspace, "ab").await?, "x");
     Ok(())
@@ -95,7 +106,9 @@ pub(super) async fn files_of_workspaces_are_told_apart(bench: &mut Bench) -> Don
     Ok(())
 }
 
-pub(super) async fn an_instance_finds_what_was_written_and_what_it_writes_is_found(bench: &mut Bench) -> Done {
+pub(super) async fn an_instance_finds_what_was_written_and_what_it_writes_is_found(
+    bench: &mut Bench,
+) -> Done {
     let key = key(1, 1);
     bench.write(key, Root::Configs, "given", "by the platform").await?;
     bench.start(key, Doing::Copies("given")).await?;

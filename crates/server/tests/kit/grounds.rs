@@ -79,7 +79,8 @@ impl OfFake {
 
     async fn told(&self, key: Key, doing: Doing) {
         let of = key.workspace;
-        let write = |path: &str, content: Bytes| self.0.write_file(of, at(Root::Workspace, path), content);
+        let write =
+            |path: &str, content: Bytes| self.0.write_file(of, at(Root::Workspace, path), content);
         match doing {
             Doing::Waits | Doing::Stubborn => {}
             Doing::Exits(says, code) => {
@@ -96,7 +97,9 @@ impl OfFake {
                 let content = self.0.read_file(of, at(Root::Configs, name)).await.unwrap();
                 write("seen", content).await.unwrap();
             }
-            Doing::Writes(text) => write("note", Bytes::from_static(text.as_bytes())).await.unwrap(),
+            Doing::Writes(text) => {
+                write("note", Bytes::from_static(text.as_bytes())).await.unwrap()
+            }
         }
     }
 }

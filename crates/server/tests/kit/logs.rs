@@ -61,7 +61,10 @@ pub(super) async fn a_log_outlives_its_instance(bench: &mut Bench) -> Done {
 pub(super) async fn logs_of_workspaces_are_told_apart(bench: &mut Bench) -> Done {
     bench.start(key(1, 1), Doing::Logs("first")).await?;
     bench.start(key(2, 1), Doing::Logs("second")).await?;
-    assert_eq!((log(bench, 1, 1).await?, log(bench, 2, 1).await?), ("first\n".into(), "second\n".into()));
+    assert_eq!(
+        (log(bench, 1, 1).await?, log(bench, 2, 1).await?),
+        ("first\n".into(), "second\n".into())
+    );
     Ok(())
 }
 

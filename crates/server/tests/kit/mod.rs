@@ -185,11 +185,12 @@ fn the_kit_is_as_large_as_it_says_and_every_exception_has_a_scenario_and_a_reaso
 fn a_backend_that_misbehaves_fails_and_what_cannot_be_done_is_not_tried() {
     use ligand_server::backend::fake::{Fault, Planned};
     let twice = "starting_twice_starts_once";
-    assert_eq!(run(Box::new(OfFake::new()), twice, starts::starting_twice_starts_once), Outcome::Held);
-    for (fault, scenario) in [
-        (Fault::SayGone, "lies"),
-        (Fault::Refuse("no".to_owned()), "refuses"),
-    ] {
+    assert_eq!(
+        run(Box::new(OfFake::new()), twice, starts::starting_twice_starts_once),
+        Outcome::Held
+    );
+    for (fault, scenario) in [(Fault::SayGone, "lies"), (Fault::Refuse("no".to_owned()), "refuses")]
+    {
         let ground = OfFake::new();
         ground.spoil(Planned::once(fault));
         let tried = std::panic::catch_unwind(AssertUnwindSafe(|| {

@@ -103,7 +103,9 @@ pub(super) async fn nothing_is_listed_on_new_ground(bench: &mut Bench) -> Done {
     bench.backend.recover().await
 }
 
-pub(super) async fn what_another_owner_has_is_neither_listed_nor_touched(bench: &mut Bench) -> Done {
+pub(super) async fn what_another_owner_has_is_neither_listed_nor_touched(
+    bench: &mut Bench,
+) -> Done {
     let (key, stranger) = (key(1, 1), bench.ground.stranger());
     stranger.ensure(bench.spec(key, Doing::Waits)).await?;
     assert_eq!(bench.backend.list_owned().await?, []);
@@ -121,8 +123,22 @@ pub(super) async fn what_another_owner_has_is_neither_listed_nor_touched(bench: 
 
 /// Names that a backend or a shell adds, besides `LIGAND_…`.
 const ADDED: [&str; 16] = [
-    "PATH", "LANG", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "HOSTNAME", "CONFIGS_DIR", "WORKSPACE_CONFIG_PATH",
-    "WORKSPACE_DIR", "PLUGINS_DIR", "PWD", "OLDPWD", "SHLVL", "_",
+    "PATH",
+    "LANG",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "TMPDIR",
+    "HOSTNAME",
+    "CONFIGS_DIR",
+    "WORKSPACE_CONFIG_PATH",
+    "WORKSPACE_DIR",
+    "PLUGINS_DIR",
+    "PWD",
+    "OLDPWD",
+    "SHLVL",
+    "_",
 ];
 
 pub(super) async fn the_environment_is_exact(bench: &mut Bench) -> Done {
@@ -133,8 +149,12 @@ pub(super) async fn the_environment_is_exact(bench: &mut Bench) -> Done {
     let names: Vec<String> = spec.env.keys().cloned().collect();
     bench.start_as(spec, Doing::ShowsEnvironment).await?;
     let text = bench.text(key, Root::Workspace, "environment").await?;
-    let found: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
-    assert_eq!(given.map(|(name, _)| found.get(name).copied()), given.map(|(_, value)| Some(value)));
+    let found: BTreeMap<&str, &str> =
+        text.lines().filter_map(|line| line.split_once('=')).collect();
+    assert_eq!(
+        given.map(|(name, _)| found.get(name).copied()),
+        given.map(|(_, value)| Some(value))
+    );
     for name in found.keys() {
         let known = ADDED.contains(name) || name.starts_with("LIGAND_");
         assert!(known || names.iter().any(|given| given == name), "{name} was not given");

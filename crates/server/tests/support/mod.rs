@@ -109,13 +109,6 @@ impl TestApp {
         Self::assemble(db, config, fake, Mutex::new(pushed), Clock::manual(started), backend)
     }
 
-    /// The same server on another backend, which has the fake one's instances.
-    pub(crate) fn on(self, backend: Arc<dyn Backend>) -> Self {
-        let (db, config) = (self.app.db.clone(), self.app.config.clone());
-        let clock = Clock::manual(self.app.clock.now());
-        Self::around((db, config), backend, self.fake, self.pushed, clock)
-    }
-
     /// Another server on the same database and the same backend, as after a crash: what was in memory is
     /// gone.
     pub(crate) fn reborn(self) -> Self {
@@ -147,7 +140,8 @@ impl TestApp {
         let (db, mut config, now) =
             (self.app.db.clone(), self.app.config.clone(), self.app.clock.now());
         adjust(&mut config);
-        Self::assemble(db, config, self.fake, self.pushed, Clock::manual(now))
+        let backend = Arc::new(self.fake.clone());
+        Self::assemble(db, config, self.fake, self.pushed, Clock::manual(now), backend)
     }
 
     /// A second server at the same time, with connections and a memory of its own.
@@ -166,17 +160,6 @@ impl TestApp {
         pushed: Mutex<UnboundedReceiver<Push>>,
         clock: Clock,
         backend: Arc<dyn Backend>,
-    ) -> Self {
-        Self::around((db, config), backend, fake, pushed, clock)
-    }
-
-    /// With a backend that is not quite the fake one.
-    pub(crate) fn around(
-        (db, config): (Db, Config),
-        backend: Arc<dyn Backend>,
-        fake: Fake,
-        pushed: Mutex<UnboundedReceiver<Push>>,
-        clock: Clock,
     ) -> Self {
         let backends = match config.backend {
             Some(_) => Backends::new([("fake".to_owned(), backend)]),

@@ -41,6 +41,14 @@ fn name(root: Root) -> &'static str {
     ROOTS.iter().find(|(it, _)| *it == root).map_or("", |(_, name)| name)
 }
 
+fn travels(root: Root, path: &Path) -> bool {
+    match root {
+        Root::Workspace | Root::Home => true,
+        Root::Configs => !path.to_string_lossy().starts_with(CREDENTIALS),
+        Root::Plugins => false,
+    }
+}
+
 fn missing(at: &Place) -> BackendError {
     BackendError::missing(format!("there is no /{}/{}", name(at.root), at.path.display()))
 }
@@ -76,19 +84,17 @@ impl Tree {
         if there { Ok(found.into_values().collect()) } else { Err(missing(at)) }
     }
 
+    /// What travels: neither credentials nor plugins do.
     fn data(&self) -> impl Iterator<Item = (&Root, &PathBuf, &Bytes)> {
-        let ours = |root: Root, path: &Path| {
-            root == Root::Configs && path.to_string_lossy().starts_with(CREDENTIALS)
-        };
-        let data = self.files.iter().filter(move |((root, path), _)| !ours(*root, path));
+        let data = self.files.iter().filter(|((root, path), _)| travels(*root, path));
         data.map(|((root, path), content)| (root, path, content))
     }
 
     /// What lies here, without credentials, the same for the same content.
     pub(super) fn archive(&self) -> Bytes {
-        let files = self.data().map(|(root, path, content)| {
-            (name(*root).to_owned(), path.clone(), content.to_vec())
-        });
+        let files = self
+            .data()
+            .map(|(root, path, content)| (name(*root).to_owned(), path.clone(), content.to_vec()));
         let archive = Archive { form: FORM.to_owned(), files: files.collect() };
         Bytes::from(serde_json::to_vec(&archive).unwrap_or_default())
     }
@@ -120,9 +126,10 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Put other data in place of what is here. The log and its readers stay.
+    /// Put other data in place of what is here. What does not travel stays, and so do the log and its readers.
     pub(super) fn become_data_of(&mut self, other: Self) {
-        self.files = other.files;
+        self.files.retain(|(root, path), _| !travels(*root, path));
+        self.files.extend(other.files);
     }
 
     pub(super) fn say(&mut self, text: &str) {

@@ -21,8 +21,8 @@ use self::data::Tree;
 use self::plan::Plan;
 pub use self::plan::{Call, Fault, Planned};
 use super::{
-    Answer, Backend, BackendError, Bytestream, Carried, ErrorKind, Found, Key, Limits, Mount, Place, Pushes,
-    Root, Spec, Started, Terminal,
+    Answer, Backend, BackendError, Bytestream, Carried, ErrorKind, Found, Key, Limits, Mount,
+    Place, Pushes, Root, Spec, Started, Terminal,
 };
 
 /// One instance, as the test sees it.
@@ -236,6 +236,12 @@ impl State {
         }
     }
 
+    fn data(&self, workspace: WorkspaceId) -> Result<&Tree, BackendError> {
+        let missing =
+            || BackendError::missing(format!("there is no data of workspace {workspace}"));
+        self.trees.get(&workspace).ok_or_else(missing)
+    }
+
     /// What a workspace has; a workspace of which nothing is here has nothing.
     fn tree(&self, workspace: WorkspaceId) -> Tree {
         self.trees.get(&workspace).cloned().unwrap_or_default()
@@ -345,7 +351,7 @@ impl Backend for Fake {
     fn export(&self, workspace: WorkspaceId) -> Answer<'_, Bytestream> {
         Box::pin(async move {
             self.strike(Call::Export).await?;
-            let archive = self.state().tree(workspace).archive();
+            let archive = self.state().data(workspace)?.archive();
             Ok(futures_util::stream::iter([Ok(archive)]).boxed())
         })
     }
@@ -383,7 +389,7 @@ impl Backend for Fake {
     fn digest(&self, workspace: WorkspaceId) -> Answer<'_, Carried> {
         Box::pin(async move {
             self.strike(Call::Digest).await?;
-            Ok(self.state().tree(workspace).carried())
+            Ok(self.state().data(workspace)?.carried())
         })
     }
 

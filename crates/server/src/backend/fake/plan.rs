@@ -273,7 +273,9 @@ mod tests {
         assert_eq!(plan, [Planned::once(Fault::LoseReply), throttle]);
         let again = serde_json::to_string(&plan).unwrap();
         assert_eq!(serde_json::from_str::<Vec<Planned>>(&again).unwrap(), plan);
-        for bad in [r#"{"what":"explode"}"#, r#"{"what":{"late":-1}}"#, r#"{"what":"twice","when":1}"#] {
+        for bad in
+            [r#"{"what":"explode"}"#, r#"{"what":{"late":-1}}"#, r#"{"what":"twice","when":1}"#]
+        {
             assert!(serde_json::from_str::<Planned>(bad).is_err(), "{bad}");
         }
     }
