@@ -182,7 +182,7 @@ mod tests {
     fn names_cannot_break_out_of_the_header() {
         assert_eq!(
             disposition("a\"; x=\"ä.txt"),
-            "attachment; filename=\"a___x__.txt\"; filename*=UTF-8''a%22%3B%20x%3D%22%C3%A4.txt"
+            "attachment; filename=\"a___x___.txt\"; filename*=UTF-8''a%22%3B%20x%3D%22%C3%A4.txt"
         );
     }
 }

@@ -135,7 +135,7 @@ adjusted! {
             app.send("GET", path, None, None, &[("host", "here:8080"), ("origin", origin)]).await } };
         from("https://elsewhere.example").await.refuses(403, "origin not allowed");
         from("http://here:8080.elsewhere.example").await.refuses(403, "origin not allowed");
-        from("http://here:8080").await.refuses(503, "Docker not available");
-        from("http://localhost:3000").await.refuses(503, "Docker not available");
+        from("http://here:8080").await.refuses(404, "container not running");
+        from("http://localhost:3000").await.refuses(404, "container not running");
     }
 }
