@@ -473,3 +473,27 @@ async fn in_a_sandbox_an_instance_has_places_and_processes_of_its_own() {
     assert_eq!(left.count(), 0);
     process.destroy(key).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_command_may_name_files_that_others_could_not_reach() {
+    if !root() {
+        return;
+    }
+    let (scratch, key) = (Scratch::new(), key(25, 1));
+    let process = scratch.process(Settings::default());
+    let shut = scratch.0.join("shut");
+    fs::create_dir_all(shut.join("venv/bin")).unwrap();
+    fs::write(shut.join("venv/pyvenv.cfg"), "").unwrap();
+    fs::write(shut.join("venv/library"), "beside\n").unwrap();
+    std::os::unix::fs::symlink("/bin/sh", shut.join("venv/bin/shell")).unwrap();
+    fs::write(
+        shut.join("script"),
+        "cat $(dirname $0)/../venv/library > out.new; mv out.new out; sleep 1000",
+    )
+    .unwrap();
+    let round = shut.join("venv/../script");
+    let command = [shut.join("venv/bin/shell"), round].map(|path| path.display().to_string());
+    process.ensure(Spec { command: command.to_vec(), ..spec(key, "") }).await.unwrap();
+    assert_eq!(said(&scratch.tree(key).join("workspace/out")).await, "beside\n");
+    process.destroy(key).await.unwrap();
+}

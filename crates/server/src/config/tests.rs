@@ -1,6 +1,7 @@
 //! Which layer wins, and what is said of mistakes.
 
 use super::*;
+use crate::backend::process::Sandbox;
 
 fn check(flags: &Flags, env: &[(&str, &str)], file: &str) -> Result<Resolved, ConfigError> {
     let env: BTreeMap<String, String> =
@@ -66,6 +67,18 @@ fn only_backends_that_somebody_chose_are_there() {
     let file = "[backends.second]\nkind = \"process\"";
     assert_eq!(names(&[], file), ["process", "second"]);
     assert_eq!(names(&[("LIGAND_BACKEND", "second")], file), ["second"]);
+}
+
+#[test]
+fn what_keeps_instances_apart_is_checked_and_named() {
+    let file = "[backends.process]\nkind = \"process\"\nuid_base = 33\ncgroup = \"here\"";
+    let said = check(&Flags::default(), &[], file).unwrap_err().to_string();
+    assert!(said.contains("backends.process.uid_base") && said.contains("from 10000"), "{said}");
+    assert!(said.contains("backends.process.cgroup") && said.contains("absolute"), "{said}");
+    let file = "[backends.process]\nkind = \"process\"\nuid_base = 0\nsandbox = \"auto\"";
+    let config = check(&Flags::default(), &[], file).unwrap().config;
+    let settings = config.backends["process"].process();
+    assert_eq!((settings.uid_base, settings.sandbox), (None, Sandbox::Auto));
 }
 
 #[test]

@@ -214,10 +214,15 @@ impl Process {
             words = sandbox::around(&spec.command, tree, work);
             sandbox::inside(&mut env);
         }
-        let (program, arguments) = words
-            .split_first()
-            .filter(|_| !spec.command.is_empty())
-            .ok_or_else(|| BackendError::broken("the runtime's command is empty"))?;
+        let missing = || BackendError::broken("the runtime's command is empty");
+        let first = words.first().filter(|_| !spec.command.is_empty()).ok_or_else(missing)?.clone();
+        if first.starts_with('/') && !Path::new(&first).exists() {
+            return Err(BackendError::broken(format!(
+                "cannot start {first}: there is no such file"
+            )));
+        }
+        words.splice(0..0, limits::before(spec.limits, owner.is_some()));
+        let (program, arguments) = words.split_first().ok_or_else(missing)?;
         let (out, err) = tree.boot_log()?;
         let mut command = Command::new(program);
         command
@@ -230,9 +235,9 @@ impl Process {
             .stderr(err)
             .process_group(0);
         // Its own directories, and the files that its command names.
-        let named = spec.command.iter().map(PathBuf::from).filter(|path| path.is_absolute());
         let own = tree.of_instance().into_iter().chain(work.map(Path::to_owned));
-        let own: Vec<PathBuf> = own.chain(named.filter(|path| path.is_file())).collect();
+        let own: Vec<PathBuf> =
+            own.chain(spec.command.iter().flat_map(|word| named(word))).collect();
         self.launch(command, owner, &own).map_err(|cause| {
             if cause.kind() == std::io::ErrorKind::NotFound {
                 BackendError::broken(format!("cannot start {program}: {cause}"))
@@ -426,6 +431,17 @@ async fn gone_within(identity: &Identity, patience: Duration) -> bool {
         wait(LOOK).await;
     }
     !identity.alive()
+}
+
+/// What a word of a command means on disk: a file and, of a program of a virtual environment of Python, all of that.
+fn named(word: &str) -> Vec<PathBuf> {
+    let file = Path::new(word);
+    if !file.is_absolute() || !file.is_file() {
+        return Vec::new();
+    }
+    let prefix = file.parent().and_then(Path::parent);
+    let prefix = prefix.filter(|prefix| prefix.join("pyvenv.cfg").is_file());
+    [file].into_iter().chain(prefix).map(Path::to_owned).collect()
 }
 
 /// How the end of an instance is noticed.

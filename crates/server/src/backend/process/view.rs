@@ -5,6 +5,7 @@
 //! It is made on a thread that is then thrown away: mounts, and that nobody gains rights by running a program, are
 //! inherited by what the thread starts.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -25,7 +26,8 @@ const EMPTY: &std::ffi::CStr = c"mode=0755,size=1m";
 
 /// The first directory on the way to `path` that others may not pass.
 pub(super) fn closed(path: &Path) -> Option<PathBuf> {
-    let whole = real(path);
+    let place = path.parent().zip(path.file_name());
+    let whole = place.map_or_else(|| path.to_owned(), |(above, name)| real(above).join(name));
     let mut ways: Vec<&Path> = whole.ancestors().skip(1).collect();
     ways.reverse();
     let shut = |dir: &&Path| fs::metadata(dir).is_ok_and(|meta| meta.mode() & 0o001 == 0);
@@ -61,20 +63,29 @@ fn apart() -> rustix::io::Result<()> {
 
 /// Start `command` as another user, who sees of `own` what it would not reach by itself.
 pub(super) fn start(command: Command, own: &[PathBuf]) -> io::Result<Child> {
-    let own: Vec<PathBuf> = own.iter().map(|path| real(path)).collect();
+    // A link is shown at its place and, as what it leads to, at that one's.
+    let places = own.iter().flat_map(|path| {
+        let place = path.parent().zip(path.file_name());
+        let place = place.map_or_else(|| path.clone(), |(above, name)| real(above).join(name));
+        [real(path), place]
+    });
+    // What is above comes first: it brings along what is below.
+    let shown: BTreeSet<PathBuf> = places.collect();
+    let ways: Vec<PathBuf> =
+        own.iter().filter_map(|path| path.parent()).map(Path::to_owned).collect();
     let runtime = Handle::current();
     let started = std::thread::Builder::new().name("start".to_owned()).spawn(move || {
         let _entered = runtime.enter();
         set_no_new_privs(true)?;
-        show(&own)?;
+        show(&shown, &ways)?;
         let mut command = command;
         command.spawn()
     })?;
     started.join().map_err(|_| io::Error::other("the thread that starts instances panicked"))?
 }
 
-/// Put what is its own in place of directories that it cannot pass.
-fn show(own: &[PathBuf]) -> io::Result<()> {
+/// Put what is its own in place of directories that it cannot pass. `ways`: how it is called, roundabout ways included.
+fn show(own: &BTreeSet<PathBuf>, ways: &[PathBuf]) -> io::Result<()> {
     let covers: Vec<(PathBuf, &PathBuf)> =
         own.iter().filter_map(|path| Some((closed(path)?, path))).collect();
     if covers.is_empty() {
@@ -108,6 +119,9 @@ fn show(own: &[PathBuf]) -> io::Result<()> {
             File::create(path)?;
         }
         move_mount(&tree, "", CWD, path.as_path(), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    }
+    for way in ways {
+        DirBuilder::new().recursive(true).mode(0o755).create(way)?;
     }
     Ok(())
 }
