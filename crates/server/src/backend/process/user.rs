@@ -20,6 +20,9 @@ const REGISTRY: &str = "/run/ligand/uids";
 /// How often the registry's lock is tried for, and how long it is waited for in between.
 const TRIES: u32 = 200;
 
+/// How many numbers there are from the first on.
+const NUMBERS: u32 = 1 << 16;
+
 /// The first of the numbers: above those of users and services, below those that are given to containers.
 pub const UID_BASE: u32 = 70_000;
 
@@ -99,8 +102,13 @@ impl<'a> Registry<'a> {
         }
         let taken = taken();
         let free = |number: &u32| !taken.contains(number) && self.holder(*number).is_none();
-        let number = (base..u32::MAX / 2).find(free);
+        // Behind the last one first: numbers are not given out again soon, nor all of them looked at.
+        let (hint, most) = (self.dir.join(format!("next-{base}")), base.saturating_add(NUMBERS));
+        let next = fs::read_to_string(&hint).ok().and_then(|text| text.parse().ok());
+        let next = next.unwrap_or(base).clamp(base, most);
+        let number = (next..most).chain(base..next).find(free);
         let number = number.ok_or_else(|| io::Error::other("no number is free"))?;
+        write_new(&hint, (number + 1).to_string().as_bytes())?;
         self.claim(number, tree)?;
         for part in super::tree::OF_INSTANCE {
             let part = tree.join(part);

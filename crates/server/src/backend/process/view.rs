@@ -12,11 +12,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::CWD;
+use rustix::fs::{CWD, Mode};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_change,
     move_mount, open_tree,
 };
+use rustix::process::umask;
 use rustix::thread::{UnshareFlags, set_no_new_privs};
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
@@ -92,6 +93,8 @@ fn show(own: &BTreeSet<PathBuf>, ways: &[PathBuf]) -> io::Result<()> {
         return Ok(());
     }
     apart()?;
+    // The thread's own since it is apart: what is made here has to be passed by others.
+    let usual = umask(Mode::from_raw_mode(0o022));
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE;
@@ -123,5 +126,6 @@ fn show(own: &BTreeSet<PathBuf>, ways: &[PathBuf]) -> io::Result<()> {
     for way in ways {
         DirBuilder::new().recursive(true).mode(0o755).create(way)?;
     }
+    umask(usual);
     Ok(())
 }
