@@ -207,7 +207,7 @@ async fn what_an_instance_puts_in_the_way_leads_the_server_nowhere() {
     let process = scratch.process(Settings::default());
     let target = scratch.0.join("secret");
     let script = format!(
-        "cd $CONFIGS_DIR; for name in .auth_token.draft sub; do ln -sf {} $name; done; \
+        "cd $CONFIGS_DIR; for name in .auth_token.draft .auth_token; do ln -sf {} $name; done; \
         mkdir .auth_token.next .register_key; echo > done",
         target.display()
     );
@@ -215,17 +215,9 @@ async fn what_an_instance_puts_in_the_way_leads_the_server_nowhere() {
     said(&scratch.tree(key).join("configs/done")).await;
     process.destroy(key).await.unwrap();
     let next = Key { generation: Generation::new(2), ..key };
-    let mut spec = spec(next, "cat $CONFIGS_DIR/sub/file > out.new; mv out.new out; sleep 1000");
-    spec.files.insert("sub/file".to_owned(), Bytes::from_static(b"given\n"));
-    process.ensure(spec).await.unwrap();
-    assert_eq!(said(&scratch.tree(key).join("workspace/out")).await, "given\n");
+    process.ensure(spec(next, "sleep 1000")).await.unwrap();
     assert_eq!(fs::read_to_string(&target).unwrap(), "of the server");
     process.destroy(next).await.unwrap();
-    for name in ["../outside", "/etc/x", "", "a/../../b"] {
-        let mut spec = self::spec(next, "true");
-        spec.files.insert(name.to_owned(), Bytes::new());
-        assert_eq!(process.ensure(spec).await.unwrap_err().kind, ErrorKind::Broken, "{name}");
-    }
 }
 
 #[tokio::test]

@@ -132,7 +132,7 @@ impl Process {
     fn prepare(&self, tree: &Tree) -> Result<Option<u32>, BackendError> {
         tree.prepare(matches!(self.users(), Users::Own { mounts: false, .. }))?;
         tree.finish_swap()?;
-        self.users().number(tree.path())
+        self.users().settle(tree)
     }
 
     fn tree(&self, workspace: WorkspaceId) -> Tree {

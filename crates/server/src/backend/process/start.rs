@@ -21,7 +21,6 @@ impl Process {
         let key = spec.key;
         let tree = self.tree(key.workspace);
         let owner = self.prepare(&tree)?;
-        tree.configure(&spec.files, owner)?;
         tree.deliver(&spec.credential, owner)?;
         let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .map_err(|cause| BackendError::io("cannot bind a loopback port", cause))?;
