@@ -41,8 +41,3 @@ pub(crate) async fn expect(
     let previous_end = workspace.agent.last_heartbeat_at.filter(|_| followed);
     store::expect(tx, (workspace.id, generation), now, previous_end).await
 }
-
-/// Names of the secrets that an instance of this workspace has. None yet: there are no secrets to name.
-async fn names(_: &mut Tx, _: WorkspaceId) -> Done<Vec<String>> {
-    Ok(Vec::new())
-}

@@ -61,7 +61,7 @@ async fn pass(app: &App) -> anyhow::Result<Pass> {
         pass.looked_at += 1;
         let mut tx = app.db.begin().await?;
         let taken = store::take(&mut tx, workspace).await?;
-        let names = names(&mut tx, workspace).await?;
+        let names = secrets::names(&mut tx, workspace).await?;
         tx.commit().await?;
         let Some(briefing) = taken.filter(|_| !late) else { continue };
         pass.steps += 1;

@@ -12,6 +12,9 @@ use crate::backend::process::{self, Sandbox};
 /// Backends that need no entry in the file.
 pub(super) const BUILTIN: [&str; 3] = ["process", "docker", "fake"];
 
+/// Numbers below are those of users and services of the machine.
+const LOWEST_UID: u32 = 10_000;
+
 /// The settings file (TOML). A key that is not known is an error: it is a setting that somebody believes
 /// in.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -78,6 +81,15 @@ impl BackendConfig {
     #[must_use]
     pub fn of(kind: BackendKind) -> Self {
         Self { kind, ..Self::default() }
+    }
+
+    /// Settings that make no sense, each with what was expected.
+    pub(super) fn mistakes(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let low = self.uid_base.is_some_and(|base| (1..LOWEST_UID).contains(&base));
+        let relative = self.cgroup.as_ref().is_some_and(|path| path.is_relative());
+        let low = low.then_some(("uid_base", "expected 0, or a number from 10000 on"));
+        let relative = relative.then_some(("cgroup", "expected an absolute path"));
+        low.into_iter().chain(relative)
     }
 
     /// How `process` keeps its instances apart.

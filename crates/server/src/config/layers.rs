@@ -191,6 +191,13 @@ impl<'a> Layers<'a> {
             let origin = self.file_or_default(true);
             self.problem("backends", &origin, expected);
         }
+        let origin = self.file_or_default(true);
+        for (name, backend) in &named {
+            for (setting, expected) in backend.mistakes() {
+                let (name, origin) = (format!("backends.{name}.{setting}"), origin.to_string());
+                self.problems.push(Problem { name, origin, expected: expected.to_owned() });
+            }
+        }
         let named = (!named.is_empty()).then_some(named);
         self.names("backends", named, |named| file::with_builtin_backend(named, chosen))
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::backend::fake::{Call, Fault, Planned};
+use crate::backend::process::Sandbox;
 
 fn check(flags: &Flags, env: &[(&str, &str)], file: &str) -> Result<Resolved, ConfigError> {
     let env: BTreeMap<String, String> =
@@ -89,6 +90,18 @@ fn only_a_fake_backend_takes_a_plan_and_only_one_that_makes_sense() {
     );
     let wrong = refused(&format!("[backends.a]\nkind = \"process\"\n{plan}"));
     assert!(wrong.contains("only a backend of the kind `fake`"), "{wrong}");
+}
+
+#[test]
+fn what_keeps_instances_apart_is_checked_and_named() {
+    let file = "[backends.process]\nkind = \"process\"\nuid_base = 33\ncgroup = \"here\"";
+    let said = check(&Flags::default(), &[], file).unwrap_err().to_string();
+    assert!(said.contains("backends.process.uid_base") && said.contains("from 10000"), "{said}");
+    assert!(said.contains("backends.process.cgroup") && said.contains("absolute"), "{said}");
+    let file = "[backends.process]\nkind = \"process\"\nuid_base = 0\nsandbox = \"auto\"";
+    let config = check(&Flags::default(), &[], file).unwrap().config;
+    let settings = config.backends["process"].process();
+    assert_eq!((settings.uid_base, settings.sandbox), (None, Sandbox::Auto));
 }
 
 #[test]

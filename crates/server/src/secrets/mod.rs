@@ -11,7 +11,7 @@ pub mod http;
 mod reencrypt;
 mod store;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ligand_domain::id::WorkspaceId;
 use ligand_domain::secrets::{self, Key, Scope, Stored};
@@ -77,6 +77,17 @@ pub(crate) async fn load(
     // Global ones first, as the contract reads them.
     unread.sort_by(|a, b| (a.scope, &a.key).cmp(&(b.scope, &b.key)));
     Ok(if unread.is_empty() { Ok(values) } else { Err(unread) })
+}
+
+/// The names of what a workspace gets, sorted, each once.
+pub(crate) async fn names(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+) -> Result<Vec<String>, sqlx::Error> {
+    let mut names: BTreeSet<String> = BTreeSet::new();
+    names.extend(store::global(tx).await?.into_iter().map(|row| row.key));
+    names.extend(store::own(tx, workspace).await?.into_iter().map(|row| row.key));
+    Ok(names.into_iter().collect())
 }
 
 /// Whether a workspace gets any.

@@ -100,8 +100,14 @@ impl Marks {
             let line = text.lines().find_map(|line| line.strip_prefix("Uid:").map(str::to_owned));
             line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok())
         };
-        if self.alone && self.uid.is_some() && uid() == self.uid {
-            return true;
+        if self.uid.is_some() {
+            // Nothing of it can become another user.
+            if uid() != self.uid {
+                return false;
+            }
+            if self.alone {
+                return true;
+            }
         }
         let in_group = stat.group == identity.pid && stat.start >= identity.start;
         let environment = fs::read(format!("/proc/{member}/environ")).unwrap_or_default();

@@ -6,9 +6,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use rustix::thread::{CapabilitySet, capabilities};
 
 use super::Process;
 use crate::backend::{Key, Limits};
+
+/// Sets limits and becomes another program.
+const PRLIMIT: &str = "/usr/bin/prlimit";
 
 /// What a tier gives.
 struct Tier {
@@ -32,20 +36,47 @@ fn tier(limits: Limits) -> Tier {
     }
 }
 
-/// Limit a process and what it will start. Processes are counted by user: their number is limited only where the
-/// user is its `own`. Nothing is ever raised.
-pub(super) fn limit(pid: u32, limits: Limits, own: bool) -> io::Result<()> {
+/// What a process and all that it starts may have, with the name that `prlimit` has for it. Processes are counted by
+/// user: their number is limited only where the user is its `own`. Nothing is ever raised.
+fn wanted(limits: Limits, own: bool) -> Vec<(Resource, &'static str, u64)> {
     let tier = tier(limits);
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let mut wanted = vec![(Resource::Core, 0), (Resource::Nofile, tier.files)];
+    let mut wanted = vec![(Resource::Core, "core", 0), (Resource::Nofile, "nofile", tier.files)];
     if own {
-        wanted.push((Resource::Nproc, tier.processes));
+        wanted.push((Resource::Nproc, "nproc", tier.processes));
     }
     if let Some(memory) = limits.memory_mb {
-        wanted.push((Resource::Data, memory.saturating_mul(1 << 20)));
+        wanted.push((Resource::Data, "data", memory.saturating_mul(1 << 20)));
     }
-    for (resource, most) in wanted {
-        let most = getrlimit(resource).maximum.map_or(most, |there| there.min(most));
+    for (resource, _, most) in &mut wanted {
+        *most = getrlimit(*resource).maximum.map_or(*most, |there| there.min(*most));
+    }
+    wanted
+}
+
+/// Whether limits of another user's process can be set from outside.
+fn from_outside(own: bool) -> bool {
+    let may = CapabilitySet::SYS_RESOURCE;
+    !own || capabilities(None).is_ok_and(|sets| sets.effective.contains(may))
+}
+
+/// What a command begins with, that it limits itself where it cannot be limited from outside.
+pub(super) fn before(limits: Limits, own: bool) -> Vec<String> {
+    if from_outside(own) || !Path::new(PRLIMIT).exists() {
+        return Vec::new();
+    }
+    let words = wanted(limits, own);
+    let words = words.into_iter().map(|(_, name, most)| format!("--{name}={most}"));
+    [PRLIMIT.to_owned()].into_iter().chain(words).chain(["--".to_owned()]).collect()
+}
+
+/// Limit a process that did not limit itself.
+pub(super) fn limit(pid: u32, limits: Limits, own: bool) -> io::Result<()> {
+    if !from_outside(own) {
+        let missing = format!("{PRLIMIT} (of util-linux) is not there");
+        return if Path::new(PRLIMIT).exists() { Ok(()) } else { Err(io::Error::other(missing)) };
+    }
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    for (resource, _, most) in wanted(limits, own) {
         prlimit(pid, resource, Rlimit { current: Some(most), maximum: Some(most) })?;
     }
     Ok(())

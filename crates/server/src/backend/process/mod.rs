@@ -6,7 +6,7 @@
 //! recorded identity (boot, pid *and* start time), or by the label in their environment if the server died
 //! before it could record anything. Exits are seen at once, through pidfds.
 //!
-//! As root every workspace runs as a user of its own. `tree.rs` knows the directories, `user.rs` the users, `view.rs`
+//! As root every workspace runs as a user of its own. `start.rs` starts instances, `tree.rs` knows the directories, `user.rs` the users, `view.rs`
 //! what these see of the machine, `sandbox.rs` the optional sandbox, `limits.rs` limits and control groups,
 //! `identity.rs` the process table, `data.rs` the data as a whole, `files.rs` the way to files that others name,
 //! `given.rs` files that an instance is given, `follow.rs` a log as it grows, `terminal.rs` shells.
@@ -18,16 +18,15 @@ mod given;
 mod identity;
 mod limits;
 mod sandbox;
+mod start;
 mod terminal;
 mod tree;
 mod user;
 mod view;
 
-use std::collections::{BTreeMap, HashMap};
-use std::net::{Ipv4Addr, TcpListener};
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -36,7 +35,7 @@ use ligand_domain::id::WorkspaceId;
 use ligand_domain::instance::{Exit, Seen};
 use rustix::process::Signal;
 use tokio::io::unix::AsyncFd;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::watch;
 
 use self::identity::{Identity, Marks};
@@ -44,8 +43,8 @@ use self::tree::{Record, Tree};
 pub use self::user::UID_BASE;
 use self::user::Users;
 use super::{
-    Answer, Backend, BackendError, Bytestream, Carried, Found, Key, Limits, Place, Pushes, Spec,
-    Started, Terminal,
+    Answer, Backend, BackendError, Bytestream, Carried, Found, Key, Place, Pushes, Spec, Started,
+    Terminal,
 };
 
 /// How long a killed group may take to disappear.
@@ -54,8 +53,6 @@ const DISAPPEARS: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(10);
 /// The label: backend root, workspace and generation.
 const LABEL: &str = "LIGAND_INSTANCE";
-/// Programs that an instance finds without being told where they are.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// How instances are kept apart and limited.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,33 +137,7 @@ impl Process {
     fn prepare(&self, tree: &Tree) -> Result<Option<u32>, BackendError> {
         tree.prepare(matches!(self.users(), Users::Own { mounts: false, .. }))?;
         tree.finish_swap()?;
-        self.users().number(tree.path())
-    }
-
-    /// Start it as its user, if it has one, who is shown its `own` places of the machine.
-    fn launch(
-        &self,
-        mut command: Command,
-        owner: Option<u32>,
-        own: &[PathBuf],
-    ) -> std::io::Result<Child> {
-        match owner {
-            // The server's other groups are dropped together with its user.
-            Some(uid) => {
-                command.uid(uid).gid(uid);
-                view::start(command, own)
-            }
-            None => command.spawn(),
-        }
-    }
-
-    /// Limit it. What cannot be limited runs all the same, and the log says so.
-    fn restrain(&self, key: Key, pid: u32, limits: Limits, owner: Option<u32>) {
-        let limited = limits::limit(pid, limits, owner.is_some());
-        let entered = self.group(key).map_or(Ok(()), |group| group.enter(pid, limits));
-        if let Err(cause) = limited.and(entered) {
-            tracing::warn!(workspace.id = %key.workspace, error = %cause, "an instance could not be limited");
-        }
+        self.users().settle(tree)
     }
 
     fn tree(&self, workspace: WorkspaceId) -> Tree {
@@ -175,113 +146,6 @@ impl Process {
 
     fn label(&self, key: Key) -> String {
         format!("{}/{}/{}", self.0.root.display(), key.workspace, key.generation)
-    }
-
-    fn start(&self, spec: &Spec) -> Result<Started, BackendError> {
-        let key = spec.key;
-        let tree = self.tree(key.workspace);
-        let owner = self.prepare(&tree)?;
-        given::deliver(&tree.configs(), &spec.files)?;
-        if spec.fresh_session {
-            given::forget_sessions(&tree.home())?;
-        }
-        tree.deliver(&spec.credential, owner)?;
-        let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .map_err(|cause| BackendError::io("cannot bind a loopback port", cause))?;
-        let port = socket
-            .local_addr()
-            .map_err(|cause| BackendError::io("cannot read the bound port", cause))?;
-        let address = format!("http://127.0.0.1:{}", port.port());
-        let said_before = tree.boot_log_length();
-        let child = self.spawn(spec, (&tree, owner), OwnedFd::from(socket), &address)?;
-        let pid = child.id().ok_or_else(|| BackendError::broken("the instance ended at once"))?;
-        self.restrain(key, pid, spec.limits, owner);
-        // A zombie until it is waited for, so its identity is there even if it has exited already.
-        let identity = Identity::of(pid)
-            .ok_or_else(|| BackendError::broken(format!("process {pid} disappeared at once")))?;
-        let record = Record { identity, address: Some(address.clone()), said_before };
-        tree.record(key.generation, &record)?;
-        self.watch(key, Watched::Child(child, pid), &record);
-        Ok(Started { handle: record.identity.to_string(), address: Some(address) })
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "this is where instances are started")]
-    fn spawn(
-        &self,
-        spec: &Spec,
-        (tree, owner): (&Tree, Option<u32>),
-        socket: OwnedFd,
-        address: &str,
-    ) -> Result<Child, BackendError> {
-        let work = spec.mount.as_ref().map(|mount| mount.path.as_path());
-        let mut env = self.environment(spec, tree, address);
-        let mut words = spec.command.clone();
-        if self.sandboxed() {
-            let work = spec.mount.as_ref().map(|mount| (mount.path.as_path(), mount.writable));
-            words = sandbox::around(&spec.command, tree, work);
-            sandbox::inside(&mut env);
-        }
-        let (program, arguments) = words
-            .split_first()
-            .filter(|_| !spec.command.is_empty())
-            .ok_or_else(|| BackendError::broken("the runtime's command is empty"))?;
-        let (out, err) = tree.boot_log()?;
-        let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .env_clear()
-            .envs(env)
-            .current_dir(work.map_or_else(|| tree.workspace(), Path::to_owned))
-            .stdin(Stdio::from(socket))
-            .stdout(out)
-            .stderr(err)
-            .process_group(0);
-        // Its own directories, and the files that its command names.
-        let named = spec.command.iter().map(PathBuf::from).filter(|path| path.is_absolute());
-        let own = tree.of_instance().into_iter().chain(work.map(Path::to_owned));
-        let own: Vec<PathBuf> = own.chain(named.filter(|path| path.is_file())).collect();
-        self.launch(command, owner, &own).map_err(|cause| {
-            if cause.kind() == std::io::ErrorKind::NotFound {
-                BackendError::broken(format!("cannot start {program}: {cause}"))
-            } else {
-                BackendError::io(format!("cannot start {program}"), cause)
-            }
-        })
-    }
-
-    fn environment(&self, spec: &Spec, tree: &Tree, address: &str) -> BTreeMap<String, String> {
-        let path = |path: PathBuf| path.display().to_string();
-        let work = spec.mount.as_ref().map(|mount| mount.path.clone());
-        let mut env = BTreeMap::from([
-            ("PATH".to_owned(), PATH.to_owned()),
-            ("LANG".to_owned(), "C.UTF-8".to_owned()),
-        ]);
-        env.extend(spec.env.clone());
-        env.extend([
-            ("HOME".to_owned(), path(tree.home())),
-            ("CONFIGS_DIR".to_owned(), path(tree.configs())),
-            ("WORKSPACE_CONFIG_PATH".to_owned(), path(tree.configs())),
-            ("WORKSPACE_DIR".to_owned(), path(work.unwrap_or_else(|| tree.workspace()))),
-            ("LIGAND_LOG_DIR".to_owned(), path(tree.logs())),
-            ("LIGAND_LISTEN_STDIN".to_owned(), "1".to_owned()),
-            ("LIGAND_AGENT_URL".to_owned(), address.to_owned()),
-            ("LIGAND_MANAGED".to_owned(), "1".to_owned()),
-            (LABEL.to_owned(), self.label(spec.key)),
-        ]);
-        env
-    }
-
-    fn shell_environment(&self, key: Key, tree: &Tree) -> BTreeMap<String, String> {
-        let path = |path: PathBuf| path.display().to_string();
-        BTreeMap::from([
-            ("PATH".to_owned(), PATH.to_owned()),
-            ("LANG".to_owned(), "C.UTF-8".to_owned()),
-            ("TERM".to_owned(), "xterm-256color".to_owned()),
-            ("WORKSPACE_ID".to_owned(), key.workspace.to_string()),
-            ("HOME".to_owned(), path(tree.home())),
-            ("CONFIGS_DIR".to_owned(), path(tree.configs())),
-            ("WORKSPACE_DIR".to_owned(), path(tree.workspace())),
-        ])
     }
 
     /// What is recorded of an instance; if nothing is, what the process table knows of its label.

@@ -15,7 +15,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
-use super::Process;
+use super::{Process, limits};
 use crate::backend::{BackendError, Key, Limits, Terminal};
 
 /// Keys and sizes that may wait.
@@ -59,10 +59,12 @@ impl Process {
         let (screen, inner) = pair(size).map_err(|cause| failed(cause.into()))?;
         let again = || inner.try_clone().map(Stdio::from).map_err(failed);
         // `setsid -c` makes it the terminal of its session, so that Ctrl-C and hanging up reach what runs there.
-        let mut command = Command::new("setsid");
+        let mut words = limits::before(Limits::default(), owner.is_some());
+        words.extend(["setsid", "--ctty", "--wait", "/bin/sh", "-i"].map(str::to_owned));
+        let mut command = Command::new(&words[0]);
         let home = tree.home();
         command
-            .args(["--ctty", "--wait", "/bin/sh", "-i"])
+            .args(&words[1..])
             .env_clear()
             .envs(self.shell_environment(key, &tree))
             .current_dir(if tree.workspace().is_dir() { tree.workspace() } else { home })

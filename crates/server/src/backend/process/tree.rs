@@ -10,14 +10,15 @@
 //!                   /uid        its user's number, where it has one
 //! ```
 //!
-//! Where it has a user of its own, the first four are that user's, and the rest stays the server's: what the server
-//! believes cannot be put there by an instance, nor can one of the four become a link.
+//! Where it has a user of its own, the directories of the instance are that user's, and the rest stays the server's: what the server
+//! believes cannot be put there by an instance, nor can one of those become a link.
 
-use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Component, Path, PathBuf};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use bytes::Bytes;
@@ -41,7 +42,7 @@ const NO_DETOUR: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits().cast_sign
 const LAST_WORDS: usize = 500;
 
 /// The directories that an instance may write.
-pub(super) const OF_INSTANCE: [&str; 5] = ["configs", "workspace", "home", "plugins", "logs"];
+const OF_INSTANCE: [&str; 5] = ["configs", "workspace", "home", "logs", "plugins"];
 
 /// What is known of a started instance.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -71,9 +72,31 @@ impl Tree {
         &self.0
     }
 
-    /// What an instance may write.
+    /// What an instance may write, as far as it is there.
     pub(super) fn of_instance(&self) -> Vec<PathBuf> {
-        OF_INSTANCE.iter().map(|part| self.0.join(part)).collect()
+        let parts = OF_INSTANCE.iter().map(|part| self.0.join(part));
+        parts.filter(|part| part.is_dir()).collect()
+    }
+
+    /// Give what is the instance's to its user. `mounts`: nobody else needs to pass the tree.
+    pub(super) fn hand_over(&self, uid: u32, mounts: bool) -> Result<(), BackendError> {
+        self.handed_over(uid, mounts).map_err(|cause| {
+            let what = format!("cannot give {} to the user {uid}", self.0.display());
+            BackendError::io(what, cause)
+        })
+    }
+
+    fn handed_over(&self, uid: u32, mounts: bool) -> std::io::Result<()> {
+        for part in self.of_instance() {
+            // What is inside goes first: a crash before the end repeats all of it.
+            if fs::symlink_metadata(&part)?.uid() != uid {
+                super::data::own_below(&part, uid)?;
+                std::os::unix::fs::lchown(&part, Some(uid), Some(uid))?;
+            }
+        }
+        std::os::unix::fs::lchown(&self.0, Some(0), Some(uid))?;
+        let passed = if mounts { 0o700 } else { 0o710 };
+        fs::set_permissions(&self.0, fs::Permissions::from_mode(passed))
     }
 
     pub(super) fn configs(&self) -> PathBuf {
@@ -138,37 +161,6 @@ impl Tree {
             remove(&self.configs().join(stale))?;
         }
         give(&self.configs().join(".auth_token"), credential.reveal().as_bytes(), owner)
-    }
-
-    /// Put files below the configuration directory, in place of those of the same name.
-    pub(super) fn configure(
-        &self,
-        files: &BTreeMap<String, Bytes>,
-        owner: Option<u32>,
-    ) -> Result<(), BackendError> {
-        for (name, content) in files {
-            let plain = |part: Component<'_>| matches!(part, Component::Normal(_));
-            if name.is_empty() || !Path::new(name).components().all(plain) {
-                let what = format!("the file `{name}` is not below the configuration directory");
-                return Err(BackendError::broken(what));
-            }
-            let mut dir = self.configs();
-            let parts: Vec<_> = Path::new(name).iter().collect();
-            for part in &parts[..parts.len() - 1] {
-                dir.push(part);
-                // What the instance put there instead of a directory leads elsewhere.
-                if !fs::symlink_metadata(&dir).is_ok_and(|meta| meta.is_dir()) {
-                    remove(&dir)?;
-                    create(&dir)?;
-                    let given = std::os::unix::fs::lchown(&dir, owner, owner);
-                    given.map_err(|cause| {
-                        BackendError::io(format!("cannot give away {}", dir.display()), cause)
-                    })?;
-                }
-            }
-            give(&dir.join(parts[parts.len() - 1]), content, owner)?;
-        }
-        Ok(())
     }
 
     pub(super) fn boot_log_length(&self) -> u64 {

@@ -4,14 +4,12 @@
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{
-    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
-};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::thread::{CapabilitySet, capabilities};
 
-use super::data::own_below;
+use super::tree::Tree;
 use super::view;
 use crate::backend::BackendError;
 
@@ -19,6 +17,9 @@ use crate::backend::BackendError;
 const REGISTRY: &str = "/run/ligand/uids";
 /// How often the registry's lock is tried for, and how long it is waited for in between.
 const TRIES: u32 = 200;
+
+/// How many numbers there are from the first on.
+const NUMBERS: u32 = 1 << 16;
 
 /// The first of the numbers: above those of users and services, below those that are given to containers.
 pub const UID_BASE: u32 = 70_000;
@@ -56,13 +57,16 @@ impl Users {
     }
 
     /// The number of the workspace whose tree this is. A tree that has none gets one, with all that is in it.
-    pub(super) fn number(&self, tree: &Path) -> Result<Option<u32>, BackendError> {
+    pub(super) fn settle(&self, tree: &Tree) -> Result<Option<u32>, BackendError> {
         let Self::Own { base, mounts } = self else { return Ok(None) };
-        let failed = |cause| {
-            BackendError::io(format!("cannot give {} a user of its own", tree.display()), cause)
-        };
-        let registry = Registry::open(Path::new(REGISTRY)).map_err(failed)?;
-        registry.number(tree, *base, *mounts).map(Some).map_err(failed)
+        let found = Registry::open(Path::new(REGISTRY))
+            .and_then(|registry| registry.number(tree.path(), *base));
+        let number = found.map_err(|cause| {
+            let what = format!("cannot find a user for {}", tree.path().display());
+            BackendError::io(what, cause)
+        })?;
+        tree.hand_over(number, *mounts)?;
+        Ok(Some(number))
     }
 }
 
@@ -90,7 +94,7 @@ impl<'a> Registry<'a> {
         Err(io::Error::new(io::ErrorKind::WouldBlock, "another server holds the list of users"))
     }
 
-    fn number(&self, tree: &Path, base: u32, mounts: bool) -> io::Result<u32> {
+    fn number(&self, tree: &Path, base: u32) -> io::Result<u32> {
         if let Some(number) = noted(tree)
             && self.holder(number).is_none_or(|holder| holder == tree)
         {
@@ -99,18 +103,14 @@ impl<'a> Registry<'a> {
         }
         let taken = taken();
         let free = |number: &u32| !taken.contains(number) && self.holder(*number).is_none();
-        let number = (base..u32::MAX / 2).find(free);
+        // Behind the last one first: numbers are not given out again soon, nor all of them looked at.
+        let (hint, most) = (self.dir.join(format!("next-{base}")), base.saturating_add(NUMBERS));
+        let next = fs::read_to_string(&hint).ok().and_then(|text| text.parse().ok());
+        let next = next.unwrap_or(base).clamp(base, most);
+        let number = (next..most).chain(base..next).find(free);
         let number = number.ok_or_else(|| io::Error::other("no number is free"))?;
+        write_new(&hint, (number + 1).to_string().as_bytes())?;
         self.claim(number, tree)?;
-        for part in super::tree::OF_INSTANCE {
-            let part = tree.join(part);
-            own_below(&part, number)?;
-            std::os::unix::fs::lchown(&part, Some(number), Some(number))?;
-        }
-        std::os::unix::fs::lchown(tree, Some(0), Some(number))?;
-        let passed = if mounts { 0o700 } else { 0o710 };
-        fs::set_permissions(tree, fs::Permissions::from_mode(passed))?;
-        // Last: a crash before repeats all of it.
         write_new(&tree.join("uid"), number.to_string().as_bytes())?;
         Ok(number)
     }

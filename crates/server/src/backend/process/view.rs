@@ -5,17 +5,19 @@
 //! It is made on a thread that is then thrown away: mounts, and that nobody gains rights by running a program, are
 //! inherited by what the thread starts.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::CWD;
+use rustix::fs::{CWD, Mode};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_change,
     move_mount, open_tree,
 };
+use rustix::process::umask;
 use rustix::thread::{UnshareFlags, set_no_new_privs};
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
@@ -25,7 +27,8 @@ const EMPTY: &std::ffi::CStr = c"mode=0755,size=1m";
 
 /// The first directory on the way to `path` that others may not pass.
 pub(super) fn closed(path: &Path) -> Option<PathBuf> {
-    let whole = real(path);
+    let place = path.parent().zip(path.file_name());
+    let whole = place.map_or_else(|| path.to_owned(), |(above, name)| real(above).join(name));
     let mut ways: Vec<&Path> = whole.ancestors().skip(1).collect();
     ways.reverse();
     let shut = |dir: &&Path| fs::metadata(dir).is_ok_and(|meta| meta.mode() & 0o001 == 0);
@@ -61,26 +64,37 @@ fn apart() -> rustix::io::Result<()> {
 
 /// Start `command` as another user, who sees of `own` what it would not reach by itself.
 pub(super) fn start(command: Command, own: &[PathBuf]) -> io::Result<Child> {
-    let own: Vec<PathBuf> = own.iter().map(|path| real(path)).collect();
+    // A link is shown at its place and, as what it leads to, at that one's.
+    let places = own.iter().flat_map(|path| {
+        let place = path.parent().zip(path.file_name());
+        let place = place.map_or_else(|| path.clone(), |(above, name)| real(above).join(name));
+        [real(path), place]
+    });
+    // What is above comes first: it brings along what is below.
+    let shown: BTreeSet<PathBuf> = places.collect();
+    let ways: Vec<PathBuf> =
+        own.iter().filter_map(|path| path.parent()).map(Path::to_owned).collect();
     let runtime = Handle::current();
     let started = std::thread::Builder::new().name("start".to_owned()).spawn(move || {
         let _entered = runtime.enter();
         set_no_new_privs(true)?;
-        show(&own)?;
+        show(&shown, &ways)?;
         let mut command = command;
         command.spawn()
     })?;
     started.join().map_err(|_| io::Error::other("the thread that starts instances panicked"))?
 }
 
-/// Put what is its own in place of directories that it cannot pass.
-fn show(own: &[PathBuf]) -> io::Result<()> {
+/// Put what is its own in place of directories that it cannot pass. `ways`: how it is called, roundabout ways included.
+fn show(own: &BTreeSet<PathBuf>, ways: &[PathBuf]) -> io::Result<()> {
     let covers: Vec<(PathBuf, &PathBuf)> =
         own.iter().filter_map(|path| Some((closed(path)?, path))).collect();
     if covers.is_empty() {
         return Ok(());
     }
     apart()?;
+    // The thread's own since it is apart: what is made here has to be passed by others.
+    let usual = umask(Mode::from_raw_mode(0o022));
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE;
@@ -109,5 +123,9 @@ fn show(own: &[PathBuf]) -> io::Result<()> {
         }
         move_mount(&tree, "", CWD, path.as_path(), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     }
+    for way in ways {
+        DirBuilder::new().recursive(true).mode(0o755).create(way)?;
+    }
+    umask(usual);
     Ok(())
 }
