@@ -15,8 +15,8 @@
 
 mod api;
 mod catalogue;
-mod credentials;
 mod crash;
+mod credentials;
 mod enrolment;
 mod outage;
 mod proxy;

@@ -8,10 +8,10 @@ use ligand_domain::briefing::{self, BUDGET, Restart};
 use ligand_domain::time::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Briefing, names, store};
+use super::{Briefing, store};
 use crate::app::App;
-use crate::messages;
 use crate::reconcile::{Pass, Reconciler};
+use crate::{messages, secrets};
 
 /// As whom the platform speaks.
 const CALLER: &str = "system:restart-context";

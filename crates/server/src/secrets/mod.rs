@@ -80,10 +80,7 @@ pub(crate) async fn load(
 }
 
 /// The names of what a workspace gets, sorted, each once.
-pub(crate) async fn names(
-    tx: &mut Tx,
-    workspace: WorkspaceId,
-) -> Result<Vec<String>, sqlx::Error> {
+pub(crate) async fn names(tx: &mut Tx, workspace: WorkspaceId) -> Result<Vec<String>, sqlx::Error> {
     let mut names: BTreeSet<String> = BTreeSet::new();
     names.extend(store::global(tx).await?.into_iter().map(|row| row.key));
     names.extend(store::own(tx, workspace).await?.into_iter().map(|row| row.key));
