@@ -18,7 +18,11 @@ async fn listening(app: &TestApp) -> Heard {
     let heard = Heard::default();
     let noted = Arc::clone(&heard);
     let handler = move |body: String| {
-        noted.lock().unwrap().push(serde_json::from_str(&body).unwrap());
+        let said: Value = serde_json::from_str(&body).unwrap();
+        // That it is about to end is told as well, and no briefing.
+        if said["method"] != "signals/restart_pending" {
+            noted.lock().unwrap().push(said);
+        }
         async { "{}" }
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -121,6 +121,12 @@ fn a_template_is_delivered_once_and_then_its_agents() {
             required_env(&mut tx, id.parse().unwrap()).await.unwrap()
         };
         assert_eq!(needs().await, ["KEY", "OTHER"]);
+        app.settle().await;
+        let why = app.workspace(&id).await["last_error"].clone();
+        assert_eq!(why, "required environment is missing: KEY, OTHER");
+        for key in ["KEY", "OTHER"] {
+            app.post("/settings/secrets", json!({"key": key, "value": "x"})).await.ok();
+        }
         // What is refused by its backend delivered nothing.
         app.fake.plan(Fault::Refuse("not today".to_owned()));
         app.settle().await;
@@ -163,6 +169,7 @@ fn rt_01_to_rt_08_a_restart_takes_the_configuration_that_it_names() {
     root.write("the-writer/config.yaml", "name: x\n");
     root.write("ws-left/config.yaml", "name: nobody\n");
     with_templates("rt", &root, |app| async move {
+        app.post("/settings/secrets", json!({"key": "OTHER", "value": "x"})).await.ok();
         let (id, _) = online(&app, "The Writer").await;
         // RT-01
         assert_eq!(restarted(&app, &id, json!({})).await, "existing-volume");

@@ -9,7 +9,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use crate::support::agent::online;
+use crate::support::agent::{online, unclaimed};
 use crate::support::house::housed;
 use crate::support::modes::{adjusted, compat, development};
 use crate::support::{ADMIN, TestApp, a_moment, both};
@@ -115,8 +115,8 @@ both! {
         app.get(&path).await.refuses(404, "container not running");
     }
 
-    async fn a_backend_without_shells_says_so(app: TestApp) {
-        let (id, _) = online(&app, "a").await;
+    async fn what_no_backend_runs_has_no_shell(app: TestApp) {
+        let id = unclaimed(&app).await;
         app.get(&format!("/workspaces/{id}/terminal")).await.refuses(503, "Docker not available");
     }
 }
