@@ -1,6 +1,7 @@
 //! Restarts that are asked for at once: few cycles, one at a time, and the last one carries every write.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -8,6 +9,8 @@ use std::time::Duration;
 use anyhow::Result;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
+use ligand_domain::credential::TokenHash;
+use ligand_domain::secrets::proof;
 use ligand_domain::time::Timestamp;
 use ligand_server::app::App;
 use ligand_server::backend::fake::Fault;
@@ -17,18 +20,17 @@ use serde_json::json;
 
 use crate::replicas::with_two;
 use crate::support::agent::{Agent, online};
-use crate::support::{ADMIN, TestApp, a_moment, both};
+use crate::support::{TestApp, a_moment, both};
 
 /// Restarts that are asked for at the same time.
 const REQUESTS: usize = 50;
 /// What is written between them, and where an instance finds it.
-const WRITTEN: (&str, &str) = ("MOLECULE_AGENT_ROLE", "written in the middle");
+const WRITTEN: (&str, &str) = ("API_KEY", "written in the middle");
 
-/// A write that makes a restart due: here a setting, and the restart that carries it.
+/// A write that makes a restart due, in the same transaction.
 async fn write(app: &TestApp, id: &str) {
-    let path = format!("/workspaces/{id}");
-    app.call("PATCH", &path, Some(ADMIN), Some(json!({"role": WRITTEN.1}))).await.ok();
-    restart(app, id).await;
+    let secret = json!({"key": WRITTEN.0, "value": WRITTEN.1});
+    app.post(&format!("/workspaces/{id}/secrets"), secret).await.ok();
 }
 
 async fn restart(app: &TestApp, id: &str) {
@@ -68,12 +70,19 @@ async fn burst(servers: &[&TestApp], id: &str) {
     tokio::join!(join_all(calls), reconcile);
 }
 
-/// Agents register as often as there is a new one.
+/// Agents register as often as there is a new one, and prove what it was given.
 async fn come_up(app: &TestApp, id: &str) {
     for _ in 0..4 {
         app.settle().await;
         assert_eq!(running(app), 1, "{:?}", app.fake.instances());
-        Agent::of(app, id).register(app).await.ok();
+        let agent = Agent::of(app, id);
+        let hash = TokenHash::of(agent.token.as_deref().unwrap());
+        let env = app.env(id);
+        let held = env.get(WRITTEN.0).map(|value| (WRITTEN.0, proof(&hash, WRITTEN.0, value)));
+        let receipt: BTreeMap<_, _> = held.into_iter().collect();
+        let declared =
+            json!({"version": "1", "features": ["paced", "receipt"], "receipt": receipt});
+        agent.register_with(app, json!({"ligand": declared}), &[]).await.ok();
     }
     app.settle().await;
 }
@@ -83,6 +92,10 @@ async fn holds(app: &TestApp, id: &str) {
     assert!((1..=2).contains(&(all - first)), "{} cycles for {REQUESTS} requests", all - first);
     assert_eq!(app.env(id).get(WRITTEN.0).map(String::as_str), Some(WRITTEN.1));
     let seen = app.workspace(id).await;
+    assert!(
+        !seen["evidence"].to_string().contains("receipt"),
+        "it was asked for, and is complete: {seen}"
+    );
     assert_eq!((&seen["status"], &seen["generation"]), (&json!("online"), &json!(all)));
     assert_eq!((app.fake.instances().len(), app.fake.starts()), (1, all as u64));
 }

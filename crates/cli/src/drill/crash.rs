@@ -53,9 +53,21 @@ enum Begins {
     Delete,
 }
 
-const OPERATIONS: [Operation; 3] = [
+const OPERATIONS: [Operation; 5] = [
     Operation { name: "restart", before: &[], begins: Begins::Order("restart"), ends: ONLINE },
     Operation { name: "replacement", before: &[], begins: Begins::Kill, ends: ONLINE },
+    Operation {
+        name: "hibernate",
+        before: &[],
+        begins: Begins::Order("hibernate"),
+        ends: "hibernated",
+    },
+    Operation {
+        name: "wake",
+        before: &[("hibernate", "hibernated")],
+        begins: Begins::Order("wake"),
+        ends: ONLINE,
+    },
     Operation { name: "delete", before: &[], begins: Begins::Delete, ends: REMOVED },
 ];
 

@@ -39,6 +39,8 @@ pub(super) fn closed(path: &Path) -> Option<PathBuf> {
 fn real(path: &Path) -> PathBuf {
     let there = path.ancestors().find_map(|it| Some((it, fs::canonicalize(it).ok()?)));
     match there {
+        // Nothing to add: a file's path must not end as a directory's.
+        Some((there, real)) if there == path => real,
         Some((there, real)) => real.join(path.strip_prefix(there).unwrap_or(Path::new(""))),
         None => path.to_owned(),
     }
