@@ -22,9 +22,11 @@ want_certificates() {
 }
 
 want_python() {
-    # The machine's own: as root, no instance may enter the home that another one is in.
-    if [[ ! -x /usr/bin/python3 ]]; then want python3 "the check of dependencies and the Python agent"; fi
-    if ! /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null; then
+    # The machine's own, if there is one: python.sh says why.
+    local python=/usr/bin/python3
+    if [[ ! -x $python ]]; then python=python3; fi
+    if ! has python3; then want python3 "the check of dependencies and the Python agent"; fi
+    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         want python3-venv "the environment of the Python agent"
     fi
 }
