@@ -41,7 +41,11 @@ impl World {
             .map_err(|_| Violation::new("the journal is readable", &*answer.text))?;
         let view = View::from(why);
         invariants::look(workspace, &view)?;
-        workspace.restart_due &= view.newest == workspace.seen.newest;
+        // A start carries what was asked for until it loaded what it is given.
+        let before = workspace.seen.journal.last().map_or(0, |(seq, _)| *seq);
+        let new = view.journal.iter().filter(|(seq, _)| *seq > before);
+        let started = new.into_iter().any(|(_, summary)| summary.contains("was started"));
+        workspace.restart_due &= view.newest == workspace.seen.newest && !started;
         (workspace.seen, workspace.seen_at) = (view, self.recorded);
         Ok(())
     }

@@ -31,9 +31,9 @@ pub(super) async fn double_provision(scene: &Scene, stack: &mut Stack) -> Outcom
         let (settled, why) = api.settled(&id).await?;
         let last = why.workspace.generation;
         let last_asked = why.journal.iter().rposition(|e| e.kind == "restart-requested");
-        let last_planned = why.journal.iter().rposition(|e| e.kind == "planned");
+        let last_started = why.journal.iter().rposition(|e| e.kind == "started");
         let seen = format!("{} in generation {last}", why.workspace.status);
-        Ok((settled && last > first && last_planned > last_asked, seen))
+        Ok((settled && last > first && last_started > last_asked, seen))
     };
     scene.must_soon("the workspace is online again", MENDS, settles).await?;
     let why = api.why(&id).await?;

@@ -4,6 +4,9 @@ use super::*;
 use crate::backend::fake::{Call, Fault, Planned};
 use crate::backend::process::Sandbox;
 
+/// A key of 32 bytes.
+const KEY: &str = "0123456789abcdef0123456789abcde!";
+
 fn check(flags: &Flags, env: &[(&str, &str)], file: &str) -> Result<Resolved, ConfigError> {
     let env: BTreeMap<String, String> =
         env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -124,7 +127,10 @@ fn uv_04_an_organisation_means_saas_unless_the_deploy_mode_says_otherwise() {
 
 #[test]
 fn sf_01_development_is_said_in_any_case() {
-    let development = |text| check(&Flags::default(), &[("MOLECULE_ENV", text)], "").unwrap();
+    let development = |text| {
+        let env = [("MOLECULE_ENV", text), ("SECRETS_ENCRYPTION_KEY", KEY)];
+        check(&Flags::default(), &env, "").unwrap()
+    };
     for (text, expected) in
         [("dev", true), ("Development", true), ("DEV", true), ("production", false), ("", false)]
     {
@@ -171,7 +177,8 @@ fn compat_listens_where_only_this_machine_reaches_it_unless_forced() {
 fn dv_01_the_development_mode_needs_compat_and_no_admin_token() {
     let open = |auth: &str, env: &[(&str, &str)]| {
         let flags = Flags { auth: Some(auth.to_owned()), ..Flags::default() };
-        check(&flags, env, "").unwrap().config.fails_open()
+        let env: Vec<_> = env.iter().copied().chain([("SECRETS_ENCRYPTION_KEY", KEY)]).collect();
+        check(&flags, &env, "").unwrap().config.fails_open()
     };
     for name in ["development", "dev", "DEV", " Development "] {
         assert!(open("compat", &[("MOLECULE_ENV", name)]), "{name}");
@@ -240,7 +247,7 @@ fn tiers_and_templates_are_said_by_variables() {
 
 #[test]
 fn production_needs_a_key_and_no_key_is_shown() {
-    let key = "0123456789abcdef0123456789abcde!";
+    let key = KEY;
     let of = |env: &[(&str, &str)]| check(&Flags::default(), env, "");
     for environment in ["prod", "production", "Production"] {
         let text = of(&[("MOLECULE_ENV", environment)]).unwrap_err().to_string();
