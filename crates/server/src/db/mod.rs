@@ -30,8 +30,7 @@ const POSTGRES_CONNECTIONS: u32 = 25;
 /// Connections beside them, for renewals: as many as there are batches at once.
 const POSTGRES_RENEWALS: u32 = 2;
 /// What a renewal does not wait for, and how it is planned: looked up by keys, with a plan that is made once.
-/// A planner that sees hundreds of parameters takes longer than the lookups, and one whose statistics lag
-/// behind a growing fleet would read whole tables.
+/// A planner whose statistics lag behind a growing fleet would read whole tables.
 const RENEWING: [(&str, &str); 6] = [
     ("synchronous_commit", "off"),
     ("plan_cache_mode", "force_generic_plan"),
@@ -297,10 +296,10 @@ impl Db {
     }
 
     /// Batches of one kind that are worth being under way at once. SQLite has one writer: a second batch would
-    /// only wait for it, and be the smaller for it. PostgreSQL waits for its disk meanwhile.
+    /// only wait for it, and be the smaller for it. On PostgreSQL each has a connection for renewals.
     pub(crate) fn batches(&self) -> usize {
         match self {
-            Self::Postgres { .. } => 2,
+            Self::Postgres { .. } => POSTGRES_RENEWALS as usize,
             Self::Sqlite { .. } => 1,
         }
     }

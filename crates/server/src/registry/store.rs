@@ -97,8 +97,8 @@ pub(super) struct Recorded {
     pub(super) features: String,
 }
 
-/// Renew the leases of all of these, or of some; gives how many. A row that comes back costs as much as its
-/// renewal, so whoever needs no row is counted. At most [`MOST`], each workspace once.
+/// Renew the leases of all of these, or of some; gives how many. SQLite's thread wakes its caller for every row
+/// that comes back, so whoever needs none is counted. At most [`MOST`], each workspace once.
 pub(super) async fn renew(
     single: &mut Single,
     beats: &[(WorkspaceId, TokenHash)],
