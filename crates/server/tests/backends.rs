@@ -54,7 +54,7 @@ fn key(n: u8, generation: i64) -> Key {
 fn spec(key: Key, script: &str) -> Spec {
     let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
     let env = BTreeMap::from([("WORKSPACE_ID".to_owned(), key.workspace.to_string())]);
-    Spec { env, ..Spec::bare(key, command, Token::from_entropy([9; 32])) }
+    Spec { key, command, env, credential: Token::from_entropy([9; 32]) }
 }
 
 const WAITS: &str = "while :; do sleep 1; done";

@@ -9,13 +9,11 @@ pub mod fake;
 pub mod process;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use futures_util::stream::BoxStream;
 use ligand_domain::credential::Token;
 use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::instance::Seen;
@@ -40,55 +38,6 @@ pub struct Spec {
     pub env: BTreeMap<String, String>,
     /// Its credential, delivered before it starts.
     pub credential: Token,
-    /// Its runtime's name, by which a backend chooses an image.
-    pub runtime: String,
-    /// Files below the configuration directory, by relative path. They are there before it starts, in place of older
-    /// ones of the same name; others stay.
-    pub files: BTreeMap<String, Bytes>,
-    /// What it may use.
-    pub limits: Limits,
-    /// A directory of the machine that it works in, instead of one of its own.
-    pub mount: Option<Mount>,
-    /// Take away the sessions of earlier instances first.
-    pub fresh_session: bool,
-}
-
-impl Spec {
-    /// Nothing but what every instance has.
-    #[must_use]
-    pub fn bare(key: Key, command: Vec<String>, credential: Token) -> Self {
-        Self {
-            key,
-            command,
-            env: BTreeMap::new(),
-            credential,
-            runtime: String::new(),
-            files: BTreeMap::new(),
-            limits: Limits::default(),
-            mount: None,
-            fresh_session: false,
-        }
-    }
-}
-
-/// What an instance may use of the machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Limits {
-    /// 1 to 4: how much it is trusted.
-    pub tier: i64,
-    /// Memory in MiB, where it is limited.
-    pub memory_mb: Option<u64>,
-    /// Shares of processor time, where they are limited: 1024 are one core's.
-    pub cpu_shares: Option<u64>,
-}
-
-/// A directory of the machine that is given to an instance.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mount {
-    /// An absolute path of the machine.
-    pub path: PathBuf,
-    /// Whether the instance may write there.
-    pub writable: bool,
 }
 
 /// A confirmed instance.
@@ -107,10 +56,6 @@ pub enum ErrorKind {
     Transient,
     /// It will fail the same way until somebody changes something.
     Broken,
-    /// This backend has nothing of the kind.
-    Unsupported,
-    /// What was asked for is not there.
-    Missing,
 }
 
 /// Why a backend did not do it.
@@ -137,16 +82,6 @@ impl BackendError {
         Self { kind: ErrorKind::Broken, what: what.into(), source: None }
     }
 
-    /// Something that this backend cannot do at all.
-    pub fn unsupported(what: impl Into<String>) -> Self {
-        Self { kind: ErrorKind::Unsupported, what: what.into(), source: None }
-    }
-
-    /// Something that is not there.
-    pub fn missing(what: impl Into<String>) -> Self {
-        Self { kind: ErrorKind::Missing, what: what.into(), source: None }
-    }
-
     /// The failure with its causes, as one line.
     #[must_use]
     pub fn chain(&self) -> String {
@@ -155,63 +90,6 @@ impl BackendError {
             None => self.what.clone(),
         }
     }
-}
-
-/// Bytes as they come, until their end or a failure.
-pub type Bytestream = BoxStream<'static, std::io::Result<Bytes>>;
-
-/// One of the directories that a workspace's files are in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Root {
-    /// `/configs`
-    Configs,
-    /// `/workspace`
-    Workspace,
-    /// `/home`
-    Home,
-    /// `/plugins`
-    Plugins,
-}
-
-/// A file or a directory of a workspace.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// In which of its directories.
-    pub root: Root,
-    /// Below that, without `..`; empty for the directory itself.
-    pub path: PathBuf,
-}
-
-/// What is found below a place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// Relative to the place that was asked about.
-    pub path: PathBuf,
-    /// In bytes; of a directory, 0.
-    pub size: u64,
-    /// Whether it is a directory.
-    pub dir: bool,
-}
-
-/// A shell in an instance. Dropped, it ends.
-pub struct Terminal {
-    /// What the shell says.
-    pub output: Bytestream,
-    /// What is typed.
-    pub input: mpsc::Sender<Bytes>,
-    /// Columns and rows, whenever they change.
-    pub size: mpsc::Sender<(u16, u16)>,
-}
-
-/// A workspace's data as it left or came: how much, and a digest over names, modes and content.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Carried {
-    /// SHA-256, in lower-case hexadecimal digits.
-    pub digest: String,
-    /// Files and directories.
-    pub entries: u64,
-    /// Bytes of content.
-    pub bytes: u64,
 }
 
 /// A backend's answer.
@@ -251,73 +129,6 @@ pub trait Backend: Send + Sync {
 
     /// Take up again what an earlier server started: watch what runs, and report what ended meanwhile.
     fn recover(&self) -> Answer<'_, ()>;
-
-    /// Workspaces whose data it holds, whether or not an instance of them is there.
-    fn list_data(&self) -> Answer<'_, Vec<WorkspaceId>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-
-    /// A workspace's log from now on, until the caller has enough.
-    fn follow(&self, workspace: WorkspaceId) -> Answer<'_, Bytestream> {
-        unsupported(self.kind(), workspace, "follow the log")
-    }
-
-    /// A workspace's data as one archive (tar). The stream ends in failure where the data cannot be read whole.
-    fn export(&self, workspace: WorkspaceId) -> Answer<'_, Bytestream> {
-        unsupported(self.kind(), workspace, "export the data")
-    }
-
-    /// Put an archive in place of a workspace's data, if its digest is the `expected` one. Otherwise what was
-    /// there stays.
-    fn import(
-        &self,
-        workspace: WorkspaceId,
-        archive: Bytestream,
-        expected: Option<String>,
-    ) -> Answer<'_, Carried> {
-        drop((archive, expected));
-        unsupported(self.kind(), workspace, "import data")
-    }
-
-    /// The digest over a workspace's data as it lies.
-    fn digest(&self, workspace: WorkspaceId) -> Answer<'_, Carried> {
-        unsupported(self.kind(), workspace, "digest the data")
-    }
-
-    /// What is below a place, `depth` levels deep. [`ErrorKind::Missing`] where there is nothing of the kind.
-    fn list_files(&self, workspace: WorkspaceId, at: Place, depth: u8) -> Answer<'_, Vec<Found>> {
-        drop((at, depth));
-        unsupported(self.kind(), workspace, "list files")
-    }
-
-    /// A file's content. [`ErrorKind::Missing`] where there is none.
-    fn read_file(&self, workspace: WorkspaceId, at: Place) -> Answer<'_, Bytes> {
-        drop(at);
-        unsupported(self.kind(), workspace, "read a file")
-    }
-
-    /// Write a file, and the directories that it is in.
-    fn write_file(&self, workspace: WorkspaceId, at: Place, content: Bytes) -> Answer<'_, ()> {
-        drop((at, content));
-        unsupported(self.kind(), workspace, "write a file")
-    }
-
-    /// Take away a file, or a directory with all that is in it. Nothing there is success.
-    fn remove_file(&self, workspace: WorkspaceId, at: Place) -> Answer<'_, ()> {
-        drop(at);
-        unsupported(self.kind(), workspace, "remove a file")
-    }
-
-    /// A shell in an instance that runs, of this many columns and rows.
-    fn terminal(&self, key: Key, size: (u16, u16)) -> Answer<'_, Terminal> {
-        let _ = size;
-        unsupported(self.kind(), key.workspace, "open a terminal")
-    }
-}
-
-fn unsupported<'a, T>(kind: &str, workspace: WorkspaceId, what: &str) -> Answer<'a, T> {
-    let why = format!("the backend `{kind}` cannot {what} of workspace {workspace}");
-    Box::pin(async move { Err(BackendError::unsupported(why)) })
 }
 
 /// An instance of which its backend has something to say.

@@ -21,7 +21,7 @@ use super::reconcile::CLAIM;
 use super::{Instance, Workspace, store};
 use crate::access::{self, For};
 use crate::app::App;
-use crate::backend::{Backend, Key, Limits, Spec, Started};
+use crate::backend::{Backend, Key, Spec, Started};
 use crate::journal::{Kind, Work};
 use crate::liveness;
 
@@ -248,13 +248,7 @@ impl<'a> Steps<'a> {
         };
         let key = key(instance);
         let env = self.environment(workspace, instance);
-        let spec = Spec {
-            env,
-            runtime: workspace.runtime.clone(),
-            limits: Limits { tier: workspace.tier, ..Limits::default() },
-            ..Spec::bare(key, command, credential)
-        };
-        let cause = match backend.ensure(spec).await {
+        let cause = match backend.ensure(Spec { key, command, env, credential }).await {
             Ok(started) => return Ok(Ok(started)),
             Err(cause) => cause,
         };

@@ -122,7 +122,7 @@ both! {
         let ended = Key { workspace: id.parse().unwrap(), generation: Generation::new(9) };
         for key in [unknown, ended] {
             let credential = app.app.ids.token();
-            app.fake.ensure(Spec::bare(key, Vec::new(), credential)).await.unwrap();
+            app.fake.ensure(Spec { key, command: Vec::new(), env: Default::default(), credential }).await.unwrap();
         }
         let pass = sweep(&app, Orphans).await;
         assert_eq!((pass.looked_at, pass.steps, pass.failed), (4, 2, None));
