@@ -100,15 +100,27 @@ impl Process {
     }
 }
 
+/// The right to change the data below a tree; given back when dropped.
+///
+/// It is given back by name, not by closing the file: a process that is being started elsewhere holds a copy of every
+/// open file between its fork and its exec, and the lock would live as long as that copy.
+struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
 impl Tree {
-    fn lock_data(&self) -> Result<File, BackendError> {
+    fn lock_data(&self) -> Result<Held, BackendError> {
         let path = self.path().join(".data.lock");
         let failed = |cause| BackendError::io(format!("cannot lock {}", path.display()), cause);
         let mut options = OpenOptions::new();
         let options = options.create(true).truncate(false).write(true).mode(0o600);
         let file = options.open(&path).map_err(failed)?;
         match file.try_lock() {
-            Ok(()) => Ok(file),
+            Ok(()) => Ok(Held(file)),
             Err(TryLockError::WouldBlock) => Err(failed(io::Error::new(
                 io::ErrorKind::WouldBlock,
                 "data is being imported there",
