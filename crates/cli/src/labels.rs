@@ -20,11 +20,26 @@ pub(crate) struct Labelled {
 /// Every process whose label lies below this directory: that of a backend, or of one workspace of it.
 pub(crate) fn below(root: &Path) -> Vec<Labelled> {
     let label = format!("{LABEL}{}/", root.display());
+    all(|environment| labelled(environment, &label))
+}
+
+/// Every process that says it is of this workspace, whichever backend runs it. Only for ids that were made here a
+/// moment ago: nobody else's process can carry one.
+pub(crate) fn of_workspace(id: &str) -> Vec<Labelled> {
+    let entry = format!("WORKSPACE_ID={id}");
+    all(|environment| {
+        let mut entries = environment.split(|byte| *byte == 0);
+        entries.any(|found| found == entry.as_bytes()).then_some(None)
+    })
+}
+
+/// Every process for whose environment this gives something: the generation, where it is known.
+fn all(of: impl Fn(&[u8]) -> Option<Option<i64>>) -> Vec<Labelled> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let labelled = |id: u32| {
         let environment = fs::read(format!("/proc/{id}/environ")).ok()?;
-        let generation = labelled(&environment, &label)?;
+        let generation = of(&environment)?;
         Some(Labelled { id, generation })
     };
     numbers.filter_map(labelled).collect()

@@ -78,6 +78,9 @@ pub(crate) struct ScaletestArgs {
     /// postgres://…; a scratch schema is made there, and removed. Without it SQLite alone is measured
     #[arg(long, value_name = "URL")]
     pub(super) database_url: Option<String>,
+    /// The socket of a Docker engine with the agent's image: `kills` measures its containers too
+    #[arg(long, value_name = "PATH")]
+    pub(super) docker_socket: Option<String>,
     /// Load this server, which runs already, with heartbeats, and measure nothing else. It must be on this machine
     #[arg(long, value_name = "URL", conflicts_with_all = ["scenarios", "database_url"])]
     server: Option<String>,

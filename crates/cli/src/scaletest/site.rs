@@ -101,6 +101,17 @@ impl Place {
         Ok((server, self.dir.join(name).join("process")))
     }
 
+    /// Starts a server that runs its instances as containers of this engine. Who asks for it deletes them.
+    pub(super) async fn start_with_containers(&self, name: &str, socket: &str) -> Result<Process> {
+        let owner = format!("scaletest-{}", std::process::id());
+        let settings = format!(
+            "backend = \"box\"\n[backends.box]\nkind = \"docker\"\nnetwork = \"host\"\nsocket = {socket:?}\nowner = {owner:?}\n"
+        );
+        let file = self.dir.join(format!("{name}.toml"));
+        fs::write(&file, settings).context("write settings")?;
+        self.run(name, None, &["--config", &file.display().to_string()]).await
+    }
+
     async fn run(&self, name: &str, at: Option<SocketAddr>, flags: &[&str]) -> Result<Process> {
         let data = self.dir.join(name);
         let listen = at.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))).to_string();
