@@ -1,6 +1,7 @@
 //! The typed client: what the command line speaks.
 
 mod files;
+mod terminal;
 
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use crate::secret::{Reencrypt, Reencrypted, Secret, SecretChanged, SetSecret};
 use crate::workspace::{
     Create, Created, Deleted, Hibernated, Paused, Recovered, Restarted, Resumed, Woken, Workspace,
 };
+
+pub use self::terminal::Terminal;
 
 /// Longest wait for an answer that is not a turn.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -342,11 +345,20 @@ impl Client {
         if status.is_success() {
             return Ok(response);
         }
-        let bytes = response.bytes().await.map_err(|e| self.unreadable(&e))?;
+        Err(self.refusal(response).await)
+    }
+
+    /// What an answer that is none says.
+    async fn refusal(&self, response: Response) -> Error {
+        let status = response.status();
+        let bytes = match response.bytes().await {
+            Ok(bytes) => bytes,
+            Err(cause) => return self.unreadable(&cause),
+        };
         let body = serde_json::from_slice::<ErrorBody>(&bytes).unwrap_or_else(|_| {
             ErrorBody::new(status.canonical_reason().unwrap_or("refused").to_lowercase())
         });
-        Err(Error::Refused { status, body: Box::new(body) })
+        Error::Refused { status, body: Box::new(body) }
     }
 
     async fn read<T: DeserializeOwned>(&self, response: Response) -> Result<T> {

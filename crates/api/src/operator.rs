@@ -31,6 +31,12 @@ pub struct Liveness {
     pub auth: String,
     /// Live workspace credentials on the whole platform.
     pub credentials_live: i64,
+    /// Secrets that are stored in plain text.
+    #[serde(default)]
+    pub secrets_plain: i64,
+    /// Whether the server has a key to encrypt secrets with.
+    #[serde(default)]
+    pub secrets_key: bool,
     /// By name.
     pub reconcilers: BTreeMap<String, Reconciler>,
     /// Where the brake on replacement stands.

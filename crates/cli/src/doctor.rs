@@ -77,6 +77,7 @@ async fn examine(client: &Client) -> Vec<Check> {
     match client.liveness().await {
         Ok(liveness) => {
             checks.extend(server::auth(&liveness));
+            checks.extend(server::secrets(&liveness));
             checks.extend(server::reconcilers(&liveness, now));
             checks.extend(server::backends(&liveness));
         }

@@ -8,6 +8,7 @@ mod list;
 mod logs;
 mod restart;
 pub(crate) mod send;
+mod shell;
 mod start;
 mod stop;
 
@@ -35,6 +36,7 @@ pub(crate) enum WsVerb {
     Delete(delete::DeleteArgs),
     Logs(logs::LogsArgs),
     Files(files::FilesArgs),
+    Shell(shell::ShellArgs),
 }
 
 /// `ligand ws …`.
@@ -53,5 +55,6 @@ pub(crate) async fn run(verb: WsVerb) -> CommandResult {
         WsVerb::Delete(args) => delete::run(args).await,
         WsVerb::Logs(args) => logs::run(args).await,
         WsVerb::Files(args) => files::run(args).await,
+        WsVerb::Shell(args) => shell::run(args).await,
     }
 }

@@ -23,6 +23,7 @@ const VERBS: &[&str] = &[
     "ws files cat",
     "ws files put",
     "ws files rm",
+    "ws shell",
     "secret",
     "secret set",
     "secret rotate",

@@ -26,6 +26,7 @@ mod run;
 mod sample;
 mod scaletest;
 mod secrecy;
+mod shell;
 mod socket;
 mod stack;
 mod why;

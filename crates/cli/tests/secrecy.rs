@@ -133,3 +133,22 @@ fn tokens_are_in_no_log_event_answer_or_metric() {
         }
     }
 }
+
+#[test]
+fn secrets_in_plain_text_are_told_at_a_start_and_by_doctor() {
+    let mut stack = Stack::platform();
+    let plain = "secrets are stored in plain text";
+    let body = json!({ "key": "K", "value": "a-value-in-plain-text" });
+    let line = "PUT /settings/secrets";
+    let set = Call::new(stack.url(), line).token(&stack.admin()).json(&body).send();
+    assert_eq!(set.status, 200, "{set:?}");
+    assert!(!stack.server_logs().contains(plain), "there was none when it started");
+    stack.kill_server();
+    stack.restart();
+    let logs = stack.server_logs();
+    assert!(logs.contains(plain) && logs.contains("SECRETS_ENCRYPTION_KEY"), "{logs}");
+    assert!(!logs.contains("a-value-in-plain-text"));
+    let said = stack.cli(&["doctor"]).stdout;
+    assert!(said.contains("1 is stored in plain text"), "{said}");
+    assert!(said.contains("`ligand secret rotate`"), "{said}");
+}

@@ -18,6 +18,8 @@ pub const START_DEADLINE: Duration = Duration::from_secs(600);
 pub const SLOW_START_DEADLINE: Duration = Duration::from_secs(1800);
 /// Its name.
 const SLOW_RUNTIME: &str = "hermes";
+/// The longest start that a template can declare.
+pub const LONGEST_DECLARED: Duration = Duration::from_secs(24 * 3600);
 /// Within this time of a start no guess about the instance is acted on. It is counted, and left to a later
 /// look.
 pub const DEBOUNCE: Duration = Duration::from_secs(60);
@@ -56,15 +58,17 @@ pub struct Workspace {
 }
 
 /// How long a start of this runtime may take: what the operator says of all, else what its recipe says, else
-/// what is known of it.
+/// what its templates declare, else what is known of it. A template is no operator: what it declares is bounded.
 #[must_use]
 pub fn start_deadline(
     runtime: &str,
+    declared: Option<Duration>,
     recipe: Option<Duration>,
     operator: Option<Duration>,
 ) -> Duration {
     let known = if runtime == SLOW_RUNTIME { SLOW_START_DEADLINE } else { START_DEADLINE };
-    operator.or(recipe).unwrap_or(known)
+    let declared = declared.map(|declared| declared.min(LONGEST_DECLARED));
+    operator.or(recipe).or(declared).unwrap_or(known)
 }
 
 /// Why a new generation is planned.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ligand_domain::backoff::Failures;
 use ligand_domain::converge::{
-    DEBOUNCE, GivenUp, START_DEADLINE, Step, UNREACHABLE_PATIENCE, Workspace, may_plan, next,
-    start_deadline,
+    DEBOUNCE, GivenUp, LONGEST_DECLARED, START_DEADLINE, Step, UNREACHABLE_PATIENCE, Workspace,
+    may_plan, next, start_deadline,
 };
 use ligand_domain::guards::Guards;
 use ligand_domain::id::Generation;
@@ -415,15 +415,19 @@ fn co_04_a_guess_about_a_fresh_instance_is_left_to_a_later_look() {
 }
 
 #[test]
-fn pt_09_the_deadline_is_the_operators_then_the_recipes_then_the_runtimes() {
-    let seconds = |runtime, recipe: Option<u64>, operator: Option<u64>| {
+fn pt_09_the_deadline_is_the_operators_then_the_recipes_then_the_templates_then_the_runtimes() {
+    let seconds = |runtime, declared: Option<u64>, recipe: Option<u64>, operator: Option<u64>| {
         let duration = |seconds: Option<u64>| seconds.map(Duration::from_secs);
-        start_deadline(runtime, duration(recipe), duration(operator)).as_secs()
+        let (declared, recipe) = (duration(declared), duration(recipe));
+        start_deadline(runtime, declared, recipe, duration(operator)).as_secs()
     };
-    assert_eq!(seconds("echo", None, None), 600);
-    assert_eq!(seconds("hermes", None, None), 1800);
-    assert_eq!(seconds("hermes", Some(60), None), 60);
-    assert_eq!(seconds("hermes", Some(60), Some(5)), 5);
+    assert_eq!(seconds("echo", None, None, None), 600);
+    assert_eq!(seconds("hermes", None, None, None), 1800);
+    assert_eq!(seconds("hermes", Some(90), None, None), 90);
+    assert_eq!(seconds("echo", Some(7200), None, None), 7200);
+    assert_eq!(seconds("echo", Some(u64::MAX), None, None), LONGEST_DECLARED.as_secs());
+    assert_eq!(seconds("hermes", Some(90), Some(60), None), 60);
+    assert_eq!(seconds("hermes", Some(90), Some(60), Some(5)), 5);
     let late = GivenUp::Late(Duration::from_secs(5)).to_string();
     assert_eq!(late, "the instance did not register within 5 s");
 }

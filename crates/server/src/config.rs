@@ -197,11 +197,12 @@ impl Config {
         self.platform_url.clone().unwrap_or_else(|| format!("http://{}", self.listen))
     }
 
-    /// How long a start of this runtime may take.
+    /// How long a start of this runtime may take, where its templates declare so much.
     #[must_use]
-    pub fn start_deadline(&self, runtime: &str) -> Duration {
+    pub fn start_deadline(&self, runtime: &str, declared: Option<Duration>) -> Duration {
         let recipe = self.runtimes.get(runtime).and_then(|recipe| recipe.start_deadline_seconds);
-        converge::start_deadline(runtime, recipe.map(Duration::from_secs), self.provision_timeout)
+        let recipe = recipe.map(Duration::from_secs);
+        converge::start_deadline(runtime, declared, recipe, self.provision_timeout)
     }
 
     /// The command that runs a workspace: Ligand's agent, around the workspace's own command or its

@@ -27,6 +27,7 @@ use crate::liveness::sweeps::{LapsedCredentials, PhantomBusy, Retention, StaleCr
 use crate::reconcile::{Reconciler, drive};
 use crate::replicas;
 use crate::routes;
+use crate::secrets;
 use crate::workspaces::{self, HibernationMonitor, WorkspaceReconciler};
 
 /// How long a graceful stop waits for what is going on.
@@ -197,6 +198,7 @@ pub async fn start(mut config: Config) -> Result<Server, StartError> {
     let backends = backends(&config, &pushes);
     let app = assemble(config, db, ids, backends)?;
     recover(&app).await;
+    secrets::warn_of_plain(&app).await;
     Reconcilers::new(&app).drive(&app);
     hear(&app, pushed);
     replicas::join(&app);

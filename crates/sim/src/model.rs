@@ -24,6 +24,8 @@ pub struct Workspace {
     pub sort: Sort,
     /// Somebody deleted it.
     pub removed: bool,
+    /// Every trace of it is to go: sooner or later nothing of it is left.
+    pub purging: bool,
     /// Nothing of it is left.
     pub purged: bool,
     /// A restart was asked for, and no newer generation was planned since.
@@ -40,9 +42,9 @@ impl Workspace {
     /// A new one, not looked at yet.
     #[must_use]
     pub fn new(id: WorkspaceId, name: String, sort: Sort) -> Self {
-        let (removed, purged, restart_due, doomed) = (false, false, false, 0);
+        let (removed, purging, purged, restart_due, doomed) = (false, false, false, false, 0);
         let (seen, seen_at) = (View::default(), -1);
-        Self { id, name, sort, removed, purged, restart_due, doomed, seen, seen_at }
+        Self { id, name, sort, removed, purging, purged, restart_due, doomed, seen, seen_at }
     }
 }
 

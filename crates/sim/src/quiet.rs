@@ -92,7 +92,8 @@ impl World {
                 it.seen.rows.iter().any(|row| !row.ended && row.generation > it.seen.current);
             let due = it.restart_due || in_flight;
             match it.removed {
-                true => it.purged || it.seen.next == "nothing: it is deleted",
+                true if it.purging => it.purged,
+                true => it.seen.next == "nothing: it is deleted",
                 false => it.seen.status == "online" && !due && it.seen.current > 0,
             }
         };

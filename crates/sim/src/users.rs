@@ -68,7 +68,8 @@ impl World {
 
     pub(crate) async fn delete(&mut self) -> Result<(), Violation> {
         let at = self.dice.below(self.workspaces.len());
-        let purge = self.workspaces[at].removed && self.dice.chance(50);
+        let odds = if self.workspaces[at].removed { 50 } else { 20 };
+        let purge = self.dice.chance(odds);
         let query = if purge { "?purge=true" } else { "" };
         let path = format!("/workspaces/{}{query}", self.workspaces[at].id);
         let now = self.ground.clock.now();
@@ -81,6 +82,7 @@ impl World {
         self.say(format!("{name}: deleted: {} {said}", answer.status));
         let known = &mut self.workspaces[at];
         known.removed = true;
+        known.purging |= purge;
         known.purged |= said == "purged";
         self.look(at).await
     }

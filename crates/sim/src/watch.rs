@@ -26,12 +26,13 @@ impl World {
     pub async fn look(&mut self, at: usize) -> Result<(), Violation> {
         self.note_recorded();
         let workspace = &self.workspaces[at];
-        if workspace.seen_at == self.recorded && !workspace.purged {
+        if workspace.seen_at == self.recorded && !workspace.purging {
             return self.glance(at).await;
         }
         let path = format!("/workspaces/{}/why", workspace.id);
         let answer = self.observer.ask(self.ground.clock.now(), Call::admin("GET", &path)).await;
         let workspace = &mut self.workspaces[at];
+        workspace.purged |= workspace.purging && answer.status == 404;
         if workspace.purged {
             return law(answer.status == 404, "removed is terminal", || answer.text.clone());
         }

@@ -43,6 +43,23 @@ pub(crate) fn auth(liveness: &Liveness) -> Option<Check> {
     })
 }
 
+/// Secrets that whoever reads the database can read, or a copy of it.
+pub(crate) fn secrets(liveness: &Liveness) -> Option<Check> {
+    let plain = liveness.secrets_plain;
+    let stored = match plain {
+        ..=0 => return None,
+        1 => "1 is stored in plain text".to_owned(),
+        _ => format!("{plain} are stored in plain text"),
+    };
+    let mend = match liveness.secrets_key {
+        true => "ligand secret rotate",
+        false => {
+            "set SECRETS_ENCRYPTION_KEY, start the servers again, then run `ligand secret rotate`"
+        }
+    };
+    Some(Check::warn("secrets", stored).hint(mend))
+}
+
 /// Reconcilers that pass, and pass well.
 pub(crate) fn reconcilers(liveness: &Liveness, now: Timestamp) -> Vec<Check> {
     let stalled = liveness.status == "stalled";
@@ -184,6 +201,18 @@ mod tests {
         liveness = Liveness::default();
         liveness.reconcilers.insert("a".to_owned(), Reconciler::default());
         assert_eq!(levels(&reconcilers(&liveness, at("2026-01-01T00:00:10Z"))).len(), 1);
+    }
+
+    #[test]
+    fn secrets_in_plain_text_are_told_with_what_mends_it() {
+        let mut liveness = Liveness::default();
+        assert_eq!(secrets(&liveness), None);
+        liveness.secrets_plain = 2;
+        let told = secrets(&liveness).unwrap();
+        assert_eq!((told.level, told.detail.as_str()), (Level::Warn, "2 are stored in plain text"));
+        assert!(told.hint.unwrap().contains("SECRETS_ENCRYPTION_KEY"));
+        liveness.secrets_key = true;
+        assert_eq!(secrets(&liveness).unwrap().hint.unwrap(), "ligand secret rotate");
     }
 
     #[test]

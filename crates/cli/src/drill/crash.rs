@@ -32,6 +32,8 @@ const MOST: usize = 20;
 /// A status with an instance behind it; every other one here has none.
 const ONLINE: &str = "online";
 const REMOVED: &str = "removed";
+/// No status: nothing is left that could have one.
+const PURGED: &str = "purged";
 
 /// What is asked of a workspace.
 struct Operation {
@@ -43,6 +45,13 @@ struct Operation {
     ends: &'static str,
 }
 
+impl Operation {
+    /// Whether nothing of the workspace may be left at its end.
+    fn may_go(&self) -> bool {
+        matches!(self.ends, REMOVED | PURGED)
+    }
+}
+
 /// How an operation begins.
 enum Begins {
     /// With an order: `POST /workspaces/{id}/…`.
@@ -51,9 +60,11 @@ enum Begins {
     Kill,
     /// With its delete. That of its data follows, once all of it has come to its end.
     Delete,
+    /// With a delete that takes its data along, and is asked for once.
+    Purge,
 }
 
-const OPERATIONS: [Operation; 5] = [
+const OPERATIONS: [Operation; 6] = [
     Operation { name: "restart", before: &[], begins: Begins::Order("restart"), ends: ONLINE },
     Operation { name: "replacement", before: &[], begins: Begins::Kill, ends: ONLINE },
     Operation {
@@ -69,6 +80,7 @@ const OPERATIONS: [Operation; 5] = [
         ends: ONLINE,
     },
     Operation { name: "delete", before: &[], begins: Begins::Delete, ends: REMOVED },
+    Operation { name: "purge", before: &[], begins: Begins::Purge, ends: PURGED },
 ];
 
 pub(super) async fn crash_at_every_step(scene: &Scene, stack: &mut Stack) -> Outcome {
@@ -90,7 +102,7 @@ pub(super) async fn crash_at_every_step(scene: &Scene, stack: &mut Stack) -> Out
             // What serves again serves the next round too; of anything else nothing is left.
             match operation.ends {
                 ONLINE => kept = Some(id),
-                REMOVED => {}
+                REMOVED | PURGED => {}
                 _ => drop(api.client.delete(&id, true, true).await?),
             }
             if blow == Blow::Missed {
@@ -159,6 +171,7 @@ async fn strike(
             Begins::Delete => {
                 api.ask(Method::DELETE, &format!("/workspaces/{id}?confirm=true")).await
             }
+            Begins::Purge => api.ask(Method::DELETE, &purge(id)).await,
             Begins::Kill => None,
         }
     };
@@ -206,7 +219,7 @@ async fn watch(
                 }
                 new > 0 && ended(&why, before, operation)
             }
-            Err(error) => operation.ends == REMOVED && is_gone(&error),
+            Err(error) => operation.may_go() && is_gone(&error),
         };
         // Whoever is late is judged by what it comes to.
         if through || clock::now() >= until {
@@ -256,6 +269,8 @@ fn ended(why: &Why, before: &Before, operation: &Operation) -> bool {
             now.generation > before.generation && why.next.starts_with("if no heartbeat comes")
         }
         REMOVED => why.next == "nothing: it is deleted",
+        // What can be asked about is still there.
+        PURGED => false,
         _ => why.instances.iter().all(|one| one.ended_at.is_some()),
     };
     rests && now.status == operation.ends
@@ -293,7 +308,7 @@ impl Round<'_> {
                 let seen = format!("{} in generation {}", now.status, now.generation);
                 Ok((ended(&why, self.before, self.operation), seen))
             }
-            Err(error) if is_gone(&error) && self.operation.ends == REMOVED => {
+            Err(error) if is_gone(&error) && self.operation.may_go() => {
                 Ok((true, "gone".to_owned()))
             }
             Err(error) => Err(error.into()),

@@ -153,8 +153,8 @@ fn hs_08_hs_09_hs_10_pt_08_a_number_that_is_none_is_as_good_as_not_said() {
     }
     let file = "[runtimes.slow]\nstart_deadline_seconds = 70";
     let config = check(&Flags::default(), &[], file).unwrap().config;
-    assert_eq!(config.start_deadline("slow").as_secs(), 70);
-    assert_eq!(config.start_deadline("hermes").as_secs(), 1800);
+    assert_eq!(config.start_deadline("slow", None).as_secs(), 70);
+    assert_eq!(config.start_deadline("hermes", None).as_secs(), 1800);
 }
 
 #[test]

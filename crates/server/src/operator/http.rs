@@ -15,6 +15,7 @@ use ligand_domain::time::Timestamp;
 use crate::access::{self, Admin};
 use crate::app::App;
 use crate::error::{Error, Result};
+use crate::secrets;
 
 /// A reconciler that has not passed for this long is stuck.
 const STALLED: Duration = Duration::from_secs(60);
@@ -54,12 +55,15 @@ pub(crate) async fn liveness(_: Admin, State(app): State<App>) -> Result<Json<Li
     });
     let credentials_live =
         access::live_anywhere(&app).await.map_err(Error::internal("query failed"))?;
+    let secrets_plain = secrets::plain(&app).await.map_err(Error::internal("query failed"))?;
     let brake = crate::liveness::report(&app).await.map_err(Error::internal("query failed"))?;
     Ok(Json(Liveness {
         status: if stalled { "stalled" } else { "ok" }.to_owned(),
         started_at: app.started.to_string(),
         auth: app.config.auth.to_string(),
         credentials_live,
+        secrets_plain,
+        secrets_key: app.config.secrets.current.is_some(),
         reconcilers,
         brake: Some(brake),
         backends: backends(&app).await,

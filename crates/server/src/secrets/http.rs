@@ -17,6 +17,7 @@ use ligand_domain::workspace::Intent;
 use serde::de::DeserializeOwned;
 
 use super::reencrypt::batch;
+use super::store::Reached;
 use super::{load, note_restart, seal, store};
 use crate::access::{self, Admin, By, OfWorkspace};
 use crate::app::App;
@@ -187,7 +188,7 @@ pub(crate) async fn set_global(
         store::hold_global(&mut work.tx).await?;
         let new = super::new(&app, &work, &said.key, &stored);
         store::put_global(&mut work.tx, &new).await?;
-        restart_reached(&mut work, &said.key, "set").await?;
+        restart(&mut work, Reached::AllWithout(&said.key), (&said.key, "set")).await?;
         work.commit().await
     };
     saved.await.map_err(Error::internal(GLOBAL.save))?;
@@ -220,7 +221,7 @@ pub(crate) async fn delete_global(
         if !store::delete_global(&mut work.tx, &key).await? {
             return Ok(false);
         }
-        restart_reached(&mut work, &key, "deleted").await?;
+        restart(&mut work, Reached::AllWithout(&key), (&key, "deleted")).await?;
         work.commit().await?;
         Ok::<_, sqlx::Error>(true)
     };
@@ -296,7 +297,8 @@ async fn save(app: &App, id: WorkspaceId, (key, value): (&str, &str), words: Wor
     let mut work = locked(app, id, words.save).await?;
     let saved = async {
         super::put(app, &mut work, id, key, value).await?;
-        restart(work, id, key, "set").await
+        restart(&mut work, Reached::One(id), (key, "set")).await?;
+        work.commit().await
     };
     saved.await.map_err(Error::internal(words.save))?;
     app.bells.ring();
@@ -310,7 +312,8 @@ async fn remove(app: &App, id: WorkspaceId, key: &str, words: Words) -> Result<b
         if !store::delete(&mut work.tx, id, key).await? {
             return Ok(false);
         }
-        restart(work, id, key, "deleted").await?;
+        restart(&mut work, Reached::One(id), (key, "deleted")).await?;
+        work.commit().await?;
         Ok::<_, sqlx::Error>(true)
     };
     let deleted = deleted.await.map_err(Error::internal(words.delete))?;
@@ -318,28 +321,19 @@ async fn remove(app: &App, id: WorkspaceId, key: &str, words: Words) -> Result<b
     Ok(deleted)
 }
 
-/// Whoever loads after this commit has seen the write.
+/// Ask whom a write reaches to restart, in the transaction that writes: whoever loads after its commit has seen it.
 async fn restart(
-    mut work: Work<'_>,
-    id: WorkspaceId,
-    key: &str,
-    how: &str,
-) -> std::result::Result<(), sqlx::Error> {
-    let now = work.now;
-    if workspaces::want_reload(&mut work.tx, id, now).await? {
-        note_restart(&mut work, id, key, how);
-    }
-    work.commit().await
-}
-
-async fn restart_reached(
     work: &mut Work<'_>,
-    key: &str,
-    how: &str,
+    whom: Reached<'_>,
+    (key, how): (&str, &str),
 ) -> std::result::Result<(), sqlx::Error> {
     let now = work.now;
-    for id in store::restart_reached(&mut work.tx, key, now).await? {
-        note_restart(work, id, key, &format!("{how} for all"));
+    let how = match whom {
+        Reached::One(_) => how.to_owned(),
+        Reached::AllWithout(_) => format!("{how} for all"),
+    };
+    for id in store::restart(&mut work.tx, whom, now).await? {
+        note_restart(work, id, key, &how);
     }
     Ok(())
 }

@@ -110,6 +110,36 @@ pub(crate) async fn purge(tx: &mut Tx, workspace: WorkspaceId) -> Result<(), sql
     store::purge(tx, workspace).await
 }
 
+/// How many secrets are stored in plain text.
+pub(crate) async fn plain(app: &App) -> Result<i64, sqlx::Error> {
+    store::count_plain(&mut app.db.read().await?).await
+}
+
+/// Tell operators of secrets in plain text, and how to mend it. Whoever reads the database, or a copy of it, reads
+/// them.
+pub(crate) async fn warn_of_plain(app: &App) {
+    let count = match plain(app).await {
+        Ok(0) => return,
+        Ok(count) => count,
+        Err(cause) => {
+            tracing::warn!(error = %cause, "whether secrets are stored in plain text is not known");
+            return;
+        }
+    };
+    if app.config.secrets.current.is_some() {
+        tracing::warn!(
+            secrets = count,
+            "secrets are stored in plain text: `ligand secret rotate` encrypts them"
+        );
+    } else {
+        tracing::warn!(
+            secrets = count,
+            "secrets are stored in plain text: set SECRETS_ENCRYPTION_KEY, start the servers again, and run \
+             `ligand secret rotate`"
+        );
+    }
+}
+
 fn seal(app: &App, value: &str) -> Stored {
     app.config.secrets.seal(value, app.ids.bytes())
 }

@@ -111,33 +111,64 @@ pub(super) async fn purge(tx: &mut Tx, workspace: WorkspaceId) -> Done {
         .bind(workspace.uuid()).execute(c).await.map(|_| ()))
 }
 
-/// Whom a global secret of this name reaches: what a backend runs or would run, unless it is paused, or has one of
-/// its own.
+/// Whom a secret that was written reaches.
+#[derive(Clone, Copy)]
+pub(super) enum Reached<'a> {
+    /// The workspace whose own it is. Its row is locked.
+    One(WorkspaceId),
+    /// All that have none of their own of this name. [`hold_global`] comes first.
+    AllWithout(&'a str),
+}
+
+/// What a backend runs or would run, unless it is paused: that reads everything when it is resumed.
 macro_rules! reached {
+    ($whom:literal) => {
+        concat!("backend IS NOT NULL AND intent NOT IN ('removed', 'paused') AND ", $whom)
+    };
+}
+macro_rules! all_without {
     () => {
-        "backend IS NOT NULL AND intent NOT IN ('removed', 'paused') AND NOT EXISTS (
-            SELECT 1 FROM workspace_secrets s WHERE s.workspace_id = workspaces.id AND s.key = $1)"
+        reached!("NOT EXISTS (SELECT 1 FROM workspace_secrets s WHERE s.workspace_id = workspaces.id AND s.key = $1)")
+    };
+}
+/// A restart, whatever failed before.
+macro_rules! restart {
+    ($whom:expr) => {
+        concat!(
+            "UPDATE workspaces SET restarts_wanted = restarts_wanted + 1, failures = 0, failures_since = 0,
+                next_attempt_at = NULL, updated_at = $2, due_at = CASE WHEN due_at > $2 THEN $2 ELSE due_at END
+             WHERE ",
+            $whom,
+            " RETURNING id"
+        )
     };
 }
 
-/// Ask all whom a global secret reaches to restart, and give which they are. [`hold_global`] comes first.
-pub(super) async fn restart_reached(
+/// Ask those whom a secret reaches to restart, and give which they are.
+pub(super) async fn restart(
     tx: &mut Tx,
-    key: &str,
+    whom: Reached<'_>,
     now: Timestamp,
 ) -> Done<Vec<WorkspaceId>> {
-    // Rows are locked in one order, or two writers would wait for each other. Where one writes at a time, nobody
-    // waits.
-    if let Tx::Postgres(_) = tx {
-        let text =
-            concat!("SELECT id FROM workspaces WHERE ", reached!(), " ORDER BY id FOR UPDATE");
-        let _: Vec<Uuid> = on!(tx, c => sqlx::query_scalar(text).bind(key).fetch_all(c).await)?;
-    }
-    let reached: Vec<Uuid> = on!(tx, c => sqlx::query_scalar(concat!(
-            "UPDATE workspaces SET restarts_wanted = restarts_wanted + 1, failures = 0, failures_since = 0,
-                next_attempt_at = NULL, updated_at = $2, due_at = CASE WHEN due_at > $2 THEN $2 ELSE due_at END
-            WHERE ", reached!(), " RETURNING id"))
-        .bind(key).bind(now.micros()).fetch_all(c).await)?;
+    let reached: Vec<Uuid> = match whom {
+        Reached::One(id) => on!(tx, c => sqlx::query_scalar(restart!(reached!("id = $1")))
+            .bind(id.uuid()).bind(now.micros()).fetch_all(c).await)?,
+        Reached::AllWithout(key) => {
+            // Rows are locked in one order, or two writers would wait for each other. Where one writes at a time,
+            // nobody waits.
+            if let Tx::Postgres(_) = tx {
+                let text = concat!(
+                    "SELECT id FROM workspaces WHERE ",
+                    all_without!(),
+                    " ORDER BY id FOR UPDATE"
+                );
+                let _: Vec<Uuid> =
+                    on!(tx, c => sqlx::query_scalar(text).bind(key).fetch_all(c).await)?;
+            }
+            on!(tx, c => sqlx::query_scalar(restart!(all_without!()))
+                .bind(key).bind(now.micros()).fetch_all(c).await)?
+        }
+    };
     Ok(reached.into_iter().map(WorkspaceId::from_uuid).collect())
 }
 
@@ -181,6 +212,13 @@ pub(super) async fn count_stale(tx: &mut Tx, key_name: &str) -> Done<i64> {
     on!(tx, c => sqlx::query_scalar("SELECT (SELECT COUNT(*) FROM workspace_secrets WHERE key_name IS NULL OR key_name <> $1)
             + (SELECT COUNT(*) FROM global_secrets WHERE key_name IS NULL OR key_name <> $1)")
         .bind(key_name).fetch_one(c).await)
+}
+
+/// How many are stored in plain text.
+pub(super) async fn count_plain(tx: &mut Tx) -> Done<i64> {
+    on!(tx, c => sqlx::query_scalar("SELECT (SELECT COUNT(*) FROM workspace_secrets WHERE encryption_version = 0)
+            + (SELECT COUNT(*) FROM global_secrets WHERE encryption_version = 0)")
+        .fetch_one(c).await)
 }
 
 /// Store the same value otherwise, unless somebody has set another one meanwhile. `false`: somebody has.

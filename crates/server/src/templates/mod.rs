@@ -13,6 +13,7 @@ mod store;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ligand_domain::id::{Generation, WorkspaceId};
@@ -100,6 +101,12 @@ impl Catalogue {
         });
         longest_start(runtime, declared).map(|seconds| seconds.saturating_mul(1000))
     }
+}
+
+/// How long a start of this runtime may take, by what its templates declare now.
+pub(crate) async fn start_deadline(app: &App, runtime: &str) -> Duration {
+    let declared = catalogue(app).await.provision_timeout_ms(runtime);
+    app.config.start_deadline(runtime, declared.map(Duration::from_millis))
 }
 
 /// A runtime's name as it may stand in a path or a configuration.

@@ -333,6 +333,7 @@ fn blank(id: WorkspaceId, now: Timestamp) -> Workspace {
         agent: Reported::default(),
         identity: Identity::default(),
         unsure: false,
+        purge: false,
         leisure: Leisure::default(),
         compute: None,
         created_at: now,

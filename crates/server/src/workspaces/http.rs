@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::http::body::{Payload, parse, parse_or_default};
 use crate::http::path::WorkspacePath;
 use crate::journal;
-use crate::templates::{Wish, catalogue};
+use crate::templates::{Wish, catalogue, start_deadline};
 
 /// Decisions that `why` goes back.
 const JOURNAL: i64 = 200;
@@ -185,10 +185,13 @@ pub(crate) async fn why(caller: OfWorkspace, State(app): State<App>) -> Result<J
     let current = instances.iter().find(|instance| instance.generation == found.current);
     let lease_until = current.map(|instance| instance.lease_until(&app));
     let unproven = current.filter(|instance| instance.receipt == Some(Receipt::Incomplete));
-    let replaced_at = unproven.map(|instance| {
-        let deadline = app.config.start_deadline(&found.runtime);
-        converge::proof_deadline(instance.started_at, deadline)
-    });
+    let replaced_at = match unproven {
+        Some(instance) => {
+            let deadline = start_deadline(&app, &found.runtime).await;
+            Some(converge::proof_deadline(instance.started_at, deadline))
+        }
+        None => None,
+    };
     let journal = journal::entries(&app.db, caller.workspace, JOURNAL).await?;
     Ok(Json(view::why(&found, &instances, (lease_until, replaced_at), journal)))
 }

@@ -49,7 +49,7 @@ pub(crate) use self::store::{
     heard, heard_again, insert_instance, insert_registered, instance_of, let_go, lineage, lock,
     note_refused, note_unproven, observe_beat, observe_instance, observe_register, register_failed,
     register_succeeded, release_all, revoked, rotated, save_card, serving, set_generations,
-    set_receipt, set_status, touch_outbound, wake, want_reload,
+    set_receipt, set_status, touch_outbound, wake,
 };
 
 /// A workspace as the database has it.
@@ -109,6 +109,8 @@ pub struct Workspace {
     pub failures: Failures,
     /// When its last instance was released, once it is removed.
     pub released_at: Option<Timestamp>,
+    /// Whether every trace of it is to go, once it is removed and its last instance released.
+    pub purge: bool,
     /// Whether it may be taken up without a credential.
     pub bootstrap: Bootstrap,
     /// Until when an administrator opened it.

@@ -19,6 +19,7 @@ use super::steps::{Steps, key};
 use super::{Instance, Workspace, store};
 use crate::app::App;
 use crate::reconcile::{Pass, Reconciler};
+use crate::templates;
 
 /// A claim lasts this long unless it is kept; after a crash somebody else takes over then.
 pub(super) const CLAIM: Duration = Duration::from_secs(10);
@@ -140,10 +141,12 @@ async fn converge(
         tx.commit().await?;
         steps.confirm(&workspace, &instances).await?;
         let facts = observe(app, &instances).await;
-        match next(&view(app, &workspace, &instances), &facts, app.clock.now()) {
+        let deadline = start_deadline(app, &workspace, &instances).await;
+        match next(&view(app, &workspace, &instances, deadline), &facts, app.clock.now()) {
             Step::Rest(again) => {
                 if workspace.intent == Intent::Removed {
                     steps.released(&workspace).await?;
+                    steps.purge(&workspace).await?;
                 }
                 return Ok(again);
             }
@@ -157,8 +160,26 @@ async fn converge(
     Ok(Some(app.clock.now().after(AFTER_FAILURE)))
 }
 
-fn view(app: &App, workspace: &Workspace, instances: &[Instance]) -> converge::Workspace {
+/// Whether its current instance registered without proof that it holds its secrets.
+fn unproven(workspace: &Workspace, instances: &[Instance]) -> bool {
     let mut current = instances.iter().filter(|i| i.generation == workspace.current);
+    current.any(|it| it.receipt == Some(Receipt::Incomplete))
+}
+
+/// How long its start may take. Templates are read only where that matters.
+async fn start_deadline(app: &App, workspace: &Workspace, instances: &[Instance]) -> Duration {
+    match workspace.newest > workspace.current || unproven(workspace, instances) {
+        true => templates::start_deadline(app, &workspace.runtime).await,
+        false => app.config.start_deadline(&workspace.runtime, None),
+    }
+}
+
+fn view(
+    app: &App,
+    workspace: &Workspace,
+    instances: &[Instance],
+    start_deadline: Duration,
+) -> converge::Workspace {
     converge::Workspace {
         intent: workspace.intent,
         status: workspace.status,
@@ -168,9 +189,9 @@ fn view(app: &App, workspace: &Workspace, instances: &[Instance]) -> converge::W
         newest: workspace.newest,
         restart_due: workspace.restart_due(),
         next_attempt_at: workspace.next_attempt_at,
-        start_deadline: app.config.start_deadline(&workspace.runtime),
+        start_deadline,
         unsure: workspace.unsure,
-        unproven: current.any(|it| it.receipt == Some(Receipt::Incomplete)),
+        unproven: unproven(workspace, instances),
         unheard_until: workspace.unheard_until(app),
     }
 }

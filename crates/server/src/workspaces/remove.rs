@@ -1,5 +1,10 @@
 //! Deleting: mark first, then wait for the reconciler to release everything.
+//!
+//! Whether every trace is to go too is part of what is marked, in the same transaction. So it goes whatever becomes
+//! of this server and of whoever asked: the reconciler takes it away once nothing runs any more, and tries again
+//! what fails.
 
+use anyhow::Context as _;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
@@ -9,7 +14,8 @@ use ligand_domain::time::Timestamp;
 use serde_json::json;
 
 use super::lifecycle::{PATIENCE, family, until};
-use super::store;
+use super::steps::Steps;
+use super::{Workspace, store};
 use crate::access;
 use crate::app::App;
 use crate::error::{Error, Result};
@@ -32,6 +38,9 @@ pub(super) async fn remove(
     }
     let now = work.now;
     for (at, member) in family.iter().enumerate() {
+        if purge {
+            store::want_purge(&mut work.tx, *member, now).await?;
+        }
         if !store::mark_removed(&mut work.tx, *member, now).await? {
             continue;
         }
@@ -53,17 +62,15 @@ pub(super) async fn remove(
     };
     let deadline = app.clock.now().after(PATIENCE);
     for member in family.iter().rev() {
-        if !released(app, *member, deadline).await? {
+        let done = match purge {
+            true => purged(app, *member, deadline).await?,
+            false => released(app, *member, deadline).await?,
+        };
+        if !done {
             return Ok(answer(StatusCode::ACCEPTED, "removing"));
         }
     }
-    if !purge {
-        return Ok(answer(StatusCode::OK, "removed"));
-    }
-    for member in family.iter().rev() {
-        purge_one(app, *member).await.map_err(Error::internal("purge failed"))?;
-    }
-    Ok(answer(StatusCode::OK, "purged"))
+    Ok(answer(StatusCode::OK, if purge { "purged" } else { "removed" }))
 }
 
 fn ask(children: &[(WorkspaceId, String)]) -> Response {
@@ -83,17 +90,35 @@ async fn released(app: &App, id: WorkspaceId, deadline: Timestamp) -> Result<boo
     until(app, id, deadline, |it| it.is_none_or(|it| it.released_at.is_some())).await
 }
 
-/// Take every trace away. Of its credentials the hashes stay: they are the tombstone by which a former
-/// holder is told from a stranger.
-async fn purge_one(app: &App, id: WorkspaceId) -> anyhow::Result<()> {
-    let placed =
-        store::get(&mut app.db.read().await?, id).await?.and_then(|workspace| workspace.backend);
-    if let Some(backend) = placed.and_then(|name| app.backends.get(&name)) {
-        backend.erase(id).await?;
+/// Wait until nothing of it is left. An attempt that fails is told at once; the reconciler goes on trying.
+async fn purged(app: &App, id: WorkspaceId, deadline: Timestamp) -> Result<bool> {
+    let failed = |it: &Workspace| it.released_at.is_some() && it.last_error.is_some();
+    if !until(app, id, deadline, |it| it.is_none_or(failed)).await? {
+        return Ok(false);
     }
-    let mut tx = app.db.begin().await?;
-    journal::purge(&mut tx, id).await?;
-    secrets::purge(&mut tx, id).await?;
-    store::purge(&mut tx, id).await?;
-    Ok(tx.commit().await?)
+    let left = store::get(&mut app.db.read().await?, id).await?;
+    match left.and_then(|left| left.last_error) {
+        Some(why) => Err(Error::Internal("purge failed", anyhow::anyhow!(why))),
+        None => Ok(true),
+    }
+}
+
+impl Steps<'_> {
+    /// Take every trace of a removed workspace away, if that was asked for; nothing of it runs any more. Its data
+    /// goes first: as long as there is some, its row says whose it is. Of its credentials the hashes stay: they are
+    /// the tombstone by which a former holder is told from a stranger.
+    pub(super) async fn purge(&self, workspace: &Workspace) -> anyhow::Result<()> {
+        if !workspace.purge {
+            return Ok(());
+        }
+        let placed = workspace.backend.as_deref().and_then(|name| self.app.backends.get(name));
+        if let Some(backend) = placed {
+            backend.erase(self.id).await.context("erase its data")?;
+        }
+        let mut work = self.begin().await?;
+        journal::purge(&mut work.tx, self.id).await?;
+        secrets::purge(&mut work.tx, self.id).await?;
+        store::purge(&mut work.tx, self.id).await?;
+        Ok(work.commit().await?)
+    }
 }

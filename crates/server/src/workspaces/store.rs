@@ -30,7 +30,7 @@ pub(crate) use self::lifecycle::{
     Idling, condemn, idling, note_report, rests, set_attempt, set_compute, set_idle_minutes,
     touch_turn, want_agent, want_rest,
 };
-pub(crate) use self::receipts::{note_unproven, set_receipt, want_reload};
+pub(crate) use self::receipts::{note_unproven, set_receipt};
 use self::rows::{Row, columns};
 use super::Workspace;
 use crate::db::{Tx, on};
@@ -270,9 +270,17 @@ pub(super) async fn mark_removed(tx: &mut Tx, id: WorkspaceId, now: Timestamp) -
         .execute(c).await.map(|done| done.rows_affected() == 1))
 }
 
-/// Nothing of a removed workspace runs any more.
+/// Every trace of a workspace that is removed, or is being, is to go: the reconciler looks at it now. What an
+/// earlier attempt failed by is no answer to this one.
+pub(super) async fn want_purge(tx: &mut Tx, id: WorkspaceId, now: Timestamp) -> Done {
+    on!(tx, c => sqlx::query("UPDATE workspaces SET purge_wanted_at = COALESCE(purge_wanted_at, $1), last_error = NULL,
+            due_at = CASE WHEN due_at > $1 THEN $1 ELSE due_at END WHERE id = $2")
+        .bind(now.micros()).bind(id.uuid()).execute(c).await.map(|_| ()))
+}
+
+/// Nothing of a removed workspace runs any more, whatever kept it from ending before.
 pub(super) async fn mark_released(tx: &mut Tx, id: WorkspaceId, now: Timestamp) -> Done {
-    on!(tx, c => sqlx::query("UPDATE workspaces SET released_at = $1 WHERE id = $2 AND released_at IS NULL")
+    on!(tx, c => sqlx::query("UPDATE workspaces SET released_at = $1, last_error = NULL WHERE id = $2 AND released_at IS NULL")
         .bind(now.micros()).bind(id.uuid()).execute(c).await.map(|_| ()))
 }
 

@@ -107,6 +107,9 @@ fn next(
     (lease_until, replaced_at): (Option<Timestamp>, Option<Timestamp>),
 ) -> String {
     match of.intent {
+        Intent::Removed if of.released_at.is_some() && of.purge => {
+            return "every trace of it is being taken away".to_owned();
+        }
         Intent::Removed if of.released_at.is_some() => return "nothing: it is deleted".to_owned(),
         Intent::Removed => return "its instances are being ended".to_owned(),
         Intent::Paused if of.status != Status::Paused => {

@@ -184,6 +184,8 @@ both! {
             put(&app, &id, name, "x").await.ok();
         }
         assert_eq!(restarts(&app, &id).await, 1, "three writes, one restart");
+        let planned = app.journal(&id).await.iter().filter(|kind| *kind == "planned").count();
+        assert_eq!(planned, 2, "and it happens");
         put(&app, &id, "/a", "y").await.ok();
         delete(&app, &id, "/b").await.ok();
         assert_eq!(restarts(&app, &id).await, 1, "not again so soon");

@@ -12,7 +12,7 @@ use ligand_server::reconcile::Reconciler as _;
 use serde_json::json;
 
 use crate::support::agent::{Agent, online};
-use crate::support::{TestApp, a_moment, both};
+use crate::support::{ADMIN, TestApp, a_moment, both};
 
 fn newest(app: &TestApp, workspace: &str) -> Key {
     app.fake.newest(workspace.parse().unwrap()).unwrap().key
@@ -161,5 +161,48 @@ both! {
         assert_eq!(app.fake.list_data().await.unwrap().len(), 1);
         app.delete(&purge).await.ok();
         assert!(app.fake.list_data().await.unwrap().is_empty());
+    }
+
+    async fn an_erase_that_was_refused_is_tried_again_though_nobody_asks_again(app: TestApp) {
+        let (workspace, _) = online(&app, "a").await;
+        app.fake.plan(Planned::once(Fault::Refuse("busy volume".to_owned())).at(&[Call::Erase]).times(2));
+        app.delete(&format!("/workspaces/{workspace}?purge=true")).await.refuses(500, "purge failed");
+        let why = app.get(&format!("/workspaces/{workspace}/why")).await.ok();
+        assert_eq!(why["next"], "every trace of it is being taken away");
+        assert!(why["workspace"]["last_error"].as_str().unwrap().contains("busy volume"), "{why}");
+        app.later(1).await;
+        assert_eq!(app.fake.list_data().await.unwrap().len(), 1, "it does not hurry into the same wall");
+        for _ in 0..2 {
+            app.later(2).await;
+        }
+        assert!(app.fake.list_data().await.unwrap().is_empty());
+        app.get(&format!("/workspaces/{workspace}")).await.refuses(404, "workspace not found");
+    }
+
+    async fn a_purge_outlives_who_asked_for_it_and_the_server(app: TestApp) {
+        let (above, _) = online(&app, "above").await;
+        let below = app.post("/workspaces", json!({"name": "below", "parent_id": above})).await.ok();
+        let below = below["id"].as_str().unwrap().to_owned();
+        let (kept, _) = online(&app, "kept").await;
+        // Nobody reconciles while it is asked for: that is all that is written before the server ends.
+        let path = format!("/workspaces/{above}?confirm=true&purge=true");
+        let asked = app.call("DELETE", &path, Some(ADMIN), None).await;
+        asked.is(202, &json!({"status": "removing", "cascade_deleted": 1}));
+        assert_eq!(app.fake.list_data().await.unwrap().len(), 3);
+        let next = app.with(|_| {});
+        next.later(30).await;
+        for gone in [&above, &below] {
+            next.get(&format!("/workspaces/{gone}")).await.refuses(404, "workspace not found");
+        }
+        assert_eq!(next.fake.list_data().await.unwrap(), [kept.parse().unwrap()]);
+        assert_eq!(next.fake.instances().len(), 1, "and nothing else was ended");
+    }
+
+    async fn what_is_deleted_without_a_purge_keeps_its_row_and_its_data(app: TestApp) {
+        let (workspace, _) = online(&app, "a").await;
+        app.delete(&format!("/workspaces/{workspace}")).await.ok();
+        app.later(600).await;
+        assert_eq!(app.workspace(&workspace).await["status"], "removed");
+        assert_eq!(app.fake.list_data().await.unwrap().len(), 1);
     }
 }

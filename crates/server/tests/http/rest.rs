@@ -9,7 +9,7 @@ use ligand_domain::instance::Seen;
 use ligand_server::backend::fake::Fake;
 use ligand_server::backend::{Answer, Backend, BackendError, Carried, Key, Spec, Started};
 
-use crate::support::agent::online;
+use crate::support::agent::{Agent, online};
 use crate::support::{TestApp, both};
 
 /// The fake backend, with data of which nothing but a digest is known; none: it cannot be read.
@@ -75,11 +75,15 @@ async fn over_a_rest(
     app.sql("UPDATE workspaces SET intent = 'running', restarts_wanted = restarts_wanted + 1, due_at = 0").await;
     app.settle().await;
     assert!(app.fake.newest(id.parse().unwrap()).is_some(), "it is started whatever was found");
+    let evidence = app.workspace(&id).await["evidence"].as_str().unwrap().to_owned();
+    // From here on it is worked on: what was kept is compared once.
+    Agent::of(&app, &id).register(&app).await.ok();
+    app.sql("UPDATE workspaces SET restarts_wanted = restarts_wanted + 1, due_at = 0").await;
+    app.settle().await;
     let why = app.get(&format!("/workspaces/{id}/why")).await.ok();
     let entries = why["journal"].as_array().unwrap().iter();
     let said = entries.filter(|entry| entry["kind"] == "data");
     let said = said.map(|entry| entry["summary"].as_str().unwrap().to_owned()).collect();
-    let evidence = app.workspace(&id).await["evidence"].as_str().unwrap().to_owned();
     (said, evidence)
 }
 

@@ -324,3 +324,24 @@ fn sk_03_a_workspace_without_credentials_shows_its_values_to_anybody_in_compat_a
         app.call("GET", &values, None, None).await.refuses(401, "missing workspace auth token");
     });
 }
+
+#[test]
+fn secrets_in_plain_text_are_counted_until_they_are_encrypted() {
+    on_each("plain", |db| async move {
+        let app = TestApp::new(db, |config| config.secrets.current = None);
+        let told = async |app: &TestApp| {
+            let liveness = app.get("/admin/liveness").await.ok();
+            (liveness["secrets_plain"].clone(), liveness["secrets_key"].clone())
+        };
+        assert_eq!(told(&app).await, (json!(0), json!(false)));
+        let id = app.create("a").await;
+        set(&app, "/settings/secrets", "SHARED", "v").await;
+        set(&app, &format!("/workspaces/{id}/secrets"), "OWN", "v").await;
+        assert_eq!(told(&app).await, (json!(2), json!(false)));
+        let app = app.with(|config| config.secrets.current = Key::parse(KEY));
+        set(&app, "/settings/secrets", "NEW", "v").await;
+        assert_eq!(told(&app).await, (json!(2), json!(true)), "what is written now is encrypted");
+        app.post("/admin/secrets/reencrypt", json!({})).await.ok();
+        assert_eq!(told(&app).await, (json!(0), json!(true)));
+    });
+}

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use ligand_server::backend::Mount;
 use ligand_server::backend::fake::{FakeInstance, Fault};
@@ -268,6 +269,39 @@ fn what_leads_out_of_the_root_is_no_template_and_no_file_of_one() {
             let refused = app.post("/workspaces", json!({"name": "a", "template": template})).await;
             refused.refuses(400, "invalid template");
         }
+    });
+}
+
+#[test]
+fn a_start_may_take_as_long_as_a_template_of_its_runtime_declares() {
+    let root = Root::new();
+    root.write(
+        "slow/config.yaml",
+        "runtime: echo\nruntime_config:\n  provision_timeout_seconds: 900\n",
+    );
+    root.write(
+        "quick/config.yaml",
+        "runtime: echo\nruntime_config:\n  provision_timeout_seconds: 20\n",
+    );
+    root.write(
+        "other/config.yaml",
+        "runtime: hermes\nruntime_config:\n  provision_timeout_seconds: 9000\n",
+    );
+    with_templates("declared", &root, |app| async move {
+        let id = app.create("a").await;
+        app.settle().await;
+        app.later(899).await;
+        assert_eq!(app.fake.starts(), 1, "the longest of its runtime counts");
+        app.later(1).await;
+        assert_eq!(app.fake.starts(), 2);
+        let error = app.workspace(&id).await["last_error"].clone();
+        assert!(error.as_str().unwrap().contains("900 s"), "{error}");
+        // What the operator says beats it.
+        let strict = app.with(|config| config.provision_timeout = Some(Duration::from_secs(40)));
+        strict.sql("UPDATE workspaces SET due_at = 1").await;
+        strict.later(40).await;
+        let error = strict.workspace(&id).await["last_error"].clone();
+        assert!(error.as_str().unwrap().contains("40 s"), "{error}");
     });
 }
 

@@ -25,7 +25,7 @@ macro_rules! columns {
              AND i.generation = workspaces.current_generation) END AS last_heartbeat_at, last_outbound_at, last_error_rate, last_sample_error, active_tasks, \
          uptime_seconds, current_task, capabilities, idle_timeout_seconds, register_failed_at, unsure_at, created_at, \
          candidate_generation, revoked_at, refused_at, refused_why, rotations_wanted, rotations_done, \
-         hibernation_idle_minutes, last_turn_at, compute_instance, compute_provider"
+         hibernation_idle_minutes, last_turn_at, compute_instance, compute_provider, purge_wanted_at"
     };
 }
 pub(super) use columns;
@@ -98,6 +98,7 @@ pub(super) struct Row {
     last_turn_at: Option<i64>,
     compute_instance: Option<String>,
     compute_provider: Option<String>,
+    purge_wanted_at: Option<i64>,
 }
 
 fn corrupt(table: &str, column: &str) -> sqlx::Error {
@@ -183,6 +184,7 @@ impl TryFrom<Row> for Workspace {
                 serials: Serials { wanted: row.rotations_wanted, done: row.rotations_done },
             },
             unsure: row.unsure_at.is_some(),
+            purge: row.purge_wanted_at.is_some(),
             leisure: Leisure {
                 minutes: row.hibernation_idle_minutes,
                 last_turn_at: time(row.last_turn_at),
