@@ -16,7 +16,7 @@ use crate::support::docker::{Bench, docker_backend, next, open};
 use crate::support::engine::run;
 
 #[path = "../../cli/tests/socket.rs"]
-mod socket;
+pub(crate) mod socket;
 
 use self::socket::Socket;
 

@@ -12,7 +12,7 @@ use ligand_domain::id::WorkspaceId;
 
 use super::engine::failed;
 use super::tar::{Entry, Kind, Reader, Writer};
-use super::{Docker, names};
+use super::Docker;
 use crate::backend::{BackendError, ErrorKind, Found, Place, Root};
 
 /// A file that is read is no larger than this.
@@ -99,14 +99,7 @@ impl Docker {
         content: &[u8],
     ) -> Result<(), BackendError> {
         checked(at)?;
-        let through = match self.through(workspace).await? {
-            Some(through) => through,
-            None => {
-                let roots = names::roots(workspace, 0);
-                self.make_volumes(workspace, &roots, None).await?;
-                self.aside(workspace).await?.ok_or_else(|| missing(at, "workspace"))?
-            }
-        };
+        let through = self.through_new(workspace).await?;
         let mut archive = Writer::new((0, 0));
         archive.file(&at.path, MODE, content);
         let put = self.put_archive(&through.name, root(at.root), archive.finish()).await;

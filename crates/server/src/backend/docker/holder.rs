@@ -35,17 +35,36 @@ impl Docker {
         workspace: WorkspaceId,
     ) -> Result<Option<Through>, BackendError> {
         let data = self.data_of(workspace).await?;
-        if let Some(name) = self.newest(workspace).await?
-            && let Some(found) = self.engine().container(&name).await?
-        {
-            // One that is older than an import has what is no longer the workspace's data.
-            let (current, _) = &names::roots(workspace, data.import)[0];
-            let mounts = found.mounts.unwrap_or_default();
-            if mounts.iter().any(|mount| mount.name.as_ref() == Some(current)) {
-                return Ok(Some(Through { name, ours: false }));
-            }
+        match self.through_instance(workspace, data.import).await? {
+            Some(through) => Ok(Some(through)),
+            None => self.aside(workspace).await,
         }
-        self.aside(workspace).await
+    }
+
+    /// The same, for what may be the first that the workspace gets.
+    pub(super) async fn through_new(&self, workspace: WorkspaceId) -> Result<Through, BackendError> {
+        let import = self.data_of(workspace).await?.import;
+        if let Some(through) = self.through_instance(workspace, import).await? {
+            return Ok(through);
+        }
+        let label = (import > 0).then_some((names::IMPORT, import));
+        self.make_volumes(workspace, &names::roots(workspace, import), label).await?;
+        let made = self.aside(workspace).await?;
+        made.ok_or_else(|| BackendError::missing(format!("workspace {workspace} has no volumes")))
+    }
+
+    /// The newest instance's container, unless it is older than an import: what it has is no longer the data.
+    async fn through_instance(
+        &self,
+        workspace: WorkspaceId,
+        import: u64,
+    ) -> Result<Option<Through>, BackendError> {
+        let Some(name) = self.newest(workspace).await? else { return Ok(None) };
+        let Some(found) = self.engine().container(&name).await? else { return Ok(None) };
+        let (current, _) = &names::roots(workspace, import)[0];
+        let mounts = found.mounts.unwrap_or_default();
+        let has = mounts.iter().any(|mount| mount.name.as_ref() == Some(current));
+        Ok(has.then_some(Through { name, ours: false }))
     }
 
     /// One made for the moment that never runs; none where the workspace has no data.
