@@ -27,8 +27,8 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest as _, Sha256};
 use tar::EntryType;
 
-use self::pack::{Item, Meta, Packer};
 pub use self::pack::Passing;
+use self::pack::{Item, Meta, Packer};
 pub use self::pipe::{Incoming, feed, stream};
 use self::walk::{What, walk};
 use super::Carried;
@@ -244,7 +244,8 @@ impl Course {
                     let first = sound(&entry.link_name_bytes().unwrap_or_default())?;
                     let line = self.digest.entries.get(first.as_os_str().as_bytes()).copied();
                     let line = line.filter(|line| line.kind == b'f');
-                    let line = line.ok_or_else(|| refused(&path, "is a link out of the archive"))?;
+                    let line =
+                        line.ok_or_else(|| refused(&path, "is a link out of the archive"))?;
                     put(&path, meta, Item::Same { first: &first })?;
                     line
                 }
@@ -286,7 +287,11 @@ fn sound(bytes: &[u8]) -> io::Result<PathBuf> {
         }
     }
     let known = path.iter().next().is_some_and(|root| ROOTS.iter().any(|known| *known == root));
-    if known { Ok(path) } else { Err(refused(text, "is not below workspace, home, configs or plugins")) }
+    if known {
+        Ok(path)
+    } else {
+        Err(refused(text, "is not below workspace, home, configs or plugins"))
+    }
 }
 
 /// A reader that gives no more than was allowed: what stands in front of an entry is kept in memory by who reads it.

@@ -10,8 +10,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use ligand_domain::id::WorkspaceId;
 use ligand_domain::instance::Exit;
-use ligand_server::backend::fake::{Call, Fake, Fault, Planned};
 use ligand_server::backend::docker::{Docker, Setup};
+use ligand_server::backend::fake::{Call, Fake, Fault, Planned};
 use ligand_server::backend::process::Process;
 use ligand_server::backend::{Backend, Key, Place, Pushes, Root};
 

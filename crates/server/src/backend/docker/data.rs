@@ -58,7 +58,10 @@ impl Drop for Importing<'_> {
 
 impl Docker {
     /// What the volumes say about a workspace's data.
-    pub(super) async fn data_of(&self, workspace: WorkspaceId) -> Result<names::Data, BackendError> {
+    pub(super) async fn data_of(
+        &self,
+        workspace: WorkspaceId,
+    ) -> Result<names::Data, BackendError> {
         Ok(judged(workspace, &self.volumes_found(workspace).await?))
     }
 
@@ -66,8 +69,10 @@ impl Docker {
         let filters = names::filters(&self.0.setup.owner, Some(workspace));
         let options = ListVolumesOptions { filters: Some(filters) };
         let what = || format!("list the volumes of workspace {workspace}");
-        let found =
-            self.engine().ask(what, async |client| client.list_volumes(Some(options)).await).await?;
+        let found = self
+            .engine()
+            .ask(what, async |client| client.list_volumes(Some(options)).await)
+            .await?;
         Ok(found.volumes.unwrap_or_default())
     }
 
@@ -273,16 +278,18 @@ impl Docker {
         let (say, said) = oneshot::channel();
         let mut source = Incoming::new(archive, PATIENCE);
         let body = archive::stream(move |out| {
-            let mut passing = Passing::new(out, Most::default(), Some((owner.0.into(), owner.1.into())));
+            let mut passing =
+                Passing::new(out, Most::default(), Some((owner.0.into(), owner.1.into())));
             let passed = passing.through(&mut source).and_then(|()| passing.finish());
             // Whether it was whole is said last.
             let passed = passed.and_then(|came| {
                 io::copy(&mut source, &mut io::sink())?;
                 Ok(came)
             });
-            let told = passed.as_ref().map(drop).map_err(|cause| {
-                io::Error::new(cause.kind(), cause.to_string())
-            });
+            let told = passed
+                .as_ref()
+                .map(drop)
+                .map_err(|cause| io::Error::new(cause.kind(), cause.to_string()));
             let _ = say.send(passed);
             told
         });
@@ -291,8 +298,10 @@ impl Docker {
             counting.fetch_add(1, Ordering::Relaxed);
         });
         let client = self.engine().client()?.with_timeout(LONGEST);
-        let options =
-            UploadToContainerOptions { path: "/".to_owned(), ..UploadToContainerOptions::default() };
+        let options = UploadToContainerOptions {
+            path: "/".to_owned(),
+            ..UploadToContainerOptions::default()
+        };
         let put =
             client.upload_to_container(importer, Some(options), bollard::body_try_stream(body));
         let mut put = pin!(put);
@@ -396,7 +405,10 @@ impl<R: Read> Whole<R> {
     fn seen(mut self) -> io::Result<()> {
         io::copy(&mut self, &mut io::sink())?;
         if self.zeros < END {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the engine gave half an archive"));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the engine gave half an archive",
+            ));
         }
         Ok(())
     }

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use ligand_domain::id::WorkspaceId;
 
+use super::Docker;
 use super::engine::failed;
 use super::tar::{Entry, Kind, Reader, Writer};
-use super::Docker;
 use crate::backend::{BackendError, ErrorKind, Found, Place, Root};
 
 /// A file that is read is no larger than this.

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use bollard::errors::Error;
 use futures_util::{StreamExt as _, stream};
 use ligand_domain::id::WorkspaceId;
 
+use super::engine::status;
 use super::{Docker, broken_stream, names, said};
 use crate::backend::{BackendError, Bytestream, Key};
 
@@ -26,8 +28,7 @@ impl Docker {
                 let next = this.next_after(of, heard).await;
                 let log = this.log_of(next, ALL);
                 let failed = |cause: BackendError| std::io::Error::other(cause.chain());
-                let log =
-                    log.unwrap_or_else(|cause| stream::iter([Err(failed(cause))]).boxed());
+                let log = log.unwrap_or_else(|cause| stream::iter([Err(failed(cause))]).boxed());
                 Some((log, next))
             }
         });
@@ -37,7 +38,15 @@ impl Docker {
     fn log_of(&self, key: Key, lines: &str) -> Result<Bytestream, BackendError> {
         let name = names::container(key);
         let parts = self.engine().client()?.logs(&name, Some(said(true, lines)));
-        Ok(parts.map(|part| part.map(|part| part.into_bytes()).map_err(broken_stream)).boxed())
+        // It is asked for when it is read. What was destroyed by then has no more to say.
+        let gone = |cause: &Error| matches!(status(cause), Some(404 | 409));
+        let parts = parts.filter_map(move |part| {
+            std::future::ready(match part {
+                Err(cause) if gone(&cause) => None,
+                part => Some(part.map(|part| part.into_bytes()).map_err(broken_stream)),
+            })
+        });
+        Ok(parts.boxed())
     }
 
     /// Wait for an instance that is newer. An engine that says nothing is asked again.

@@ -42,7 +42,10 @@ impl Docker {
     }
 
     /// The same, for what may be the first that the workspace gets.
-    pub(super) async fn through_new(&self, workspace: WorkspaceId) -> Result<Through, BackendError> {
+    pub(super) async fn through_new(
+        &self,
+        workspace: WorkspaceId,
+    ) -> Result<Through, BackendError> {
         let import = self.data_of(workspace).await?.import;
         if let Some(through) = self.through_instance(workspace, import).await? {
             return Ok(through);

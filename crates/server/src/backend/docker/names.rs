@@ -110,8 +110,7 @@ pub(super) struct Data {
 /// Judge the volumes of one workspace, by name and labels.
 pub(super) fn data(workspace: WorkspaceId, found: &[(&str, &HashMap<String, String>)]) -> Data {
     let there: BTreeSet<&str> = found.iter().map(|(name, _)| *name).collect();
-    let number =
-        |labels: &HashMap<String, String>, of: &str| labels.get(of)?.parse::<u64>().ok();
+    let number = |labels: &HashMap<String, String>, of: &str| labels.get(of)?.parse::<u64>().ok();
     let whole = found.iter().filter_map(|(_, labels)| number(labels, WHOLE));
     let complete = |import: &u64| {
         roots(workspace, *import).iter().all(|(name, _)| there.contains(name.as_str()))

@@ -192,7 +192,10 @@ fn the_newest_import_that_is_whole_counts_and_what_is_half_there_does_not() {
     // It is being filled: what was there counts, and the next one is numbered beyond it.
     all.extend(one.iter().map(|(name, _)| (name.as_str(), Some((IMPORT, 1)))));
     let found = judged(&all);
-    assert_eq!((found.import, found.next, found.stale), (0, 2, one.clone().map(|it| it.0).to_vec()));
+    assert_eq!(
+        (found.import, found.next, found.stale),
+        (0, 2, one.clone().map(|it| it.0).to_vec())
+    );
     all.push((&whole_one, Some((WHOLE, 1))));
     let found = judged(&all);
     assert_eq!((found.import, found.next, found.stale), (1, 2, zero.map(|it| it.0).to_vec()));
