@@ -13,8 +13,8 @@
 //!
 //! A server that dies before the last step has changed nothing: the next import takes away what it left, and so does
 //! `erase`. One that dies after it leaves volumes that nobody uses, which go in the same way. Two servers that import
-//! at once: the later one takes the container away, and the earlier one sees, before and after its last step, that it
-//! is gone, and takes its step back. Volumes that a container of an ended instance still holds stay until the next
+//! at once: the later one takes the container away, as soon as the engine lets go of it, and the earlier one sees after
+//! its last step that it is gone, and takes its step back. Volumes that a container of an ended instance still holds stay until the next
 //! import, or `erase`.
 
 use std::io::{self, Read};
