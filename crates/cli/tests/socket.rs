@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+/// What to do about a request, which is given as text.
+type Act = Box<dyn FnOnce(&str) + Send>;
+
 /// See the module.
 pub(crate) struct Socket {
     path: PathBuf,
@@ -20,6 +23,8 @@ struct State {
     ended: AtomicBool,
     /// What a request holds whose answer is to be lost.
     lose: Mutex<Option<&'static str>>,
+    /// What a request holds before which something is done.
+    before: Mutex<Option<(&'static str, Act)>>,
     open: Mutex<Vec<UnixStream>>,
 }
 
@@ -32,6 +37,7 @@ impl Socket {
             away: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             lose: Mutex::default(),
+            before: Mutex::default(),
             open: Mutex::default(),
         });
         let accepting = Arc::clone(&state);
@@ -65,6 +71,11 @@ impl Socket {
     pub(crate) fn lose_the_answer_to(&self, request: &'static str) {
         *self.state.lose.lock().unwrap() = Some(request);
     }
+
+    /// Before the next request that holds this text gets through, do this.
+    pub(crate) fn before(&self, request: &'static str, act: impl FnOnce(&str) + Send + 'static) {
+        *self.state.before.lock().unwrap() = Some((request, Box::new(act)));
+    }
 }
 
 impl Drop for Socket {
@@ -95,8 +106,14 @@ impl State {
         let (from, to) = (twin(&caller), twin(&engine));
         thread::spawn(move || {
             pump(from, to, |bytes| {
+                let text = String::from_utf8_lossy(bytes);
+                let mut before = state.before.lock().unwrap();
+                if let Some((_, act)) = before.take_if(|(request, _)| text.contains(*request)) {
+                    act(&text);
+                }
+                drop(before);
                 let mut lose = state.lose.lock().unwrap();
-                if lose.is_some_and(|text| String::from_utf8_lossy(bytes).contains(text)) {
+                if lose.is_some_and(|request| text.contains(request)) {
                     *lose = None;
                     losing.store(true, Ordering::SeqCst);
                 }

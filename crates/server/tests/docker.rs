@@ -1,6 +1,7 @@
 //! The Docker backend on a real engine. Each test has an owner of its own there, and leaves nothing.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,46 +9,53 @@ use futures_util::StreamExt as _;
 use ligand_domain::credential::Token;
 use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::instance::{Exit, Seen};
-use ligand_server::backend::docker::Setup;
-use ligand_server::backend::{Backend as _, ErrorKind, Key, Limits, Place, Root, Spec};
+use ligand_server::backend::docker::{AGENT, Setup};
+use ligand_server::backend::{Backend as _, ErrorKind, Key, Limits, Place, Push, Root, Spec};
+use ligand_server::briefings::BriefingReconciler;
+use ligand_server::db::{DatabaseUrl, Db};
+use ligand_server::reconcile::Reconciler as _;
+use ligand_server::workspaces::heed;
+use serde_json::json;
+use tokio::net::TcpListener;
 
-use crate::support::a_moment;
+use crate::support::agent::Agent;
 use crate::support::docker::{Bench, docker_backend, next, open};
 use crate::support::engine::run;
+use crate::support::{TestApp, a_moment};
 
 #[path = "../../cli/tests/socket.rs"]
-mod socket;
+pub(crate) mod socket;
 
 use self::socket::Socket;
 
-const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// A shell that is the first process hears only what it asked for.
-const WAITS: &str = "trap 'exit 0' TERM; while :; do sleep 1; done";
+pub(crate) const WAITS: &str = "trap 'exit 0' TERM; while :; do sleep 1; done";
 
 /// Run a scenario, where there is an engine.
-fn on_docker<F: Future<Output = ()>>(scenario: impl FnOnce(Bench) -> F) {
+pub(crate) fn on_docker<F: Future<Output = ()>>(scenario: impl FnOnce(Bench) -> F) {
     if let Some(bench) = docker_backend() {
         run(scenario(bench));
     }
 }
 
 /// Engines are shared: no two tests have the same workspaces.
-fn key(test: u8, generation: i64) -> Key {
+pub(crate) fn key(test: u8, generation: i64) -> Key {
     let mut random = [test; 16];
     random[..4].copy_from_slice(&std::process::id().to_be_bytes());
     Key { workspace: WorkspaceId::from_random(random), generation: Generation::new(generation) }
 }
 
-fn spec(key: Key, script: &str) -> Spec {
+pub(crate) fn spec(key: Key, script: &str) -> Spec {
     let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
     Spec::bare(key, command, Token::from_entropy([9; 32]))
 }
 
-fn at(root: Root, path: &str) -> Place {
+pub(crate) fn at(root: Root, path: &str) -> Place {
     Place { root, path: PathBuf::from(path) }
 }
 
-async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     for _ in 0..200 {
         if holds().await {
             return;
@@ -355,4 +363,112 @@ fn ti_06_what_the_engine_says_of_a_failed_start_is_told_to_nobody() {
         assert_eq!(refused.chain(), "the runtime `` has no recipe for the backend `docker`");
         bench.clear().await;
     });
+}
+
+#[test]
+fn a_port_that_somebody_else_took_ends_the_instance_with_its_cause_and_the_next_has_another() {
+    on_docker(|bench| async move {
+        let front = Socket::new(&bench.socket(), &bench.setup.socket);
+        let (backend, mut pushed) = bench.over(front.path());
+        backend.recover().await.unwrap();
+        let agent = |generation| {
+            let command = vec![AGENT.to_owned()];
+            let key = key(16, generation);
+            let env = [
+                ("WORKSPACE_ID".to_owned(), key.workspace.to_string()),
+                ("PLATFORM_URL".to_owned(), "http://127.0.0.1:1".to_owned()),
+            ];
+            let bare = Spec::bare(key, command, Token::from_entropy([9; 32]));
+            Spec { runtime: "echo".to_owned(), env: env.into(), ..bare }
+        };
+        // Between the choice of the port and the start.
+        let listen = "LIGAND_AGENT_LISTEN=127.0.0.1:";
+        let (give, taken) = std::sync::mpsc::channel();
+        front.before(listen, move |request| {
+            let rest = request.split(listen).nth(1).unwrap();
+            let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            give.send(std::net::TcpListener::bind(format!("127.0.0.1:{port}")).unwrap()).unwrap();
+        });
+        let first = backend.ensure(agent(1)).await.unwrap().address.unwrap();
+        let taken = taken.recv().unwrap();
+        assert_eq!(first, format!("http://{}", taken.local_addr().unwrap()));
+        assert_eq!(next(&mut pushed).await, key(16, 1));
+        let Seen::Stopped(exit) = backend.inspect(key(16, 1)).await.unwrap() else {
+            panic!("it cannot listen")
+        };
+        let said = exit.said.unwrap_or_default();
+        let cause = format!("cannot listen on {}", taken.local_addr().unwrap());
+        assert!(said.contains(&cause) && said.contains("in use"), "{said}");
+        let second = backend.ensure(agent(2)).await.unwrap().address.unwrap();
+        assert_ne!(first, second);
+        until("it listens", || async { listens(&second) }).await;
+        assert_eq!(backend.inspect(key(16, 2)).await.unwrap(), Seen::Running);
+        bench.clear().await;
+    });
+}
+
+fn listens(address: &str) -> bool {
+    std::net::TcpStream::connect(address.trim_start_matches("http://")).is_ok()
+}
+
+/// Containers are on the machine's network here: the test itself is the agent, at the address of the instance.
+#[test]
+fn e2e_07_what_replaces_a_killed_container_is_told_of_its_restart() {
+    on_docker(|bench| async move {
+        let setup = Setup { images: [].into(), ..bench.setup.clone() };
+        let (backend, mut pushed) = open(&setup);
+        backend.recover().await.unwrap();
+        let db = Db::open(&DatabaseUrl::Memory).await.unwrap();
+        let shell = ["/bin/sh", "-c", WAITS].map(str::to_owned);
+        let app = TestApp::new(db, |config| config.agent = shell.to_vec());
+        let app = app.on(|_| Arc::new(backend.clone()));
+        let created = app.post("/workspaces", json!({"name": "a", "tier": 2})).await.ok();
+        let id = created["id"].as_str().unwrap();
+        let key = |generation| Key {
+            workspace: id.parse().unwrap(),
+            generation: Generation::new(generation),
+        };
+        let register = async |generation| {
+            until("it is started", || async {
+                app.later(1).await;
+                backend.inspect(key(generation)).await.unwrap() == Seen::Running
+            })
+            .await;
+            let started = backend.find(key(generation)).await.unwrap().unwrap();
+            let token = at(Root::Configs, ".auth_token");
+            let token = backend.read_file(key(generation).workspace, token).await.unwrap();
+            let token = String::from_utf8(token.to_vec()).unwrap();
+            let heard = listening(&started.address.unwrap()).await;
+            Agent::with(id, Some(&token)).register(&app).await.ok();
+            app.settle().await;
+            heard
+        };
+        let first = register(1).await;
+        assert_eq!(app.workspace(id).await["status"], "online");
+        bench.kill(key(1)).await;
+        assert_eq!(next(&mut pushed).await, key(1));
+        heed(&app.app, Push(key(1))).await.unwrap();
+        let second = register(2).await;
+        assert_eq!(BriefingReconciler.pass(&app.app).await.unwrap().steps, 1);
+        until("it is told", || async { !second.lock().unwrap().is_empty() }).await;
+        let told = second.lock().unwrap().concat();
+        assert!(told.contains("restart_context") && told.contains("before)"), "{told}");
+        assert_eq!(BriefingReconciler.pass(&app.app).await.unwrap().steps, 0, "once");
+        assert!(first.lock().unwrap().is_empty(), "a first start is no restart");
+        bench.clear().await;
+    });
+}
+
+/// An agent at this address, and what it is told.
+async fn listening(address: &str) -> Arc<Mutex<Vec<String>>> {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&heard);
+    let handler = move |body: String| {
+        noted.lock().unwrap().push(body);
+        async { "{}" }
+    };
+    let listener = TcpListener::bind(address.trim_start_matches("http://")).await.unwrap();
+    #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(handler)).await });
+    heard
 }

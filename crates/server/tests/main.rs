@@ -4,6 +4,7 @@
 mod backends;
 mod coalescing;
 mod docker;
+mod docker_data;
 mod guards;
 mod http;
 mod kit;

@@ -6,6 +6,7 @@
 //! knows nothing of owners, times and how the archive was packed, so that a directory, the archive of it, and what
 //! another backend made of that archive have one digest. Of a root itself only what is inside counts.
 
+mod pack;
 mod pipe;
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,9 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest as _, Sha256};
 use tar::EntryType;
 
-pub use self::pipe::{feed, stream};
+pub use self::pack::Passing;
+use self::pack::{Item, Meta, Packer};
+pub use self::pipe::{Incoming, feed, stream};
 use self::walk::{What, walk};
 use super::Carried;
 
@@ -73,46 +76,35 @@ pub fn carried(path: &Path) -> bool {
 /// What cannot be read or written, by name. A file that shrinks meanwhile is one of these: its length stands in front
 /// of it.
 pub fn write(base: &Path, out: impl Write) -> io::Result<Carried> {
-    let (mut tar, mut digest) = (tar::Builder::new(out), Digest::default());
+    let (mut packer, mut digest) = (Packer::new(out), Digest::default());
     for root in ROOTS {
         walk(root, &base.join(root), &mut |entry| {
-            let mut header = tar::Header::new_gnu();
-            header.set_mode(entry.mode);
-            header.set_mtime(entry.changed);
-            header.set_size(0);
+            let path = entry.path.as_path();
+            let meta = Meta { mode: entry.mode, changed: entry.changed, owner: (0, 0) };
             let line = match entry.what {
                 What::Dir => {
-                    header.set_entry_type(EntryType::Directory);
-                    tar.append_data(&mut header, &entry.path, io::empty())?;
+                    packer.put(path, meta, Item::Dir)?;
                     Line::dir(entry.mode)
                 }
                 What::Link(target) => {
-                    header.set_entry_type(EntryType::Symlink);
-                    let to = Path::new(OsStr::from_bytes(&target));
-                    // Short ones byte for byte: the other call would tidy them up.
-                    match header.set_link_name_literal(&target) {
-                        Ok(()) => tar.append_data(&mut header, &entry.path, io::empty())?,
-                        Err(_) => tar.append_link(&mut header, &entry.path, to)?,
-                    }
+                    packer.put(path, meta, Item::Link { target: &target })?;
                     Line::link(&target)
                 }
                 What::File { content, size } => {
-                    header.set_entry_type(EntryType::Regular);
-                    header.set_size(size);
                     let mut hashing = Hashing::new(content.take(size));
-                    tar.append_data(&mut header, &entry.path, &mut hashing)?;
+                    packer.put(path, meta, Item::File { size, content: &mut hashing })?;
                     if hashing.length != size {
-                        let name = entry.path.display();
+                        let name = path.display();
                         return Err(invalid(format!("{name} became shorter while it was read")));
                     }
                     hashing.line(entry.mode)
                 }
             };
-            digest.note(&entry.path, line);
+            digest.note(path, line);
             Ok(())
         })?;
     }
-    tar.into_inner()?.flush()?;
+    packer.finish()?;
     Ok(digest.finish())
 }
 
@@ -145,12 +137,14 @@ pub fn digest(base: &Path) -> io::Result<Carried> {
 /// # Errors
 /// An archive that [`read`] would refuse.
 pub fn digest_of_archive(archive: impl Read, most: Most) -> io::Result<Carried> {
-    each(archive, most, |_, item| {
+    let mut course = Course::new(most);
+    course.through(archive, |_, _, item| {
         if let Item::File { content, .. } = item {
             io::copy(content, &mut io::sink())?;
         }
         Ok(())
-    })
+    })?;
+    Ok(course.digest.finish())
 }
 
 /// Unpack an archive below `into`, which must be there and hold nothing; the roots are made. Links are made as they
@@ -165,14 +159,15 @@ pub fn read(archive: impl Read, into: &Path, most: Most) -> io::Result<Carried> 
     for root in ROOTS {
         DirBuilder::new().mode(0o700).create(into.join(root))?;
     }
-    let carried = each(archive, most, |path, item| {
+    let mut course = Course::new(most);
+    course.through(archive, |path, Meta { mode, changed, .. }, item| {
         let at = into.join(path);
         match item {
-            Item::Dir { mode } => {
+            Item::Dir => {
                 DirBuilder::new().mode(0o700).create(&at)?;
                 modes.insert(at, mode);
             }
-            Item::File { mode, changed, content } => {
+            Item::File { content, .. } => {
                 let mut options = OpenOptions::new();
                 let mut file = options.write(true).create_new(true).mode(0o600).open(&at)?;
                 io::copy(content, &mut file)?;
@@ -189,93 +184,93 @@ pub fn read(archive: impl Read, into: &Path, most: Most) -> io::Result<Carried> 
     for (path, mode) in modes.iter().rev() {
         fs::set_permissions(path, Permissions::from_mode(*mode))?;
     }
-    Ok(carried)
+    Ok(course.digest.finish())
 }
 
-/// An entry of an archive.
-enum Item<'a> {
-    Dir {
-        mode: u32,
-    },
-    File {
-        mode: u32,
-        changed: u64,
-        content: &'a mut dyn Read,
-    },
-    Link {
-        target: &'a [u8],
-    },
-    /// A second name of a file that came before.
-    Same {
-        first: &'a Path,
-    },
-}
-
-/// Go through an archive. `put` gets what is sound, and reads content whole.
-fn each(
-    archive: impl Read,
+/// Archives that are gone through, one after the other, as if they were one.
+struct Course {
     most: Most,
-    mut put: impl FnMut(&Path, Item<'_>) -> io::Result<()>,
-) -> io::Result<Carried> {
-    let budget = Rc::new(Cell::new(HEADERS));
-    let mut tar = tar::Archive::new(Rationed { from: archive, budget: Rc::clone(&budget) });
-    let (mut digest, mut dirs) = (Digest::default(), BTreeSet::new());
-    dirs.extend(ROOTS.map(PathBuf::from));
-    for entry in tar.entries()? {
-        let mut entry = entry?;
-        let path = sound(&entry.path_bytes())?;
-        let (header, size) = (entry.header(), entry.size());
-        let (kind, mode) = (header.entry_type(), header.mode()? & PERMISSIONS);
-        let changed = header.mtime().unwrap_or_default();
-        budget.set(size.saturating_add(HEADERS));
-        let is_root = path.components().nth(1).is_none();
-        if kind == EntryType::XGlobalHeader || is_root || !carried(&path) {
-            continue;
-        }
-        if digest.entries.contains_key(path.as_os_str().as_bytes()) {
-            return Err(refused(&path, "comes twice"));
-        }
-        if !path.parent().is_some_and(|parent| dirs.contains(parent)) {
-            return Err(refused(&path, "is in no directory of the archive"));
-        }
-        if digest.bytes.saturating_add(size) > most.bytes || digest.count() >= most.entries {
-            let (bytes, entries) = (most.bytes, most.entries);
-            return Err(refused(&path, &format!("exceeds {bytes} bytes or {entries} entries")));
-        }
-        let line = match kind {
-            EntryType::Directory => {
-                put(&path, Item::Dir { mode })?;
-                dirs.insert(path.clone());
-                Line::dir(mode)
-            }
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                let mut content = Hashing::new(&mut entry);
-                put(&path, Item::File { mode, changed, content: &mut content })?;
-                if content.length != size {
-                    return Err(refused(&path, "is cut short"));
-                }
-                content.line(mode)
-            }
-            EntryType::Symlink => {
-                let target = entry.link_name_bytes().unwrap_or_default();
-                put(&path, Item::Link { target: &target })?;
-                Line::link(&target)
-            }
-            EntryType::Link => {
-                let first = sound(&entry.link_name_bytes().unwrap_or_default())?;
-                let line = digest.entries.get(first.as_os_str().as_bytes()).copied();
-                let line = line.filter(|line| line.kind == b'f');
-                let line = line.ok_or_else(|| refused(&path, "is a link out of the archive"))?;
-                put(&path, Item::Same { first: &first })?;
-                line
-            }
-            // Devices, pipes: they mean nothing elsewhere.
-            _ => continue,
-        };
-        digest.note(&path, line);
-        budget.set(HEADERS);
+    digest: Digest,
+    dirs: BTreeSet<PathBuf>,
+}
+
+impl Course {
+    fn new(most: Most) -> Self {
+        let dirs = ROOTS.map(PathBuf::from).into_iter().collect();
+        Self { most, digest: Digest::default(), dirs }
     }
-    Ok(digest.finish())
+
+    /// Go through an archive. `put` gets what is sound, and reads content whole.
+    fn through(
+        &mut self,
+        archive: impl Read,
+        mut put: impl FnMut(&Path, Meta, Item<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let budget = Rc::new(Cell::new(HEADERS));
+        let mut tar = tar::Archive::new(Rationed { from: archive, budget: Rc::clone(&budget) });
+        for entry in tar.entries()? {
+            let mut entry = entry?;
+            let path = sound(&entry.path_bytes())?;
+            let (header, size) = (entry.header(), entry.size());
+            let (kind, mode) = (header.entry_type(), header.mode()? & PERMISSIONS);
+            let owner = (header.uid().unwrap_or_default(), header.gid().unwrap_or_default());
+            let meta = Meta { mode, changed: header.mtime().unwrap_or_default(), owner };
+            budget.set(size.saturating_add(HEADERS));
+            let is_root = path.components().nth(1).is_none();
+            if kind == EntryType::XGlobalHeader || is_root || !carried(&path) {
+                continue;
+            }
+            self.may_come(&path, size)?;
+            let line = match kind {
+                EntryType::Directory => {
+                    put(&path, meta, Item::Dir)?;
+                    self.dirs.insert(path.clone());
+                    Line::dir(mode)
+                }
+                EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                    let mut content = Hashing::new(&mut entry);
+                    put(&path, meta, Item::File { size, content: &mut content })?;
+                    if content.length != size {
+                        return Err(refused(&path, "is cut short"));
+                    }
+                    content.line(mode)
+                }
+                EntryType::Symlink => {
+                    let target = entry.link_name_bytes().unwrap_or_default();
+                    put(&path, meta, Item::Link { target: &target })?;
+                    Line::link(&target)
+                }
+                EntryType::Link => {
+                    let first = sound(&entry.link_name_bytes().unwrap_or_default())?;
+                    let line = self.digest.entries.get(first.as_os_str().as_bytes()).copied();
+                    let line = line.filter(|line| line.kind == b'f');
+                    let line =
+                        line.ok_or_else(|| refused(&path, "is a link out of the archive"))?;
+                    put(&path, meta, Item::Same { first: &first })?;
+                    line
+                }
+                // Devices, pipes: they mean nothing elsewhere.
+                _ => continue,
+            };
+            self.digest.note(&path, line);
+            budget.set(HEADERS);
+        }
+        Ok(())
+    }
+
+    fn may_come(&self, path: &Path, size: u64) -> io::Result<()> {
+        let (digest, Most { bytes, entries }) = (&self.digest, self.most);
+        if digest.entries.contains_key(path.as_os_str().as_bytes()) {
+            return Err(refused(path, "comes twice"));
+        }
+        if !path.parent().is_some_and(|parent| self.dirs.contains(parent)) {
+            return Err(refused(path, "is in no directory of the archive"));
+        }
+        if digest.bytes.saturating_add(size) > bytes || digest.count() >= entries {
+            return Err(refused(path, &format!("exceeds {bytes} bytes or {entries} entries")));
+        }
+        Ok(())
+    }
 }
 
 /// A path as an archive has it, if it stays below a root.
@@ -292,7 +287,11 @@ fn sound(bytes: &[u8]) -> io::Result<PathBuf> {
         }
     }
     let known = path.iter().next().is_some_and(|root| ROOTS.iter().any(|known| *known == root));
-    if known { Ok(path) } else { Err(refused(text, "is not below workspace, home or configs")) }
+    if known {
+        Ok(path)
+    } else {
+        Err(refused(text, "is not below workspace, home, configs or plugins"))
+    }
 }
 
 /// A reader that gives no more than was allowed: what stands in front of an entry is kept in memory by who reads it.

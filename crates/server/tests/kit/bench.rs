@@ -1,8 +1,10 @@
 //! What a scenario works with, and what makes a backend one that scenarios can run on.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -107,8 +109,23 @@ pub(super) struct Bench {
     pushed: UnboundedReceiver<Push>,
 }
 
+thread_local! {
+    /// Which scenario this thread runs.
+    static SCENARIO: Cell<u8> = const { Cell::new(0) };
+}
+
+/// A scenario begins: what it calls its first workspace is no other scenario's.
+pub(super) fn begin() {
+    static NEXT: AtomicU8 = AtomicU8::new(0);
+    SCENARIO.set(NEXT.fetch_add(1, Ordering::Relaxed));
+}
+
+/// Names on an engine are everybody's: the beginning of an id is a process's, a scenario's and a number's own.
 pub(super) fn key(n: u8, generation: i64) -> Key {
-    Key { workspace: WorkspaceId::from_random([n; 16]), generation: Generation::new(generation) }
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let mut random = [n; 16];
+    random[..5].copy_from_slice(&[0xc0 | high, middle, low, SCENARIO.get(), n]);
+    Key { workspace: WorkspaceId::from_random(random), generation: Generation::new(generation) }
 }
 
 pub(super) fn at(root: Root, path: &str) -> Place {

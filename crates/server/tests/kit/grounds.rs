@@ -10,11 +10,14 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use ligand_domain::id::WorkspaceId;
 use ligand_domain::instance::Exit;
+use ligand_server::backend::docker::{Docker, Setup};
 use ligand_server::backend::fake::{Call, Fake, Fault, Planned};
 use ligand_server::backend::process::Process;
 use ligand_server::backend::{Backend, Key, Place, Pushes, Root};
 
-use super::bench::{Doing, Ground, at};
+use super::bench::{Doing, Ground, at, key};
+use crate::docker::socket::Socket;
+use crate::support::docker::{self, docker_backend};
 
 /// Processes below a directory of their own.
 pub(super) struct OfProcess {
@@ -23,12 +26,12 @@ pub(super) struct OfProcess {
 }
 
 impl OfProcess {
-    pub(super) fn new() -> Self {
+    pub(super) fn here() -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = |of: &str| scratch.join(format!("kit-{}-{number}-{of}", std::process::id()));
-        Self { root: name("own"), other: name("other") }
+        Some(Self { root: name("own"), other: name("other") })
     }
 }
 
@@ -75,6 +78,10 @@ pub(super) struct OfFake(Fake);
 impl OfFake {
     pub(super) fn new() -> Self {
         Self(Fake::new(Pushes::channel().0))
+    }
+
+    pub(super) fn here() -> Option<Self> {
+        Some(Self::new())
     }
 
     async fn told(&self, key: Key, doing: Doing) {
@@ -138,5 +145,73 @@ impl OfFake {
     /// Misbehave.
     pub(super) fn spoil(&self, planned: Planned) {
         self.0.plan(planned);
+    }
+}
+
+/// Containers of the tests' engine, which is reached through a socket that can misbehave.
+pub(super) struct OfDocker {
+    bench: docker::Bench,
+    front: Socket,
+    through: Setup,
+}
+
+impl OfDocker {
+    /// None where there is no engine.
+    pub(super) fn here() -> Option<Self> {
+        let bench = docker_backend()?;
+        let front = Socket::new(&bench.socket(), &bench.setup.socket);
+        let shell = (String::new(), docker::SHELL.to_owned());
+        let through = Setup {
+            socket: front.path().to_owned(),
+            images: [shell].into(),
+            ..bench.setup.clone()
+        };
+        Some(Self { bench, front, through })
+    }
+
+    fn of_others(&self) -> Setup {
+        Setup { owner: format!("{}-other", self.through.owner), ..self.through.clone() }
+    }
+}
+
+/// Wait for it wherever this is called.
+fn apart<T: Send>(body: impl Future<Output = T> + Send) -> std::thread::Result<T> {
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(body)
+        });
+        waiting.join()
+    })
+}
+
+impl Drop for OfDocker {
+    fn drop(&mut self) {
+        let workspaces: Vec<WorkspaceId> = (1..10).map(|n| key(n, 1).workspace).collect();
+        let cleared = apart(async {
+            docker::clear(&self.of_others()).await;
+            self.bench.clear().await;
+            docker::no_process_of(&workspaces).await;
+        });
+        // What a scenario failed of is told first.
+        assert!(cleared.is_ok() || std::thread::panicking(), "it leaves something behind");
+    }
+}
+
+impl Ground for OfDocker {
+    fn open(&self, pushes: Pushes) -> Arc<dyn Backend> {
+        Arc::new(Docker::new(self.through.clone(), pushes))
+    }
+
+    fn stranger(&self) -> Arc<dyn Backend> {
+        Arc::new(Docker::new(self.of_others(), Pushes::channel().0))
+    }
+
+    fn kill(&self, key: Key) {
+        apart(self.bench.kill(key)).unwrap();
+    }
+
+    fn restart_engine(&self) {
+        self.front.lose_the_answer_to("-1/json");
     }
 }

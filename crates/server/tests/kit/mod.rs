@@ -2,8 +2,7 @@
 //!
 //! A scenario is a function over a [`bench::Bench`]. A backend joins with a [`bench::Ground`]: how a server opens it,
 //! and how its instances are made to do something. What a backend cannot do stands in [`CANNOT`], with the reason:
-//! nothing is left out in silence. A method that answers `Unsupported` fails its scenario, unless it stands in
-//! [`NOT_YET`]; there a scenario is run all the same, and counts as soon as the method is there.
+//! nothing is left out in silence. A method that answers `Unsupported` fails its scenario.
 
 mod bench;
 mod data;
@@ -18,48 +17,17 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use ligand_server::backend::ErrorKind;
 
 use self::bench::{Bench, Done, Ground};
-use self::grounds::{OfFake, OfProcess};
+use self::grounds::{OfDocker, OfFake, OfProcess};
 
 /// What a backend cannot do, and why. It is not tried.
 const CANNOT: &[(&str, &str, &str)] = &[
     ("fake", "a_program_that_is_not_there_is_refused", "it runs no programs"),
     ("process", "too_many_calls_are_an_answer", "the machine counts no calls"),
     ("process", "an_engine_that_restarts_is_no_evidence", "the engine is the machine's kernel"),
+    ("docker", "too_many_calls_are_an_answer", "the engine counts no calls"),
 ];
-
-/// Methods that a backend does not have yet, by the scenarios that need them.
-const NOT_YET: &[(&str, &[&str])] = &[(
-    "process",
-    &[
-        "a_file_that_was_written_is_read",
-        "a_file_that_is_not_there_is_missing",
-        "files_are_listed_as_deep_as_asked",
-        "what_is_removed_is_gone_and_removing_nothing_is_success",
-        "writing_replaces_the_whole_file",
-        "the_directories_of_a_workspace_are_told_apart",
-        "files_of_workspaces_are_told_apart",
-        "an_instance_finds_what_was_written_and_what_it_writes_is_found",
-        "files_are_written_while_nothing_runs",
-        "files_are_there_before_it_starts",
-        "files_of_the_same_name_are_replaced_and_others_stay",
-        "erased_data_is_gone_and_erasing_twice_is_success",
-        "whose_data_is_there_is_listed",
-        "what_is_imported_is_what_was_exported",
-        "an_archive_with_another_digest_changes_nothing",
-        "what_is_no_archive_changes_nothing",
-        "an_import_takes_the_place_of_what_was_there",
-        "a_digest_tells_one_content_from_another",
-        "the_same_data_has_the_same_digest_on_other_ground",
-        "what_was_imported_is_there_for_the_next_instance",
-        "credentials_do_not_travel",
-        "a_log_is_followed_as_it_grows",
-        "a_terminal_shows_what_is_typed",
-        "a_terminal_of_what_does_not_run_is_missing",
-    ],
-)];
 
 /// A scenario takes no longer than this.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -69,15 +37,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 enum Outcome {
     Held,
     Cannot,
-    NotYet,
 }
 
 fn cannot(backend: &str, scenario: &str) -> bool {
     CANNOT.iter().any(|(of, what, _)| *of == backend && *what == scenario)
-}
-
-fn not_yet(backend: &str, scenario: &str) -> bool {
-    NOT_YET.iter().any(|(of, which)| *of == backend && which.contains(&scenario))
 }
 
 fn run(
@@ -85,6 +48,7 @@ fn run(
     scenario: &str,
     body: impl AsyncFnOnce(&mut Bench) -> Done,
 ) -> Outcome {
+    bench::begin();
     let mut bench = Bench::new(ground);
     let backend = bench.backend.kind();
     if cannot(backend, scenario) {
@@ -102,9 +66,6 @@ fn run(
     });
     match outcome {
         Ok(()) => Outcome::Held,
-        Err(cause) if cause.kind == ErrorKind::Unsupported && not_yet(backend, scenario) => {
-            Outcome::NotYet
-        }
         Err(cause) => panic!("{}", cause.chain()),
     }
 }
@@ -117,13 +78,15 @@ macro_rules! kit {
 
         kit!(@on fake, OfFake, $($module: $($scenario),+;)+);
         kit!(@on process, OfProcess, $($module: $($scenario),+;)+);
+        kit!(@on docker, OfDocker, $($module: $($scenario),+;)+);
     };
     (@on $backend:ident, $ground:ident, $($module:ident: $($scenario:ident),+;)+) => {
         mod $backend {
             $($(#[test]
             fn $scenario() {
-                let ground = Box::new(super::$ground::new());
-                super::run(ground, stringify!($scenario), super::$module::$scenario);
+                if let Some(ground) = super::$ground::here() {
+                    super::run(Box::new(ground), stringify!($scenario), super::$module::$scenario);
+                }
             })+)+
         }
     };
@@ -164,14 +127,11 @@ kit! {
 
 #[test]
 fn the_kit_is_as_large_as_it_says_and_every_exception_has_a_scenario_and_a_reason() {
-    for backend in ["fake", "process"] {
-        let out = |scenario: &&&str| cannot(backend, scenario) || not_yet(backend, scenario);
-        let left_out = SCENARIOS.iter().filter(out).count();
-        let run = SCENARIOS.len() - left_out;
-        assert!(run >= 40, "{backend}: {run} of {}", SCENARIOS.len());
+    for backend in ["fake", "process", "docker"] {
+        let left_out = SCENARIOS.iter().filter(|scenario| cannot(backend, scenario)).count();
+        assert!(left_out <= 2 && SCENARIOS.len() >= 68, "{backend}: {left_out} left out");
     }
-    let excepted = CANNOT.iter().map(|(_, scenario, _)| scenario);
-    for scenario in excepted.chain(NOT_YET.iter().flat_map(|(_, scenarios)| *scenarios)) {
+    for (_, scenario, _) in CANNOT {
         assert!(SCENARIOS.contains(scenario), "there is no scenario {scenario}");
     }
     assert!(CANNOT.iter().all(|(.., why)| why.len() > 10));

@@ -111,18 +111,22 @@ pub(super) async fn what_another_owner_has_is_neither_listed_nor_touched(
     assert_eq!(bench.backend.list_owned().await?, []);
     assert!(!bench.backend.list_data().await?.contains(&key.workspace));
     assert_eq!((bench.seen(key).await?, bench.backend.find(key).await?), (Seen::Gone, None));
-    // The same name, ours and theirs.
-    bench.start(key, Doing::Waits).await?;
+    // The same name, ours and theirs. Where a machine has room for one of them only, ours is refused.
+    let refused = |answer: Done| match answer {
+        Err(cause) if cause.kind == ErrorKind::Broken => Ok(()),
+        answer => answer,
+    };
+    refused(bench.start(key, Doing::Waits).await.map(drop))?;
     bench.backend.stop(key, GRACE).await?;
     bench.backend.destroy(key).await?;
-    bench.backend.erase(key.workspace).await?;
+    refused(bench.backend.erase(key.workspace).await)?;
     assert_eq!(stranger.inspect(key).await?, Seen::Running);
     assert_eq!(stranger.list_owned().await?, [key]);
     stranger.destroy(key).await
 }
 
 /// Names that a backend or a shell adds, besides `LIGAND_…`.
-const ADDED: [&str; 16] = [
+const ADDED: [&str; 17] = [
     "PATH",
     "LANG",
     "HOME",
@@ -135,6 +139,7 @@ const ADDED: [&str; 16] = [
     "WORKSPACE_CONFIG_PATH",
     "WORKSPACE_DIR",
     "PLUGINS_DIR",
+    "PYTHONPATH",
     "PWD",
     "OLDPWD",
     "SHLVL",
@@ -212,7 +217,10 @@ pub(super) async fn a_program_that_is_not_there_is_refused(bench: &mut Bench) ->
     let mut spec = bench.spec(key, Doing::Waits);
     spec.command = vec!["/no/such/program".to_owned()];
     let refused = bench.backend.ensure(spec).await.expect_err("there is no such program");
-    assert!(refused.chain().contains("/no/such/program"), "{}", refused.chain());
+    // An engine's own words are for whoever runs the server, and stand in its log.
+    let engine = bench.backend.kind() == "docker";
+    let words = if engine { "workspace start failed" } else { "/no/such/program" };
+    assert!(refused.chain().contains(words), "{}", refused.chain());
     assert_eq!(refused.kind, ErrorKind::Broken);
     bench.backend.destroy(key).await?;
     assert_eq!(bench.seen(key).await?, Seen::Gone);

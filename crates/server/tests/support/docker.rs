@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use ligand_domain::id::WorkspaceId;
 use ligand_server::backend::docker::{Docker, Network, Setup};
 use ligand_server::backend::{Backend as _, Key, Push, Pushes};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -76,22 +77,50 @@ impl Bench {
     }
 
     /// Take everything away, and see that it is.
-    pub(crate) async fn clear(self) {
-        for key in self.backend.list_owned().await.unwrap() {
-            self.backend.destroy(key).await.unwrap();
-        }
-        for workspace in self.backend.list_data().await.unwrap() {
-            self.backend.erase(workspace).await.unwrap();
-        }
-        let filters = [("label".to_owned(), vec![format!("ligand.owner={}", self.setup.owner)])];
-        let options = bollard::query_parameters::ListContainersOptions {
-            all: true,
-            filters: Some(filters.into()),
-            ..bollard::query_parameters::ListContainersOptions::default()
-        };
-        assert_eq!(self.engine().list_containers(Some(options)).await.unwrap(), []);
-        assert_eq!(self.backend.list_data().await.unwrap(), []);
+    pub(crate) async fn clear(&self) {
+        clear(&self.setup).await;
     }
+}
+
+/// Take away everything of an owner, and see that it is: containers, those for a moment included, and volumes.
+pub(crate) async fn clear(of: &Setup) {
+    let (backend, _) = open(of);
+    for key in backend.list_owned().await.unwrap() {
+        backend.destroy(key).await.unwrap();
+    }
+    let filters = [("label".to_owned(), vec![format!("ligand.owner={}", of.owner)])];
+    let options = bollard::query_parameters::ListContainersOptions {
+        all: true,
+        filters: Some(filters.into()),
+        ..bollard::query_parameters::ListContainersOptions::default()
+    };
+    let path = of.socket.to_string_lossy();
+    let engine =
+        bollard::Docker::connect_with_unix(&path, 60, bollard::API_DEFAULT_VERSION).unwrap();
+    assert_eq!(engine.list_containers(Some(options)).await.unwrap(), []);
+    for workspace in backend.list_data().await.unwrap() {
+        backend.erase(workspace).await.unwrap();
+    }
+    assert_eq!(backend.list_data().await.unwrap(), []);
+}
+
+/// Wait until no process of the machine is an instance of these workspaces, or was started by one.
+pub(crate) async fn no_process_of(workspaces: &[WorkspaceId]) {
+    let names: Vec<String> = workspaces.iter().map(|id| format!("WORKSPACE_ID={id}")).collect();
+    let is_one = |environment: &[u8]| {
+        let mut lines = environment.split(|byte| *byte == 0);
+        lines.any(|line| names.iter().any(|name| name.as_bytes() == line))
+    };
+    for _ in 0..200 {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let mut environments =
+            processes.filter_map(|process| std::fs::read(process.path().join("environ")).ok());
+        if !environments.any(|environment| is_one(&environment)) {
+            return;
+        }
+        super::a_moment(20).await;
+    }
+    panic!("a process of an instance outlives its container");
 }
 
 /// The name of an instance's container.

@@ -1,9 +1,11 @@
 //! Between streams and code that reads and writes: a few pieces at a time, so that neither side runs ahead.
 
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::backend::Bytestream;
@@ -71,6 +73,38 @@ where
     };
     let (done, ()) = tokio::join!(working, pump);
     done.map_err(io::Error::other)?
+}
+
+/// A stream, for code that reads on a thread of its own: there alone it may wait.
+pub struct Incoming {
+    stream: Bytestream,
+    rest: Bytes,
+    patience: Duration,
+    runtime: Handle,
+}
+
+impl Incoming {
+    /// To be made where there is a runtime. Nothing for as long as `patience` is a failure.
+    #[must_use]
+    pub fn new(stream: Bytestream, patience: Duration) -> Self {
+        Self { stream, rest: Bytes::new(), patience, runtime: Handle::current() }
+    }
+}
+
+impl Read for Incoming {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.rest.is_empty() {
+            let next = async { tokio::time::timeout(self.patience, self.stream.next()).await };
+            match self.runtime.block_on(next) {
+                Ok(Some(piece)) => self.rest = piece?,
+                Ok(None) => return Ok(0),
+                Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+            }
+        }
+        let length = self.rest.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&self.rest.split_to(length));
+        Ok(length)
+    }
 }
 
 struct Source {

@@ -3,18 +3,16 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use bollard::models::{ContainerCreateBody, HostConfig};
 use bollard::query_parameters::{
-    CreateContainerOptions, DownloadFromContainerOptions, StartContainerOptions,
-    WaitContainerOptions,
+    DownloadFromContainerOptions, StartContainerOptions, WaitContainerOptions,
 };
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use ligand_domain::id::WorkspaceId;
 
+use super::Docker;
 use super::engine::failed;
 use super::tar::{Entry, Kind, Reader, Writer};
-use super::{Docker, names};
 use crate::backend::{BackendError, ErrorKind, Found, Place, Root};
 
 /// A file that is read is no larger than this.
@@ -41,13 +39,6 @@ fn checked(at: &Place) -> Result<(), BackendError> {
         return Ok(());
     }
     Err(BackendError::broken(format!("{} leads out of its directory", at.path.display())))
-}
-
-/// Through which container a workspace's files are reached.
-struct Through {
-    name: String,
-    /// Made for the moment.
-    ours: bool,
 }
 
 impl Docker {
@@ -108,7 +99,7 @@ impl Docker {
         content: &[u8],
     ) -> Result<(), BackendError> {
         checked(at)?;
-        let through = self.through(workspace).await?.ok_or_else(|| missing(at, "workspace"))?;
+        let through = self.through_new(workspace).await?;
         let mut archive = Writer::new((0, 0));
         archive.file(&at.path, MODE, content);
         let put = self.put_archive(&through.name, root(at.root), archive.finish()).await;
@@ -126,12 +117,13 @@ impl Docker {
         if at.path.components().next().is_none() {
             return Err(BackendError::broken("a directory of a workspace cannot be taken away"));
         }
-        let name = names::holder(workspace);
         let path = absolute(at).display().to_string();
         let command = ["rm", "-rf", "--", &path].map(str::to_owned).to_vec();
-        if !self.make_holder(workspace, command).await? {
+        let volumes = self.volumes_there(workspace).await?;
+        if volumes.is_empty() {
             return Ok(());
         }
+        let name = self.make_holder(workspace, &volumes, command).await?;
         let removed = self.run_to_end(&name).await;
         self.engine().remove(&name).await?;
         removed
@@ -192,75 +184,6 @@ impl Docker {
             }
         }
         Ok(())
-    }
-
-    /// The newest instance's container, or one made for the moment; none where the workspace has no data either.
-    async fn through(&self, workspace: WorkspaceId) -> Result<Option<Through>, BackendError> {
-        if let Some(name) = self.newest(workspace).await? {
-            return Ok(Some(Through { name, ours: false }));
-        }
-        let made = self.make_holder(workspace, vec!["never-run".to_owned()]).await?;
-        Ok(made.then(|| Through { name: names::holder(workspace), ours: true }))
-    }
-
-    async fn let_go(&self, through: Through) {
-        if through.ours
-            && let Err(cause) = self.engine().remove(&through.name).await
-        {
-            tracing::warn!(
-                error = cause.chain(),
-                "a container that was made for the moment is still there"
-            );
-        }
-    }
-
-    /// A container with the workspace's volumes. False: it has none.
-    async fn make_holder(
-        &self,
-        workspace: WorkspaceId,
-        command: Vec<String>,
-    ) -> Result<bool, BackendError> {
-        if !self.data().await?.contains(&workspace) {
-            return Ok(false);
-        }
-        let image = match self.newest(workspace).await? {
-            Some(name) => self.engine().container(&name).await?.and_then(|found| found.image),
-            None => None,
-        };
-        let image = image.or_else(|| self.0.setup.images.values().next().cloned());
-        let image = image
-            .ok_or_else(|| BackendError::unsupported("no image is named to reach files with"))?;
-        let name = names::holder(workspace);
-        self.engine().remove(&name).await?;
-        let mut binds = Vec::new();
-        for (volume, at) in names::volumes(workspace) {
-            let what = || format!("look at the volume {volume}");
-            let found =
-                self.engine().ask(what, async |client| client.inspect_volume(&volume).await).await;
-            if super::absent(found)?.is_some() {
-                binds.push(format!("{volume}:{at}"));
-            }
-        }
-        let body = ContainerCreateBody {
-            image: Some(image),
-            entrypoint: Some(command),
-            labels: Some(names::labels(&self.0.setup.owner, workspace)),
-            user: Some("0".to_owned()),
-            host_config: Some(HostConfig {
-                binds: Some(binds),
-                network_mode: Some("none".to_owned()),
-                ..HostConfig::default()
-            }),
-            ..ContainerCreateBody::default()
-        };
-        let options = CreateContainerOptions {
-            name: Some(name.clone()),
-            ..CreateContainerOptions::default()
-        };
-        let client = self.engine().client()?;
-        let made = client.create_container(Some(options), body).await;
-        made.map_err(|cause| failed(format!("create the container {name}"), &cause))?;
-        Ok(true)
     }
 }
 

@@ -6,11 +6,15 @@
 //! say cleanly is unknown, and an engine that cannot be reached says nothing.
 //!
 //! `names.rs` knows what things are called, `engine.rs` how the engine is asked, `start.rs` how an instance comes to be,
-//! `events.rs` how its end is heard of, `files.rs` a workspace's files, `terminal.rs` a shell, `tar.rs` a format.
+//! `events.rs` how its end is heard of, `files.rs` a workspace's files, `data.rs` all of them at once, `holder.rs`
+//! through what they are reached, `follow.rs` logs as they grow, `terminal.rs` a shell, `tar.rs` a format.
 
+mod data;
 mod engine;
 mod events;
 mod files;
+mod follow;
+mod holder;
 mod names;
 mod start;
 mod tar;
@@ -18,15 +22,13 @@ mod terminal;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bollard::errors::Error;
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
-use bollard::query_parameters::{
-    ListVolumesOptions, LogsOptions, RemoveVolumeOptions, StopContainerOptions,
-};
+use bollard::query_parameters::{ListVolumesOptions, LogsOptions, StopContainerOptions};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use ligand_domain::id::WorkspaceId;
@@ -34,9 +36,10 @@ use ligand_domain::instance::{Exit, Seen};
 use serde::Deserialize;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::engine::{Engine, absent, failed, status};
+use self::engine::{Engine, failed, status};
 use super::{
-    Answer, Backend, BackendError, Bytestream, Found, Key, Place, Pushes, Spec, Started, Terminal,
+    Answer, Backend, BackendError, Bytestream, Carried, Found, Key, Place, Pushes, Spec, Started,
+    Terminal,
 };
 
 /// Where engines listen unless they are told otherwise.
@@ -95,6 +98,12 @@ struct Shared {
     engine: Engine,
     pushes: Pushes,
     listening: AtomicBool,
+    /// Instances that are being started, each by one at a time.
+    starting: Mutex<BTreeMap<Key, Arc<tokio::sync::Mutex<()>>>>,
+    /// Workspaces into which data is being imported.
+    importing: Mutex<BTreeSet<WorkspaceId>>,
+    /// Containers that were made for a moment, so far.
+    holders: AtomicU64,
     stop: CancellationToken,
     _stop: DropGuard,
 }
@@ -109,6 +118,9 @@ impl Docker {
             setup,
             pushes,
             listening: AtomicBool::new(false),
+            starting: Mutex::default(),
+            importing: Mutex::default(),
+            holders: AtomicU64::new(1),
             _stop: stop.clone().drop_guard(),
             stop,
         }))
@@ -131,16 +143,26 @@ impl Docker {
         }
     }
 
-    /// The container of the newest instance of a workspace.
-    async fn newest(&self, workspace: WorkspaceId) -> Result<Option<String>, BackendError> {
+    /// The newest instance of a workspace, of those that were not destroyed.
+    async fn newest_key(&self, workspace: WorkspaceId) -> Result<Option<Key>, BackendError> {
         let found = self.engine().containers(&self.0.setup.owner, Some(workspace)).await?;
-        let keys = found.iter().filter_map(|one| names::key_of(one.labels.as_ref()?));
-        Ok(keys.max().map(names::container))
+        Ok(found.iter().filter_map(|one| names::key_of(one.labels.as_ref()?)).max())
+    }
+
+    /// Its container.
+    async fn newest(&self, workspace: WorkspaceId) -> Result<Option<String>, BackendError> {
+        Ok(self.newest_key(workspace).await?.map(names::container))
+    }
+
+    /// The container of an instance. One of that name that another platform made is none.
+    async fn own(&self, key: Key) -> Result<Option<ContainerInspectResponse>, BackendError> {
+        let found = self.engine().container(&names::container(key)).await?;
+        Ok(found.filter(|found| names::is_of(&self.0.setup.owner, start::labels(found))))
     }
 
     async fn look(&self, key: Key) -> Result<Seen, BackendError> {
         let name = names::container(key);
-        let Some(found) = self.engine().container(&name).await? else { return Ok(Seen::Gone) };
+        let Some(found) = self.own(key).await? else { return Ok(Seen::Gone) };
         match phase(&found) {
             Phase::Created => Ok(Seen::Gone),
             Phase::Running => Ok(Seen::Running),
@@ -184,6 +206,9 @@ impl Docker {
     }
 
     async fn end(&self, key: Key, grace: Duration) -> Result<(), BackendError> {
+        if self.own(key).await?.is_none() {
+            return Ok(());
+        }
         let name = names::container(key);
         // Whole seconds, and no less than was asked for.
         let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
@@ -194,18 +219,6 @@ impl Docker {
             Err(cause) if matches!(status(&cause), Some(304 | 404)) => Ok(()),
             Err(cause) => Err(failed(format!("stop the container {name}"), &cause)),
         }
-    }
-
-    /// Take away a volume, unless it is somebody else's.
-    async fn remove_volume(&self, name: &str, workspace: WorkspaceId) -> Result<(), BackendError> {
-        let what = || format!("remove the volume {name}");
-        let found = self.engine().ask(what, async |client| client.inspect_volume(name).await).await;
-        let Some(found) = absent(found)? else { return Ok(()) };
-        self.ours(name, &found.labels, workspace)?;
-        let options = RemoveVolumeOptions { force: false };
-        let removed =
-            self.engine().ask(what, async |client| client.remove_volume(name, Some(options)).await);
-        absent(removed.await).map(drop)
     }
 
     /// Names are short: a volume may be of another workspace, or of another platform.
@@ -326,11 +339,8 @@ impl Backend for Docker {
 
     fn find(&self, key: Key) -> Answer<'_, Option<Started>> {
         Box::pin(async move {
-            let name = names::container(key);
-            let found = self.engine().container(&name).await?;
-            Ok(found
-                .filter(|found| phase(found) != Phase::Created)
-                .map(|found| start::started(&name, &found)))
+            let found = self.own(key).await?.filter(|found| phase(found) != Phase::Created);
+            Ok(found.map(|found| start::started(&names::container(key), &found)))
         })
     }
 
@@ -343,17 +353,16 @@ impl Backend for Docker {
     }
 
     fn destroy(&self, key: Key) -> Answer<'_, ()> {
-        Box::pin(async move { self.engine().remove(&names::container(key)).await })
+        Box::pin(async move {
+            match self.own(key).await? {
+                Some(_) => self.engine().remove(&names::container(key)).await,
+                None => Ok(()),
+            }
+        })
     }
 
     fn erase(&self, workspace: WorkspaceId) -> Answer<'_, ()> {
-        Box::pin(async move {
-            self.engine().remove(&names::holder(workspace)).await?;
-            for (volume, _) in names::volumes(workspace) {
-                self.remove_volume(&volume, workspace).await?;
-            }
-            Ok(())
-        })
+        Box::pin(self.erase_data(workspace))
     }
 
     fn list_owned(&self) -> Answer<'_, Vec<Key>> {
@@ -375,6 +384,7 @@ impl Backend for Docker {
     fn recover(&self) -> Answer<'_, ()> {
         Box::pin(async {
             self.listen();
+            self.clear_holders(None).await?;
             events::report_ended(&self.0.engine, &self.0.setup.owner, &self.0.pushes).await
         })
     }
@@ -384,17 +394,24 @@ impl Backend for Docker {
     }
 
     fn follow(&self, workspace: WorkspaceId) -> Answer<'_, Bytestream> {
-        Box::pin(async move {
-            let Some(name) = self.newest(workspace).await? else {
-                return Err(BackendError::missing(format!(
-                    "workspace {workspace} has no instance"
-                )));
-            };
-            let parts = self.engine().client()?.logs(&name, Some(said(true, "0")));
-            let stream =
-                parts.map(|part| part.map(|part| part.into_bytes()).map_err(broken_stream));
-            Ok(stream.boxed())
-        })
+        Box::pin(self.follow_log(workspace))
+    }
+
+    fn export(&self, workspace: WorkspaceId) -> Answer<'_, Bytestream> {
+        Box::pin(self.export_data(workspace))
+    }
+
+    fn import(
+        &self,
+        workspace: WorkspaceId,
+        archive: Bytestream,
+        expected: Option<String>,
+    ) -> Answer<'_, Carried> {
+        Box::pin(self.import_data(workspace, archive, expected))
+    }
+
+    fn digest(&self, workspace: WorkspaceId) -> Answer<'_, Carried> {
+        Box::pin(self.digest_data(workspace))
     }
 
     fn list_files(&self, workspace: WorkspaceId, at: Place, depth: u8) -> Answer<'_, Vec<Found>> {
@@ -414,7 +431,15 @@ impl Backend for Docker {
     }
 
     fn terminal(&self, key: Key, size: (u16, u16)) -> Answer<'_, Terminal> {
-        Box::pin(terminal::open(&self.0.engine, key, size))
+        Box::pin(async move {
+            if self.look(key).await? != Seen::Running {
+                return Err(BackendError::missing(format!(
+                    "the container {} does not run",
+                    names::container(key)
+                )));
+            }
+            terminal::open(&self.0.engine, key, size).await
+        })
     }
 }
 

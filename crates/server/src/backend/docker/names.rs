@@ -1,6 +1,6 @@
 //! What things are called in the engine, and the body of a create request. Nothing here asks the engine.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use bollard::models::{
     ContainerCreateBody, HostConfig, PortBinding, RestartPolicy, RestartPolicyNameEnum,
@@ -18,6 +18,10 @@ pub(super) const OWNER: &str = "ligand.owner";
 pub(super) const WORKSPACE: &str = "ligand.workspace";
 /// Which generation it was born as.
 pub(super) const GENERATION: &str = "ligand.generation";
+/// Of a volume: to which import of the workspace's data it belongs. One without it is as old as the workspace.
+pub(super) const IMPORT: &str = "ligand.import";
+/// Of a volume without content: the import of this number is whole.
+pub(super) const WHOLE: &str = "ligand.import.whole";
 /// Where it answers, where that was decided before its start.
 pub(super) const ADDRESS: &str = "ligand.address";
 /// The network that instances share under `network = "bridge"`.
@@ -35,48 +39,52 @@ pub(super) fn container(key: Key) -> String {
     format!("ws-{}-{}", key.workspace, key.generation)
 }
 
-/// A container that never runs: through it a workspace's volumes are read and written.
-pub(super) fn holder(workspace: WorkspaceId) -> String {
-    format!("ws-{workspace}-files")
+/// A container for a moment: through it a workspace's volumes are read and written. There may be several.
+pub(super) fn holder(workspace: WorkspaceId, number: u64) -> String {
+    format!("ws-{workspace}-files-{number}")
+}
+
+/// The container through which data comes in.
+pub(super) fn importer(workspace: WorkspaceId) -> String {
+    format!("ws-{workspace}-import")
 }
 
 fn short(workspace: WorkspaceId) -> String {
     workspace.to_string().chars().take(SHORT).collect()
 }
 
-/// Credential and configuration.
-pub(super) fn configs(workspace: WorkspaceId) -> String {
-    format!("ws-{}-configs", short(workspace))
-}
-
-/// Sessions of `claude-code`.
+/// Sessions of `claude-code`. No import brings any.
 pub(super) fn sessions(workspace: WorkspaceId) -> String {
     format!("ws-{}-claude-sessions", short(workspace))
 }
 
-/// What the agent works on.
-pub(super) fn work(workspace: WorkspaceId) -> String {
-    format!("ws-{workspace}-workspace")
+/// The volume that says that an import is whole.
+pub(super) fn whole(workspace: WorkspaceId, import: u64) -> String {
+    format!("ws-{workspace}-whole-{import}")
 }
 
-/// What a program leaves in its home.
-pub(super) fn home(workspace: WorkspaceId) -> String {
-    format!("ws-{workspace}-home")
+/// The volumes of a workspace's data, and where they are mounted: credential and configuration, what the agent works
+/// on, what a program leaves in its home, plugins. Those of the first import and of every later one are others.
+pub(super) fn roots(workspace: WorkspaceId, import: u64) -> [(String, &'static str); 4] {
+    let first = [
+        (format!("ws-{}-configs", short(workspace)), "/configs"),
+        (format!("ws-{workspace}-workspace"), "/workspace"),
+        (format!("ws-{workspace}-home"), "/home"),
+        (format!("ws-{workspace}-plugins"), "/plugins"),
+    ];
+    if import == 0 { first } else { first.map(|(name, at)| (format!("{name}-{import}"), at)) }
 }
 
 /// Every volume that a workspace may have, and where it is mounted.
-pub(super) fn volumes(workspace: WorkspaceId) -> [(String, &'static str); 4] {
-    [
-        (configs(workspace), "/configs"),
-        (work(workspace), "/workspace"),
-        (home(workspace), "/home"),
-        (sessions(workspace), SESSIONS),
-    ]
+pub(super) fn volumes(workspace: WorkspaceId, import: u64) -> Vec<(String, &'static str)> {
+    let mut all = Vec::from(roots(workspace, import));
+    all.push((sessions(workspace), SESSIONS));
+    all
 }
 
 /// The volumes of an instance, and where they are mounted. One that is trusted least has nothing to work on, and
 /// one that was given a directory of the machine works there.
-pub(super) fn volumes_of(spec: &Spec) -> Vec<(String, &'static str)> {
+pub(super) fn volumes_of(spec: &Spec, import: u64) -> Vec<(String, &'static str)> {
     let workspace = spec.key.workspace;
     let works = spec.limits.tier != 1 && spec.mount.is_none();
     let talks = spec.runtime == "claude-code";
@@ -85,7 +93,35 @@ pub(super) fn volumes_of(spec: &Spec) -> Vec<(String, &'static str)> {
         SESSIONS => talks,
         _ => true,
     };
-    volumes(workspace).into_iter().filter(wanted).collect()
+    volumes(workspace, import).into_iter().filter(wanted).collect()
+}
+
+/// What the volumes of a workspace say about its data.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Data {
+    /// The import that counts: the newest that is whole, with all that belongs to it. 0: none does.
+    pub(super) import: u64,
+    /// A number that no import has had.
+    pub(super) next: u64,
+    /// Volumes of other imports, and of what an import took the place of.
+    pub(super) stale: Vec<String>,
+}
+
+/// Judge the volumes of one workspace, by name and labels.
+pub(super) fn data(workspace: WorkspaceId, found: &[(&str, &HashMap<String, String>)]) -> Data {
+    let there: BTreeSet<&str> = found.iter().map(|(name, _)| *name).collect();
+    let number = |labels: &HashMap<String, String>, of: &str| labels.get(of)?.parse::<u64>().ok();
+    let whole = found.iter().filter_map(|(_, labels)| number(labels, WHOLE));
+    let complete = |import: &u64| {
+        roots(workspace, *import).iter().all(|(name, _)| there.contains(name.as_str()))
+    };
+    let import = whole.filter(complete).max().unwrap_or(0);
+    let of = |labels| number(labels, IMPORT).or_else(|| number(labels, WHOLE)).unwrap_or(0);
+    let last = found.iter().map(|(_, labels)| of(labels)).max().unwrap_or(0);
+    let kept = sessions(workspace);
+    let stale = found.iter().filter(|(name, labels)| *name != kept && of(labels) != import);
+    let stale = stale.map(|(name, _)| (*name).to_owned()).collect();
+    Data { import, next: last + 1, stale }
 }
 
 /// Labels of whatever belongs to a workspace.
@@ -101,6 +137,11 @@ pub(super) fn labels(owner: &str, workspace: WorkspaceId) -> HashMap<String, Str
 pub(super) fn key_of(labels: &HashMap<String, String>) -> Option<Key> {
     let generation = labels.get(GENERATION)?.parse().ok()?;
     Some(Key { workspace: workspace_of(labels)?, generation: Generation::new(generation) })
+}
+
+/// Whether this platform made what has these labels.
+pub(super) fn is_of(owner: &str, labels: Option<&HashMap<String, String>>) -> bool {
+    labels.and_then(|labels| labels.get(OWNER)).is_some_and(|found| found == owner)
 }
 
 /// Which workspace these labels are of.
@@ -125,7 +166,7 @@ pub(super) fn network(setup: &Setup, tier: i64) -> Network {
 pub(super) fn create(
     setup: &Setup,
     spec: &Spec,
-    image: &str,
+    (image, import): (&str, u64),
     port: Option<u16>,
 ) -> ContainerCreateBody {
     let address = port.map(|port| format!("http://127.0.0.1:{port}"));
@@ -137,7 +178,8 @@ pub(super) fn create(
         // Then the image says what runs.
         None => (None, None),
     };
-    let works = volumes_of(spec).iter().any(|(_, at)| *at == "/workspace") || spec.mount.is_some();
+    let works =
+        volumes_of(spec, import).iter().any(|(_, at)| *at == "/workspace") || spec.mount.is_some();
     ContainerCreateBody {
         image: Some(image.to_owned()),
         entrypoint,
@@ -146,7 +188,31 @@ pub(super) fn create(
         labels: Some(labels),
         working_dir: works.then(|| "/workspace".to_owned()),
         exposed_ports: port.is_none().then(|| vec![PORT.to_owned()]),
-        host_config: Some(host(setup, spec)),
+        host_config: Some(host(setup, spec, import)),
+        ..ContainerCreateBody::default()
+    }
+}
+
+/// The body of the request that creates a container with these volumes alone, which says whose it is and is on no
+/// network. What the image has where they are mounted stays out of them.
+pub(super) fn create_holder(
+    owner: &str,
+    workspace: WorkspaceId,
+    image: String,
+    volumes: &[(String, &'static str)],
+    command: Vec<String>,
+) -> ContainerCreateBody {
+    let binds = volumes.iter().map(|(volume, at)| format!("{volume}:{at}:nocopy")).collect();
+    ContainerCreateBody {
+        image: Some(image),
+        entrypoint: Some(command),
+        labels: Some(labels(owner, workspace)),
+        user: Some("0".to_owned()),
+        host_config: Some(HostConfig {
+            binds: Some(binds),
+            network_mode: Some("none".to_owned()),
+            ..HostConfig::default()
+        }),
         ..ContainerCreateBody::default()
     }
 }
@@ -170,10 +236,10 @@ fn environment(spec: &Spec, port: Option<u16>, address: Option<&str>) -> Vec<Str
     env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
-fn host(setup: &Setup, spec: &Spec) -> HostConfig {
+fn host(setup: &Setup, spec: &Spec, import: u64) -> HostConfig {
     let tier = spec.limits.tier;
     let mut binds: Vec<String> =
-        volumes_of(spec).into_iter().map(|(volume, at)| format!("{volume}:{at}")).collect();
+        volumes_of(spec, import).into_iter().map(|(volume, at)| format!("{volume}:{at}")).collect();
     if let Some(mount) = &spec.mount {
         let mode = if mount.writable { "rw" } else { "ro" };
         binds.push(format!("{}:/workspace:{mode}", mount.path.display()));

@@ -1,18 +1,21 @@
 //! How an instance comes to be.
 
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
+use std::sync::{Arc, PoisonError};
 
-use bollard::models::{ContainerInspectResponse, NetworkCreateRequest, VolumeCreateRequest};
+use bollard::models::{ContainerInspectResponse, NetworkCreateRequest};
 use bollard::query_parameters::{
     CreateContainerOptions, InspectNetworkOptions, StartContainerOptions, UploadToContainerOptions,
 };
 use bytes::Bytes;
+use tokio::sync::OwnedMutexGuard;
 
 use super::engine::{absent, failed, status};
 use super::tar::Writer;
 use super::{Docker, Network, Phase, names, phase};
-use crate::backend::{BackendError, ErrorKind, Spec, Started};
+use crate::backend::{BackendError, ErrorKind, Key, Spec, Started};
 
 /// All that anybody but the operator is told of a failure of the engine.
 const START_FAILED: &str = "workspace start failed";
@@ -25,6 +28,16 @@ const PRIVATE: u32 = 0o600;
 const PLAIN: u32 = 0o644;
 
 impl Docker {
+    /// Wait until nobody else in this server starts this instance.
+    async fn alone(&self, key: Key) -> OwnedMutexGuard<()> {
+        let mine = {
+            let mut all = self.0.starting.lock().unwrap_or_else(PoisonError::into_inner);
+            all.retain(|_, one| Arc::strong_count(one) > 1);
+            Arc::clone(all.entry(key).or_default())
+        };
+        mine.lock_owned().await
+    }
+
     /// Start it, or find it. What went wrong in the engine stands in the log alone: its words are not for users.
     pub(super) async fn start(&self, spec: Spec) -> Result<Started, BackendError> {
         let Some(image) = self.0.setup.image_of(&spec.runtime) else {
@@ -32,6 +45,7 @@ impl Docker {
                 format!("the runtime `{}` has no recipe for the backend `docker`", spec.runtime);
             return Err(BackendError::broken(what));
         };
+        let _alone = self.alone(spec.key).await;
         self.start_from(&spec, &image).await.map_err(|cause| {
             tracing::warn!(
                 workspace.id = %spec.key.workspace, generation = %spec.key.generation, image,
@@ -46,6 +60,10 @@ impl Docker {
     async fn start_from(&self, spec: &Spec, image: &str) -> Result<Started, BackendError> {
         let name = names::container(spec.key);
         match self.engine().container(&name).await? {
+            Some(found) if !names::is_of(&self.0.setup.owner, labels(&found)) => {
+                let what = format!("the container {name} belongs to another platform");
+                return Err(BackendError::broken(what));
+            }
             Some(found) if phase(&found) != Phase::Created => return Ok(started(&name, &found)),
             // An earlier attempt ended half-way; with which credential is not known.
             Some(_) => self.engine().remove(&name).await?,
@@ -56,7 +74,10 @@ impl Docker {
             let sessions = names::sessions(spec.key.workspace);
             self.remove_volume(&sessions, spec.key.workspace).await?;
         }
-        self.make_volumes(spec).await?;
+        let import = self.data_of(spec.key.workspace).await?.import;
+        let label = (import > 0).then_some((names::IMPORT, import));
+        let volumes = names::volumes_of(spec, import);
+        self.make_volumes(spec.key.workspace, &volumes, label).await?;
         let network = names::network(&self.0.setup, spec.limits.tier);
         let port = match network {
             Network::Host => Some(free_port()?),
@@ -65,7 +86,7 @@ impl Docker {
         if network == Network::Bridge {
             self.make_network().await?;
         }
-        let body = names::create(&self.0.setup, spec, image, port);
+        let body = names::create(&self.0.setup, spec, (image, import), port);
         let options = CreateContainerOptions {
             name: Some(name.clone()),
             ..CreateContainerOptions::default()
@@ -86,30 +107,13 @@ impl Docker {
     }
 
     /// The user whom files of an instance belong to: the image's, where it is told by number.
-    async fn owner_in(&self, image: &str) -> Result<(u32, u32), BackendError> {
+    pub(super) async fn owner_in(&self, image: &str) -> Result<(u32, u32), BackendError> {
         let what = || format!("find the image {image}");
         let found =
             self.engine().ask(what, async |client| client.inspect_image(image).await).await?;
         let user = found.config.and_then(|config| config.user).unwrap_or_default();
         let (user, group) = user.split_once(':').unwrap_or((&user, &user));
         Ok((user.parse().unwrap_or(0), group.parse().unwrap_or(0)))
-    }
-
-    async fn make_volumes(&self, spec: &Spec) -> Result<(), BackendError> {
-        let workspace = spec.key.workspace;
-        for (name, _) in names::volumes_of(spec) {
-            let request = VolumeCreateRequest {
-                name: Some(name.clone()),
-                labels: Some(names::labels(&self.0.setup.owner, workspace)),
-                ..VolumeCreateRequest::default()
-            };
-            let what = || format!("create the volume {name}");
-            // One that is there already is given as it is.
-            let made =
-                self.engine().ask(what, async |client| client.create_volume(request).await).await?;
-            self.ours(&name, &made.labels, workspace)?;
-        }
-        Ok(())
     }
 
     async fn make_network(&self) -> Result<(), BackendError> {
@@ -172,8 +176,12 @@ fn free_port() -> Result<u16, BackendError> {
 
 /// What is known of a container that was started.
 pub(super) fn started(name: &str, found: &ContainerInspectResponse) -> Started {
-    let labels = found.config.as_ref().and_then(|config| config.labels.as_ref());
-    let decided = labels.and_then(|labels| labels.get(names::ADDRESS)).cloned();
+    let decided = labels(found).and_then(|labels| labels.get(names::ADDRESS)).cloned();
     let ports = found.network_settings.as_ref().and_then(|settings| settings.ports.as_ref());
     Started { handle: name.to_owned(), address: decided.or_else(|| names::published(ports)) }
+}
+
+/// What a container says of itself.
+pub(super) fn labels(found: &ContainerInspectResponse) -> Option<&HashMap<String, String>> {
+    found.config.as_ref()?.labels.as_ref()
 }

@@ -30,18 +30,20 @@ fn spec(tier: i64) -> Spec {
 }
 
 fn recorded(setup: &Setup, spec: &Spec, port: Option<u16>) -> Value {
-    serde_json::to_value(create(setup, spec, "ligand-agent:latest", port)).unwrap()
+    serde_json::to_value(create(setup, spec, ("ligand-agent:latest", 0), port)).unwrap()
 }
 
 #[test]
 fn names_are_those_of_the_contract() {
     let key = spec(2).key;
     assert_eq!(container(key), format!("ws-{ID}-7"));
-    let all = volumes(key.workspace).map(|(name, at)| format!("{name}:{at}"));
+    let all: Vec<_> =
+        volumes(key.workspace, 0).iter().map(|(name, at)| format!("{name}:{at}")).collect();
     let expected = [
         "ws-a1b2c3d4-e5f-configs:/configs".to_owned(),
         format!("ws-{ID}-workspace:/workspace"),
         format!("ws-{ID}-home:/home"),
+        format!("ws-{ID}-plugins:/plugins"),
         format!("ws-a1b2c3d4-e5f-claude-sessions:{SESSIONS}"),
     ];
     assert_eq!(all, expected);
@@ -49,7 +51,7 @@ fn names_are_those_of_the_contract() {
 
 #[test]
 fn labels_name_the_instance_and_nothing_else_is_taken_for_one() {
-    let body = create(&setup(Network::Host), &spec(2), "i", Some(4321));
+    let body = create(&setup(Network::Host), &spec(2), ("i", 0), Some(4321));
     let labels = body.labels.unwrap();
     assert_eq!(key_of(&labels), Some(spec(2).key));
     assert_eq!(labels["molecule.platform.managed"], "true");
@@ -77,7 +79,8 @@ fn a_bridge_publishes_one_port_on_loopback_and_the_engine_restarts_nothing() {
         json!([
             "ws-a1b2c3d4-e5f-configs:/configs",
             format!("ws-{ID}-workspace:/workspace"),
-            format!("ws-{ID}-home:/home")
+            format!("ws-{ID}-home:/home"),
+            format!("ws-{ID}-plugins:/plugins")
         ])
     );
     assert_eq!(body["Entrypoint"], json!(["/usr/local/bin/ligand-agent"]));
@@ -163,4 +166,45 @@ fn limits_mounts_runtimes_and_images_are_as_asked_for() {
     wanted.command = Vec::new();
     let body = recorded(&self::setup(Network::Host), &wanted, Some(1));
     assert_eq!((&body["Entrypoint"], &body["Cmd"]), (&Value::Null, &Value::Null));
+}
+
+/// What the volumes of a workspace come to: each by its name, with the number that a label gives it.
+fn judged(found: &[(&str, Option<(&str, u64)>)]) -> Data {
+    let labels: Vec<HashMap<String, String>> = found
+        .iter()
+        .map(|(_, label)| label.iter().map(|(of, n)| ((*of).to_owned(), n.to_string())).collect())
+        .collect();
+    let found: Vec<_> = found.iter().map(|(name, _)| *name).zip(&labels).collect();
+    data(spec(2).key.workspace, &found)
+}
+
+#[test]
+fn the_newest_import_that_is_whole_counts_and_what_is_half_there_does_not() {
+    let workspace = spec(2).key.workspace;
+    let (zero, one, two) = (roots(workspace, 0), roots(workspace, 1), roots(workspace, 2));
+    let talks = sessions(workspace);
+    let (whole_one, whole_two) = (whole(workspace, 1), whole(workspace, 2));
+    assert_eq!(judged(&[]), Data { import: 0, next: 1, stale: Vec::new() });
+    let mut all: Vec<(&str, Option<(&str, u64)>)> =
+        zero.iter().map(|(name, _)| (name.as_str(), None)).collect();
+    all.push((&talks, None));
+    assert_eq!((judged(&all).import, judged(&all).stale), (0, Vec::new()));
+    // It is being filled: what was there counts, and the next one is numbered beyond it.
+    all.extend(one.iter().map(|(name, _)| (name.as_str(), Some((IMPORT, 1)))));
+    let found = judged(&all);
+    assert_eq!(
+        (found.import, found.next, found.stale),
+        (0, 2, one.clone().map(|it| it.0).to_vec())
+    );
+    all.push((&whole_one, Some((WHOLE, 1))));
+    let found = judged(&all);
+    assert_eq!((found.import, found.next, found.stale), (1, 2, zero.map(|it| it.0).to_vec()));
+    // Said to be whole, and one of its volumes is not there.
+    all.extend(two[1..].iter().map(|(name, _)| (name.as_str(), Some((IMPORT, 2)))));
+    all.push((&whole_two, Some((WHOLE, 2))));
+    assert_eq!((judged(&all).import, judged(&all).next), (1, 3));
+    all.push((&two[0].0, Some((IMPORT, 2))));
+    let found = judged(&all);
+    assert_eq!((found.import, found.stale.len()), (2, 4 + 4 + 1));
+    assert!(!found.stale.contains(&talks) && found.stale.contains(&whole_one));
 }

@@ -1,0 +1,187 @@
+//! A workspace's data on Docker, where more is at stake than what every backend must do.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use ligand_domain::instance::Seen;
+use ligand_server::backend::docker::Docker;
+use ligand_server::backend::process::Process;
+use ligand_server::backend::{Backend, Bytestream, ErrorKind, Key, Pushes, Root};
+
+use crate::docker::{GRACE, WAITS, at, key, on_docker, spec, until};
+use crate::support::docker::{Bench, open};
+
+/// A directory of processes, gone when dropped.
+struct Disk(PathBuf, Process);
+
+impl Disk {
+    fn new(bench: &Bench) -> Self {
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&bench.setup.owner);
+        let process = Process::new(&root, Pushes::channel().0);
+        Self(root, process)
+    }
+
+    fn of(&self, key: Key) -> PathBuf {
+        self.0.join(key.workspace.to_string())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn again(archive: &[Bytes]) -> Bytestream {
+    stream::iter(archive.to_vec()).map(Ok).boxed()
+}
+
+async fn archive(backend: &dyn Backend, of: Key) -> Vec<Bytes> {
+    backend.export(of.workspace).await.unwrap().try_collect().await.unwrap()
+}
+
+async fn put(backend: &dyn Backend, of: Key, path: &str, content: &'static str) {
+    let content = Bytes::from_static(content.as_bytes());
+    backend.write_file(of.workspace, at(Root::Workspace, path), content).await.unwrap();
+}
+
+async fn read(backend: &dyn Backend, of: Key, path: &str) -> Result<Bytes, ErrorKind> {
+    let read = backend.read_file(of.workspace, at(Root::Workspace, path)).await;
+    read.map_err(|cause| cause.kind)
+}
+
+/// Run a script with a workspace's data, and give what it said.
+async fn told(backend: &Docker, of: Key, script: &str) -> String {
+    backend.ensure(spec(of, script)).await.unwrap();
+    until("it ended", || async { backend.inspect(of).await.unwrap() != Seen::Running }).await;
+    let log = backend.logs(of.workspace, 100).await.unwrap();
+    backend.destroy(of).await.unwrap();
+    String::from_utf8(log.to_vec()).unwrap()
+}
+
+#[test]
+fn data_goes_from_processes_to_containers_and_back_under_one_digest() {
+    on_docker(|bench| async move {
+        let (disk, backend) = (Disk::new(&bench), &bench.backend);
+        let (from, to, back) = (key(20, 1), key(21, 1), key(22, 1));
+        put(&disk.1, from, "bin/run", "#!/bin/sh").await;
+        let work = disk.of(from).join("workspace");
+        fs::set_permissions(work.join("bin/run"), fs::Permissions::from_mode(0o751)).unwrap();
+        let deep = work.join("deep/".repeat(40));
+        fs::create_dir_all(&deep).unwrap();
+        fs::write(deep.join("n".repeat(200)), vec![7; 1 << 20]).unwrap();
+        let targets = ["/etc/passwd", "../../../x", "bin/run", &"far/".repeat(40)];
+        for (number, target) in targets.iter().enumerate() {
+            symlink(target, work.join(format!("link{number}"))).unwrap();
+        }
+        fs::set_permissions(work.join("bin"), fs::Permissions::from_mode(0o500)).unwrap();
+        let digest = disk.1.digest(from.workspace).await.unwrap();
+        let sent = archive(&disk.1, from).await;
+        let expected = Some(digest.digest.clone());
+        let came = backend.import(to.workspace, again(&sent), expected.clone()).await.unwrap();
+        assert_eq!((&came, &backend.digest(to.workspace).await.unwrap()), (&digest, &digest));
+        let script = "cd /workspace; stat -c '%a %u' bin bin/run; readlink link0; readlink link1; \
+            touch /workspace/mine; chown 1234:77 /workspace/mine";
+        let expected_words = "500 0\n751 0\n/etc/passwd\n../../../x\n";
+        assert_eq!(told(backend, to, script).await, expected_words);
+        let (changed, sent) =
+            (backend.digest(to.workspace).await.unwrap(), archive(backend, to).await);
+        assert_eq!(changed.entries, digest.entries + 1);
+        let expected = Some(changed.digest.clone());
+        let came = disk.1.import(back.workspace, again(&sent), expected.clone()).await.unwrap();
+        assert_eq!((&came, &disk.1.digest(back.workspace).await.unwrap()), (&changed, &changed));
+        for (number, target) in targets.iter().enumerate() {
+            let link = disk.of(back).join(format!("workspace/link{number}"));
+            assert_eq!(fs::read_link(link).unwrap().as_os_str(), *target);
+        }
+        // From container to container, who owns a file stays.
+        backend.import(back.workspace, again(&sent), expected).await.unwrap();
+        assert_eq!(told(backend, back, "stat -c '%u %g' /workspace/mine").await, "1234 77\n");
+        bench.clear().await;
+    });
+}
+
+#[test]
+fn a_workspace_without_data_has_none_to_export() {
+    on_docker(|bench| async move {
+        let nobody = key(23, 1).workspace;
+        let kinds = (
+            bench.backend.export(nobody).await.err().map(|cause| cause.kind),
+            bench.backend.digest(nobody).await.err().map(|cause| cause.kind),
+        );
+        assert_eq!(kinds, (Some(ErrorKind::Missing), Some(ErrorKind::Missing)));
+        bench.clear().await;
+    });
+}
+
+#[test]
+fn an_import_whose_server_dies_changes_nothing_and_the_next_one_ends_it() {
+    on_docker(|bench| async move {
+        let (backend, from, to) = (&bench.backend, key(24, 1), key(25, 1));
+        put(backend, from, "new", "new").await;
+        put(backend, to, "old", "old").await;
+        let (sent, before) =
+            (archive(backend, from).await, backend.digest(to.workspace).await.unwrap());
+        let importer = format!("ws-{}-import", to.workspace);
+        let there = async || {
+            let options = None::<bollard::query_parameters::InspectContainerOptions>;
+            bench.engine().inspect_container(&importer, options).await.is_ok()
+        };
+        // The archive came, and its end did not: the server is gone.
+        let endless = again(&sent).chain(stream::pending()).boxed();
+        tokio::select! {
+            _ = backend.import(to.workspace, endless, None) => panic!("it does not end"),
+            () = until("it is begun", || there()) => {}
+        }
+        assert_eq!(backend.digest(to.workspace).await.unwrap(), before);
+        assert_eq!(read(backend, to, "old").await.unwrap(), "old");
+        // Another server, which knows nothing of the first.
+        let (later, _) = open(&bench.setup);
+        let came = later.import(to.workspace, again(&sent), None).await.unwrap();
+        assert_eq!(later.digest(to.workspace).await.unwrap(), came);
+        assert_eq!(read(backend, to, "new").await.unwrap(), "new");
+        assert_eq!(read(backend, to, "old").await, Err(ErrorKind::Missing));
+        let names = volumes(&bench, to).await;
+        assert_eq!(names.len(), 5, "what counts, and that it is whole: {names:?}");
+        assert!(!there().await);
+        bench.clear().await;
+    });
+}
+
+async fn volumes(bench: &Bench, of: Key) -> Vec<String> {
+    let filter = ("label".to_owned(), vec![format!("ligand.workspace={}", of.workspace)]);
+    let options = bollard::query_parameters::ListVolumesOptions { filters: Some([filter].into()) };
+    let found = bench.engine().list_volumes(Some(options)).await.unwrap();
+    found.volumes.unwrap_or_default().into_iter().map(|volume| volume.name).collect()
+}
+
+#[test]
+fn nothing_is_imported_beneath_an_instance_that_runs() {
+    on_docker(|bench| async move {
+        let (backend, from, old, new) = (&bench.backend, key(26, 1), key(27, 1), key(27, 2));
+        put(backend, from, "note", "new").await;
+        let sent = archive(backend, from).await;
+        backend.ensure(spec(old, WAITS)).await.unwrap();
+        put(backend, old, "note", "old").await;
+        let refused = backend.import(old.workspace, again(&sent), None).await.unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Transient);
+        assert!(
+            refused.chain().ends_with("its instance of generation 1 runs"),
+            "{}",
+            refused.chain()
+        );
+        assert_eq!(read(backend, old, "note").await.unwrap(), "old");
+        // Ended, and not yet forgotten: its container still holds the old volumes.
+        backend.stop(old, GRACE).await.unwrap();
+        backend.import(old.workspace, again(&sent), None).await.unwrap();
+        assert_eq!(read(backend, old, "note").await.unwrap(), "new");
+        backend.destroy(old).await.unwrap();
+        assert_eq!(told(backend, new, "cat /workspace/note").await, "new");
+        backend.import(old.workspace, again(&sent), None).await.unwrap();
+        assert_eq!(volumes(&bench, old).await.len(), 5, "now the first ones go, too");
+        bench.clear().await;
+    });
+}
