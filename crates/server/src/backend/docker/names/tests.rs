@@ -198,7 +198,10 @@ fn the_newest_import_that_is_whole_counts_and_what_is_half_there_does_not() {
     );
     all.push((&whole_one, Some((WHOLE, 1))));
     let found = judged(&all);
-    assert_eq!((found.import, found.next, found.stale), (1, 2, zero.map(|it| it.0).to_vec()));
+    assert_eq!(
+        (found.import, found.next, found.stale),
+        (1, 2, zero.clone().map(|it| it.0).to_vec())
+    );
     // Said to be whole, and one of its volumes is not there.
     all.extend(two[1..].iter().map(|(name, _)| (name.as_str(), Some((IMPORT, 2)))));
     all.push((&whole_two, Some((WHOLE, 2))));
