@@ -26,6 +26,7 @@ mod run;
 mod sample;
 mod scaletest;
 mod secrecy;
+#[expect(dead_code, reason = "tests of the server use the rest of it")]
 mod socket;
 mod stack;
 mod why;
