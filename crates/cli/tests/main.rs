@@ -27,6 +27,7 @@ mod sample;
 mod scaletest;
 mod secrecy;
 mod shell;
+#[expect(dead_code, reason = "tests of the server use the rest of it")]
 mod socket;
 mod stack;
 mod why;

@@ -432,6 +432,8 @@ mod tests {
         let mut tar = ::tar::Builder::new(Vec::new());
         let mut header = ::tar::Header::new_gnu();
         header.set_size(3);
+        header.set_mode(0o644);
+        header.set_entry_type(::tar::EntryType::Regular);
         tar.append_data(&mut header, "workspace/a", &b"abc"[..]).unwrap();
         let archive = tar.into_inner().unwrap();
         let told = |length: usize| {
