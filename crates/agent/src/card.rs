@@ -16,9 +16,7 @@ pub(crate) fn card(name: &str, url: &str, echo: bool) -> Value {
         "defaultOutputModes": ["text/plain"],
     });
     if echo {
-        let speaks = |version: &str| {
-            json!({ "url": url, "protocolBinding": "JSONRPC", "protocolVersion": version })
-        };
+        let speaks = |version: &str| json!({ "url": url, "protocolBinding": "JSONRPC", "protocolVersion": version });
         card["supportedInterfaces"] = json!([speaks("1.0"), speaks("0.3")]);
         card["protocolVersion"] = json!("0.3.0");
         card["preferredTransport"] = json!("JSONRPC");

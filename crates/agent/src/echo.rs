@@ -238,9 +238,8 @@ impl Echo {
     /// Count the turn, where it is to be counted.
     fn effect(&self, message: &Message) -> Result<(), Fault> {
         let Some(path) = &self.settings.effects else { return Ok(()) };
-        append(path, &legible(message.id())).map_err(|e| {
-            Fault(INTERNAL_ERROR, format!("cannot count in {}: {e}", path.display()))
-        })
+        append(path, &legible(message.id()))
+            .map_err(|e| Fault(INTERNAL_ERROR, format!("cannot count in {}: {e}", path.display())))
     }
 }
 

@@ -155,8 +155,7 @@ impl Task {
     /// How it ended.
     pub(crate) fn status_event(&self, dialect: Dialect) -> Value {
         let status = json!({ "state": self.state().word(dialect) });
-        let mut event =
-            json!({ "taskId": self.id, "contextId": self.context, "status": status });
+        let mut event = json!({ "taskId": self.id, "contextId": self.context, "status": status });
         if dialect == Dialect::Old {
             event["final"] = json!(true);
         }

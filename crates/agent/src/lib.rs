@@ -243,8 +243,7 @@ impl Agent {
         let no_http = |e: platform::NoClient| Exit::failed(e, "this is a defect of the agent");
         let (tasks, end_server) = (TaskTracker::new(), CancellationToken::new());
         let (base, org, end) = (settings.platform_url, settings.org_id, end_server.clone());
-        let telling =
-            Telling::new(&base, org.clone(), &settings.workspace_id, tasks.clone(), end);
+        let telling = Telling::new(&base, org.clone(), &settings.workspace_id, tasks.clone(), end);
         let telling = Arc::new(telling.map_err(no_http)?);
         let platform = Platform::new(base, org).map_err(no_http)?;
         let vitals = Vitals::new(if echoes { Program::None } else { Program::Starting });

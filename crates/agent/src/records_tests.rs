@@ -4,13 +4,7 @@ use super::*;
 use crate::testing::Scratch;
 
 fn begun() -> Head {
-    Head {
-        version: 1,
-        name: "m".to_owned(),
-        digest: "d".to_owned(),
-        started_ms: 1,
-        ended: None,
-    }
+    Head { version: 1, name: "m".to_owned(), digest: "d".to_owned(), started_ms: 1, ended: None }
 }
 
 fn ended(body: &'static [u8]) -> Arc<Record> {

@@ -73,8 +73,7 @@ impl Run {
                 let entry = turns::entry(outcome);
                 let Whole { status, headers, kept } = whole;
                 let (ended, body) = kept.ended(machine::wall_ms(), status, &headers, &named.id);
-                let record =
-                    Arc::new(Record { head: Head { ended: Some(ended), ..head }, body });
+                let record = Arc::new(Record { head: Head { ended: Some(ended), ..head }, body });
                 front.note(&named.file, entry, &record).await;
                 let given = caller.whole(status, headers, &record, entry == Entry::Ended);
                 if let Some(ledger) = ledger.filter(|_| !given && entry == Entry::Ended) {
@@ -210,7 +209,8 @@ impl Caller {
 impl Front {
     /// Write down what came of a turn. What cannot be written is said; the record says *begun* then.
     async fn note(&self, file: &str, entry: Entry, record: &Arc<Record>) {
-        let (records, file, record) = (Arc::clone(&self.records), file.to_owned(), Arc::clone(record));
+        let (records, file, record) =
+            (Arc::clone(&self.records), file.to_owned(), Arc::clone(record));
         let written = self.tasks.spawn_blocking(move || {
             let written = match entry {
                 Entry::Ended => records.end(&file, &record),

@@ -116,8 +116,7 @@ impl Telling {
     pub(crate) fn started(&self, ledger: &Ledger, received_ms: i64, started_ms: i64) -> DropGuard {
         let over = self.end.child_token();
         let slow = over.clone();
-        let turns =
-            vec![ledger.told("received", received_ms), ledger.told("started", started_ms)];
+        let turns = vec![ledger.told("received", received_ms), ledger.told("started", started_ms)];
         let (line, room) = (Arc::clone(&self.line), Arc::clone(&self.room));
         self.tasks.spawn(async move {
             let tell = async {

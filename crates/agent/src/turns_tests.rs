@@ -61,8 +61,7 @@ fn a_message_is_known_by_its_id_and_told_apart_by_its_content() {
         assert_ne!(of(&other).digest, first.digest);
     }
     assert_ne!(of(&body(json!(1), "SendMessage", "hi", "n")).file, first.file);
-    let spelled =
-        r#"{"method":"SendMessage","params":{"message":{"parts":[{"text":"hi"}], "messageId":"m"}}}"#;
+    let spelled = r#"{"method":"SendMessage","params":{"message":{"parts":[{"text":"hi"}], "messageId":"m"}}}"#;
     assert_eq!(of(spelled).digest, first.digest, "another spelling of the same");
 }
 
