@@ -23,8 +23,8 @@ Environment without a flag:
   LIGAND_PASSPORT        right to become one generation; redeemed at the first register
   LIGAND_GENERATION      the generation that it is for
   LIGAND_SECRET_NAMES    names of the secrets that this instance was given, for its receipt
-  LIGAND_ECHO_EFFECTS    for tests: without a program, each turn that is run adds a line to this file
-  LIGAND_ECHO_DELAY_MS   for tests: without a program, how long a turn takes";
+  LIGAND_ECHO_EFFECTS    for tests: the echo adds a line to this file for each turn it runs
+  LIGAND_ECHO_DELAY_MS   for tests: how long a turn of the echo takes";
 
 /// The command line. Each flag wins over the environment variable that its help names.
 #[derive(Debug, Clone, Default, clap::Args)]

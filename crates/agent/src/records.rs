@@ -230,7 +230,8 @@ impl Records {
         files.retain(|(path, at, _)| {
             let draft = path.extension().is_some();
             let old = age(*at) > if draft { STALE_DRAFT } else { KEPT_FOR };
-            !(old && fs::remove_file(path).is_ok()) && !draft
+            let gone = old && fs::remove_file(path).is_ok();
+            !(gone || draft)
         });
         files.sort_by_key(|(_, at, _)| std::cmp::Reverse(*at));
         let (mut count, mut bytes, mut early) = (0, 0, 0_u64);

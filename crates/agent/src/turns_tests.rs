@@ -174,7 +174,7 @@ fn run(guards: Guards, drawn: &[u8]) -> Result<(), String> {
         if world.effects > 1 + world.granted {
             return Err(format!("{} effects of one message", world.effects));
         }
-        if world.answers.iter().any(|answer| *answer == 0) {
+        if world.answers.contains(&0) {
             return Err("an answer without a turn".to_owned());
         }
         if world.granted == 0 && world.answers.windows(2).any(|pair| pair[0] != pair[1]) {
