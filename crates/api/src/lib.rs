@@ -10,6 +10,7 @@
 //! | [`registry`] | register, heartbeat, card: the agent protocol |
 //! | [`workspace`] | create, read, change, restart, delete |
 //! | [`files`] | the files of a workspace, and those that go with messages |
+//! | [`message`] | messages that were accepted, and the ledger of all of them |
 //! | [`journal`] | `why`, and events |
 //! | [`template`] | templates, and what an import brings |
 //! | [`operator`] | health, reconciler reports |
@@ -28,6 +29,7 @@ pub mod files;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod journal;
+pub mod message;
 pub mod operator;
 pub mod registry;
 pub mod secret;

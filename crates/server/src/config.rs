@@ -8,6 +8,7 @@ mod edge;
 mod file;
 mod keys;
 mod layers;
+mod messages;
 mod retention;
 mod templates;
 mod tiers;
@@ -27,6 +28,7 @@ pub use self::edge::Edge;
 use self::file::FileError;
 pub use self::file::{BackendConfig, BackendKind, File, Recipe};
 use self::layers::Layers;
+pub use self::messages::Messages;
 pub use self::retention::Retention;
 pub use self::templates::Templates;
 pub use self::tiers::Tiers;
@@ -170,6 +172,8 @@ pub struct Config {
     pub provision_timeout: Option<Duration>,
     /// How long what happened is kept.
     pub retention: Retention,
+    /// How long messages are recognised, and how long they may wait.
+    pub messages: Messages,
     /// The program that runs beside an agent, and its first arguments.
     pub agent: Vec<String>,
     /// Backends by name.
@@ -385,19 +389,22 @@ pub fn resolve(
             file.stale_credential_seconds,
             sweep::IDLE.as_secs(),
         )),
-        rotate_after: Duration::from_secs(
-            said.of_file("rotate_after_hours", file.rotate_after_hours, 0).saturating_mul(3600),
-        ),
+        rotate_after: hours(said.of_file("rotate_after_hours", file.rotate_after_hours, 0)),
         provision_timeout: said
             .lenient("provision_timeout", "PROVISION_TIMEOUT_SECONDS", "by runtime")
             .map(Duration::from_secs),
         retention: Retention::resolve(&mut said),
+        messages: Messages::resolve(&mut said, file.messages),
         agent: said.of_file("agent", file.agent, Vec::new()),
         backends: said.backends(file.backends, backend.as_deref()),
         runtimes: said.runtimes(file.runtimes),
         backend,
     };
     said.finish(config)
+}
+
+fn hours(number: u64) -> Duration {
+    Duration::from_secs(number.saturating_mul(3600))
 }
 
 /// The contract's rule: said outright, else by whether there is an organisation.
