@@ -11,6 +11,7 @@
 //! | [`workspace`] | create, read, change, restart, delete |
 //! | [`files`] | the files of a workspace, and those that go with messages |
 //! | [`journal`] | `why`, and events |
+//! | [`activity`], [`spend`] | what went through a workspace; what it may spend, and spent |
 //! | [`template`] | templates, and what an import brings |
 //! | [`operator`] | health, reconciler reports |
 //! | [`secret`] | secrets, and the model |
@@ -20,6 +21,7 @@
 //! | [`http`], [`client`] | the HTTP client that all parts share; the typed client (features of the same names) |
 #![warn(missing_docs)]
 
+pub mod activity;
 pub mod canvas;
 #[cfg(feature = "client")]
 pub mod client;
@@ -31,6 +33,7 @@ pub mod journal;
 pub mod operator;
 pub mod registry;
 pub mod secret;
+pub mod spend;
 pub mod template;
 pub mod token;
 pub mod workspace;

@@ -24,6 +24,8 @@
 //! | [`address`] | which addresses an agent may advertise |
 //! | [`gate`] | what a request's own words decide |
 //! | [`files`] | which paths of a workspace's files may be named |
+//! | [`activity`] | what may be logged, and how much of it is kept |
+//! | [`spend`] | what turns cost |
 //! | [`rate`] | how many requests may come in a time |
 //! | [`secrets`] | how secrets are stored, who gets them, and whether a receipt is complete |
 //! | [`guards`] | the rules that carry load, by name |
@@ -33,6 +35,7 @@
 #![warn(missing_docs, clippy::wildcard_enum_match_arm)]
 
 pub mod access;
+pub mod activity;
 pub mod address;
 pub mod admission;
 pub mod backoff;
@@ -52,6 +55,7 @@ pub mod rate;
 pub mod refusal;
 pub mod rotation;
 pub mod secrets;
+pub mod spend;
 pub mod sweep;
 pub mod template;
 pub mod time;

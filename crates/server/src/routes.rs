@@ -13,8 +13,8 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::http::{edge, limit};
 use crate::{
-    access, canvas, credentials, discovery, files, journal, liveness, messages, operator,
-    org_tokens, registry, secrets, templates, terminal, workspaces,
+    access, activity, canvas, credentials, discovery, files, journal, liveness, messages, operator,
+    org_tokens, registry, secrets, spend, templates, terminal, workspaces,
 };
 
 /// Routes that answer a caller without a credential, and why that is right. Everything else is 401; a test
@@ -121,6 +121,12 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(canvas::http::get, canvas::http::put))
         // Messages.
         .routes(routes!(messages::http::send))
+        // What went through.
+        .routes(routes!(activity::http::list, activity::http::log))
+        .routes(routes!(activity::notify::notify))
+        .routes(routes!(activity::search::session_search))
+        .routes(routes!(spend::http::budget, spend::http::set_budget))
+        .routes(routes!(spend::http::usage))
         // Events.
         .routes(routes!(journal::http::list))
         .routes(routes!(journal::http::stream_all))

@@ -15,6 +15,7 @@ use ligand_domain::time::Timestamp;
 use serde_json::json;
 
 use super::store::{self, Stale};
+use crate::activity;
 use crate::app::App;
 use crate::journal::{self, Kind, Work};
 use crate::reconcile::{Pass, Reconciler};
@@ -179,7 +180,7 @@ async fn phantom_busy(app: &App) -> anyhow::Result<Pass> {
     Ok(Pass { looked_at: count, steps: count, failed: None })
 }
 
-/// Garbage: events older than they are kept, and decisions older than those are, about generations and
+/// Garbage: events and activity older than they are kept, and decisions older than those are, about generations and
 /// workspaces that are over. What led to the present state of a workspace is none, however old.
 pub struct Retention {
     every: Duration,
@@ -199,7 +200,7 @@ impl Reconciler for Retention {
     }
 
     fn does(&self) -> &'static str {
-        "takes away events and decisions that are older than they are kept"
+        "takes away events, activity and decisions that are older than they are kept"
     }
 
     fn workers(&self) -> usize {
@@ -216,7 +217,8 @@ impl Reconciler for Retention {
             let events = now.before(app.config.retention.events);
             let entries = now.before(app.config.retention.journal);
             let mut tx = app.db.begin().await?;
-            let gone = journal::forget(&mut tx, events, entries, AT_ONCE).await?;
+            let gone = journal::forget(&mut tx, events, entries, AT_ONCE).await?
+                + activity::forget(&mut tx, events, AT_ONCE).await?;
             tx.commit().await?;
             Ok(Pass { looked_at: gone, steps: gone, failed: None })
         }
