@@ -10,7 +10,7 @@ use ligand_domain::spend::{Usage, day};
 use crate::app::App;
 
 /// Count what a turn used towards the day. What fails is logged and lost.
-pub(crate) async fn count(app: &App, workspace: WorkspaceId, used: Usage) {
+pub async fn count(app: &App, workspace: WorkspaceId, used: Usage) {
     let now = app.clock.now();
     let counted = async {
         let mut tx = app.db.begin().await?;
