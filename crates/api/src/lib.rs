@@ -12,6 +12,7 @@
 //! | [`files`] | the files of a workspace, and those that go with messages |
 //! | [`journal`] | `why`, and events |
 //! | [`activity`], [`spend`] | what went through a workspace; what it may spend, and spent |
+//! | [`delegation`] | tasks that workspaces give to each other |
 //! | [`template`] | templates, and what an import brings |
 //! | [`operator`] | health, reconciler reports |
 //! | [`secret`] | secrets, and the model |
@@ -25,6 +26,7 @@ pub mod activity;
 pub mod canvas;
 #[cfg(feature = "client")]
 pub mod client;
+pub mod delegation;
 pub mod error;
 pub mod files;
 #[cfg(feature = "http")]

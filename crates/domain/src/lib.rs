@@ -24,6 +24,7 @@
 //! | [`address`] | which addresses an agent may advertise |
 //! | [`gate`] | what a request's own words decide |
 //! | [`files`] | which paths of a workspace's files may be named |
+//! | [`delegation`] | where a task stands that one workspace gave to another |
 //! | [`activity`] | what may be logged, and how much of it is kept |
 //! | [`spend`] | what turns cost |
 //! | [`rate`] | how many requests may come in a time |
@@ -43,6 +44,7 @@ pub mod brake;
 pub mod briefing;
 pub mod converge;
 pub mod credential;
+pub mod delegation;
 pub mod files;
 pub mod gate;
 pub mod guards;
