@@ -10,6 +10,7 @@
 //! | [`registry`] | register, heartbeat, card: the agent protocol |
 //! | [`workspace`] | create, read, change, restart, delete |
 //! | [`files`] | the files of a workspace, and those that go with messages |
+//! | [`message`] | messages that were accepted, and the ledger of all of them |
 //! | [`journal`] | `why`, and events |
 //! | [`activity`], [`spend`] | what went through a workspace; what it may spend, and spent |
 //! | [`delegation`] | tasks that workspaces give to each other |
@@ -32,6 +33,7 @@ pub mod files;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod journal;
+pub mod message;
 pub mod operator;
 pub mod registry;
 pub mod secret;

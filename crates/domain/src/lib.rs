@@ -20,6 +20,7 @@
 //! | [`backoff`] | when a failed replacement is tried again |
 //! | [`credential`] | what a credential is, and its states |
 //! | [`instance`] | one incarnation of a workspace, and what its agent can do |
+//! | [`message`] | what becomes of a message, and of one that is repeated |
 //! | [`access`] | which workspaces may talk to each other |
 //! | [`address`] | which addresses an agent may advertise |
 //! | [`gate`] | what a request's own words decide |
@@ -52,6 +53,7 @@ pub mod id;
 pub mod instance;
 pub mod lease;
 pub mod lifecycle;
+pub mod message;
 pub mod orphan;
 pub mod rate;
 pub mod refusal;

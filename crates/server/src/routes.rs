@@ -66,6 +66,7 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(registry::heartbeat::heartbeat))
         .routes(routes!(registry::http::update_card))
         .routes(routes!(registry::http::rotate))
+        .routes(routes!(registry::turns::turns))
         // Credentials.
         .routes(routes!(credentials::http::revoke))
         .routes(routes!(credentials::http::rotate))
@@ -121,6 +122,12 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(canvas::http::get, canvas::http::put))
         // Messages.
         .routes(routes!(messages::http::send))
+        .routes(routes!(messages::http::outcome))
+        .routes(routes!(messages::http::admin::list))
+        .routes(routes!(messages::http::admin::show))
+        .routes(routes!(messages::http::admin::replay))
+        .routes(routes!(messages::http::admin::drop_one))
+        .routes(routes!(messages::http::admin::drop_stale))
         // What went through.
         .routes(routes!(activity::http::list, activity::http::log))
         .routes(routes!(activity::notify::notify))

@@ -89,6 +89,8 @@ pub enum Kind {
     Swept,
     /// Its data was laid to rest, or was compared with what it was.
     Data,
+    /// A message that was promised to be delivered was given up.
+    MessageGivenUp,
     /// A workspace was deleted.
     Removed,
 }
@@ -129,6 +131,7 @@ impl Kind {
             Self::Held => "held",
             Self::Swept => "swept",
             Self::Data => "data",
+            Self::MessageGivenUp => "message-given-up",
             Self::Removed => "removed",
         }
     }
