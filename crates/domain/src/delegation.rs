@@ -88,7 +88,9 @@ mod tests {
         assert_eq!(now(State::Delivering, 1), Status::Dispatched);
         assert_eq!(now(State::Accepted, 1), Status::Queued);
         assert_eq!(Status::Failed.now(Some((State::Delivering, 2))), Status::Dispatched);
-        for over in [State::Processed, State::Acknowledged, State::Dead, State::Expired, State::Dropped] {
+        for over in
+            [State::Processed, State::Acknowledged, State::Dead, State::Expired, State::Dropped]
+        {
             assert_eq!(Status::Completed.now(Some((over, 1))), Status::Completed);
         }
         assert_eq!(Status::Dispatched.now(None), Status::Dispatched);

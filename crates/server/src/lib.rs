@@ -22,6 +22,7 @@
 //! | [`canvas`] | where the canvas was left |
 //! | [`messages`] | turns sent to agents |
 //! | [`activity`] | what goes through workspaces |
+//! | [`delegations`] | tasks that workspaces give to each other |
 //! | [`spend`] | budgets, and what turns used |
 //! | [`journal`] | decisions and events |
 //! | [`liveness`] | the brake, the pace of heartbeats, sweeps |
@@ -40,6 +41,7 @@ pub mod canvas;
 pub mod config;
 pub mod credentials;
 pub mod db;
+pub mod delegations;
 pub mod discovery;
 pub mod error;
 pub mod files;

@@ -13,8 +13,8 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::http::{edge, limit};
 use crate::{
-    access, activity, canvas, credentials, discovery, files, journal, liveness, messages, operator,
-    org_tokens, registry, secrets, spend, templates, terminal, workspaces,
+    access, activity, canvas, credentials, delegations, discovery, files, journal, liveness,
+    messages, operator, org_tokens, registry, secrets, spend, templates, terminal, workspaces,
 };
 
 /// Routes that answer a caller without a credential, and why that is right. Everything else is 401; a test
@@ -128,6 +128,11 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(messages::http::admin::replay))
         .routes(routes!(messages::http::admin::drop_one))
         .routes(routes!(messages::http::admin::drop_stale))
+        .routes(routes!(delegations::http::delegate))
+        .routes(routes!(delegations::http::list))
+        .routes(routes!(delegations::http::record))
+        .routes(routes!(delegations::http::update))
+        .routes(routes!(delegations::http::ack))
         // What went through.
         .routes(routes!(activity::http::list, activity::http::log))
         .routes(routes!(activity::notify::notify))

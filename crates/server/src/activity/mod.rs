@@ -20,12 +20,16 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::db::Tx;
+use crate::journal::Work;
 use crate::spend;
 
 /// What a message is recorded as that came to a workspace.
 pub const RECEIVED: &str = "a2a_receive";
 /// What the workspace is recorded as doing that gives a task to another.
 pub const DELEGATION: &str = "delegation";
+
+/// What watchers hear of it.
+const LOGGED: &str = "ACTIVITY_LOGGED";
 
 /// Something to be recorded.
 #[derive(Debug, Clone)]
@@ -169,11 +173,30 @@ pub async fn restate(
     store::restate(tx, id, status, error_detail).await
 }
 
+/// Record something in a transaction of somebody else's, as [`put`] does, and tell watchers after its commit. Gives
+/// its id, if it was recorded.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn note_in(work: &mut Work<'_>, new: New) -> Result<Option<Uuid>, sqlx::Error> {
+    let (app, now) = (work.app(), work.now);
+    match put(app, &mut work.tx, new, now).await? {
+        Recorded::New(id, new) => {
+            work.tell(LOGGED, new.workspace, payload(&new));
+            Ok(Some(id))
+        }
+        Recorded::Before | Recorded::Nowhere => Ok(None),
+    }
+}
+
 /// Tell watchers that something was recorded.
 pub fn announce(app: &App, new: &New, now: Timestamp) {
-    if !app.hub.is_watched() {
-        return;
+    if app.hub.is_watched() {
+        app.hub.broadcast(LOGGED, new.workspace, now, payload(new));
     }
+}
+
+fn payload(new: &New) -> Value {
     let mut payload = json!({
         "activity_type": new.kind, "method": new.method, "summary": new.summary, "status": new.status,
         "source_id": new.source, "target_id": new.target, "duration_ms": new.duration_ms,
@@ -181,7 +204,7 @@ pub fn announce(app: &App, new: &New, now: Timestamp) {
     if let Some(trace) = new.tool_trace.as_deref() {
         payload["tool_trace"] = serde_json::from_str(trace).unwrap_or_default();
     }
-    app.hub.broadcast("ACTIVITY_LOGGED", new.workspace, now, payload);
+    payload
 }
 
 /// A turn, as it ended.
@@ -193,8 +216,8 @@ pub struct Turn {
     pub name: String,
     /// The workspace that called; `None`: a user, or the platform.
     pub sender: Option<WorkspaceId>,
-    /// What the agent was sent.
-    pub request: Value,
+    /// What the agent was sent, as JSON.
+    pub request: String,
     /// When.
     pub began: Timestamp,
     /// What came of it.
@@ -218,7 +241,8 @@ pub fn turn(app: &App, turn: Turn) {
 
 async fn note(app: &App, turn: Turn) {
     let now = app.clock.now();
-    let method = turn.request["method"].as_str().unwrap_or_default().to_owned();
+    let request: Value = serde_json::from_str(&turn.request).unwrap_or_default();
+    let method = request["method"].as_str().unwrap_or_default().to_owned();
     let taken = now.since(turn.began).as_millis();
     let duration_ms = i64::try_from(taken).unwrap_or(i64::MAX);
     let name = if turn.name.is_empty() { turn.target.to_string() } else { turn.name.clone() };
@@ -227,7 +251,7 @@ async fn note(app: &App, turn: Turn) {
         target: Some(turn.target),
         method: Some(method.clone()),
         summary: Some(format!("{method} → {name}")),
-        request: Some(turn.request.to_string()),
+        request: Some(turn.request),
         duration_ms: Some(duration_ms),
         ..New::of(turn.target, RECEIVED)
     };
@@ -239,17 +263,18 @@ async fn note(app: &App, turn: Turn) {
         }
         End::Answered(status, body) => {
             let answer = said(body);
+            let told = told::last(&answer);
             if *status >= 400 {
                 "error".clone_into(&mut new.status);
             } else {
-                used = told::usage(&answer);
+                used = told::usage(&told);
                 if turn.sender.is_none() && app.hub.is_watched() {
                     let payload = json!({"response_body": answer, "method": method, "duration_ms": duration_ms});
                     app.hub.broadcast("A2A_RESPONSE", turn.target, now, payload);
                 }
             }
-            new.tool_trace = told::tool_trace(&answer).map(Value::to_string);
-            new.response = Some(answer.to_string());
+            new.tool_trace = told::tool_trace(&told).map(Value::to_string);
+            new.response = (!body.is_empty()).then(|| answer.to_string());
         }
     }
     record(app, new).await;
@@ -273,7 +298,7 @@ pub async fn forget(tx: &mut Tx, at: Timestamp, limit: i64) -> Result<u64, sqlx:
 }
 
 /// The key under which a call is made once, if it names one.
-fn key(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn key(headers: &HeaderMap) -> Option<String> {
     let text = headers.get("idempotency-key")?.to_str().ok()?.trim();
     (!text.is_empty()).then(|| kept(text, 255))
 }

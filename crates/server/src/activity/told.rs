@@ -1,5 +1,7 @@
 //! What messages and answers say, as far as a log is concerned with it.
 
+use std::borrow::Cow;
+
 use ligand_domain::spend::Usage;
 use serde_json::Value;
 
@@ -13,6 +15,14 @@ pub(super) fn text(message: &Value) -> String {
     let parts = message["parts"].as_array().map(Vec::as_slice).unwrap_or_default();
     let texts = parts.iter().filter_map(|part| part["text"].as_str());
     texts.collect::<Vec<_>>().join("\n")
+}
+
+/// The last thing that an answer says: of a stream, what its last event carries.
+pub(super) fn last(answer: &Value) -> Cow<'_, Value> {
+    let Some(text) = answer.as_str() else { return Cow::Borrowed(answer) };
+    let mut data = text.lines().rev().filter_map(|line| line.strip_prefix("data:"));
+    let parsed = data.find_map(|data| serde_json::from_str(data.trim()).ok());
+    parsed.map_or(Cow::Borrowed(answer), Cow::Owned)
 }
 
 /// The tools that an answer says were used for it.
@@ -50,6 +60,16 @@ mod tests {
         assert_eq!(usage(&json!({"usage": {"input_tokens": 9.0}})), used(9, 0));
         assert_eq!(usage(&json!({"usage": {"input_tokens": 0, "output_tokens": 0}})), None);
         assert_eq!(usage(&json!({"result": "done"})), None);
+    }
+
+    #[test]
+    fn of_a_stream_the_last_event_counts() {
+        let stream = json!(
+            "event: a\ndata: {\"result\": 1}\n\ndata: {\"usage\": {\"input_tokens\": 2}}\n\n: ping\n"
+        );
+        assert_eq!(usage(&last(&stream)), Some(Usage { input: 2, output: 0 }));
+        assert_eq!(*last(&json!("text")), json!("text"));
+        assert_eq!(*last(&json!({"a": 1})), json!({"a": 1}));
     }
 
     #[test]

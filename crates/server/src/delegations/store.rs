@@ -66,7 +66,10 @@ impl TryFrom<Stored> for Row {
 
     fn try_from(row: Stored) -> Result<Self, sqlx::Error> {
         let unknown = |what| sqlx::Error::Decode(format!("{what} holds an unknown value").into());
-        let state = row.state.as_deref().map(|text| State::parse(text).ok_or_else(|| unknown("messages.state")));
+        let state = row
+            .state
+            .as_deref()
+            .map(|text| State::parse(text).ok_or_else(|| unknown("messages.state")));
         let at = |micros: Option<i64>| micros.map(Timestamp::from_micros);
         Ok(Self {
             id: row.id,
@@ -102,7 +105,11 @@ macro_rules! read {
 }
 
 /// One of a caller's.
-pub(super) async fn get(tx: &mut Tx, caller: WorkspaceId, delegation_id: &str) -> Done<Option<Row>> {
+pub(super) async fn get(
+    tx: &mut Tx,
+    caller: WorkspaceId,
+    delegation_id: &str,
+) -> Done<Option<Row>> {
     let row: Option<Stored> = on!(tx, c => sqlx::query_as(read!("AND d.delegation_id = $2"))
         .bind(caller.uuid()).bind(delegation_id).fetch_optional(c).await)?;
     row.map(Row::try_from).transpose()
@@ -154,6 +161,12 @@ pub(super) async fn carried_by(
         .bind(message).bind(activity).bind(id).execute(c).await.map(|_| ()))
 }
 
+/// Where its outcome is logged.
+pub(super) async fn logged_as(tx: &mut Tx, id: Uuid, result: Uuid) -> Done {
+    on!(tx, c => sqlx::query("UPDATE delegations SET result_id = $1 WHERE id = $2")
+        .bind(result).bind(id).execute(c).await.map(|_| ()))
+}
+
 /// The key is free for another.
 pub(super) async fn release_key(tx: &mut Tx, id: Uuid) -> Done {
     on!(tx, c => sqlx::query("UPDATE delegations SET idempotency_key = NULL WHERE id = $1")
@@ -166,15 +179,14 @@ pub(super) struct Ended<'a> {
     pub(super) error: Option<&'a str>,
     pub(super) response: Option<&'a str>,
     pub(super) processed_at: Option<Timestamp>,
-    pub(super) result: Option<Uuid>,
 }
 
 /// Write down how it ended, unless something else was written down since it was read.
 pub(super) async fn end(tx: &mut Tx, row: &Row, ended: &Ended<'_>, now: Timestamp) -> Done<bool> {
     on!(tx, c => sqlx::query("UPDATE delegations SET status = $1, error = $2, response = $3, processed_at = $4, ended_at = $5,
-            result_id = $6, acknowledged_at = NULL WHERE id = $7 AND status = $8")
+            acknowledged_at = NULL WHERE id = $6 AND status = $7")
         .bind(ended.status.as_str()).bind(ended.error).bind(ended.response)
-        .bind(ended.processed_at.map(Timestamp::micros)).bind(now.micros()).bind(ended.result)
+        .bind(ended.processed_at.map(Timestamp::micros)).bind(now.micros())
         .bind(row.id).bind(row.written.as_str())
         .execute(c).await.map(|done| done.rows_affected() == 1))
 }

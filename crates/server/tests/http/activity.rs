@@ -46,7 +46,7 @@ async fn turned(app: &TestApp, target: &str, sender: Option<&str>, end: End) -> 
         target: target.parse().unwrap(),
         name: "a".to_owned(),
         sender: sender.map(|id| id.parse().unwrap()),
-        request: message("hi"),
+        request: message("hi").to_string(),
         began: app.app.clock.now(),
         end,
     };
