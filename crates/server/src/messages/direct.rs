@@ -6,26 +6,23 @@
 
 use std::time::Duration;
 
-use axum::Json;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use bytes::Bytes;
 use ligand_api::error::ErrorBody;
-use ligand_api::message::Queued;
 use ligand_domain::access::may_talk;
 use ligand_domain::id::{MessageId, WorkspaceId};
-use ligand_domain::message::{self, Known, Next, Repeat, State};
+use ligand_domain::message;
 use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::Status;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::outcome::{self, Settled, refusal};
-use super::payload::{self, Payload};
-use super::queue::{self, Enqueue, Put};
-use super::row::{Lease, Message};
+use super::answers::{BUSY_RETRY, FAILED, busy, dropped, queued, recorded};
+use super::payload::Payload;
+use super::row::Lease;
 use super::store::leases::{self, Direct};
-use super::turn::{Came, Lost, Reply, Turn, forwarded};
+use super::turn::{Turn, forwarded};
 use super::waiting::end_of;
 use super::{Done, store};
 use crate::access::Sender;
@@ -36,20 +33,16 @@ use crate::workspaces::{self, Instance, Roused, Workspace};
 
 /// A turn without a deadline of its own, from an agent, is promised and goes on after this.
 pub(super) const AGENT_CEILING: Duration = Duration::from_secs(30 * 60);
-/// What a busy agent's caller is asked to wait.
-const BUSY_RETRY: u64 = 30;
 /// What the caller of a hibernated workspace is asked to wait.
 const WAKING_RETRY: u64 = 15;
 /// Another caller of the same message may be quicker so many times.
-const RACES: usize = 8;
-/// The contract's text for a turn that cannot be made.
-const FAILED: &str = "failed to create proxy request";
+pub(super) const RACES: usize = 8;
 
 /// What a caller wishes of its call.
 #[derive(Debug, Clone, Copy, Default)]
-struct Wish {
+pub(super) struct Wish {
     /// `Prefer: wait=N`.
-    wait: Option<Duration>,
+    pub(super) wait: Option<Duration>,
     /// `Prefer: respond-async`.
     later: bool,
     /// `X-Timeout`.
@@ -87,17 +80,17 @@ impl Wish {
 }
 
 /// One call.
-struct Call<'a> {
-    app: &'a App,
-    id: WorkspaceId,
-    sender: Sender,
-    headers: &'a HeaderMap,
-    wish: Wish,
+pub(super) struct Call<'a> {
+    pub(super) app: &'a App,
+    pub(super) id: WorkspaceId,
+    pub(super) sender: Sender,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) wish: Wish,
     began: Timestamp,
 }
 
 /// What its target is.
-struct Target {
+pub(super) struct Target {
     workspace: Workspace,
     instance: Option<Instance>,
 }
@@ -165,7 +158,7 @@ pub(crate) async fn tell(
 }
 
 /// What came of looking a message up, or writing it down.
-enum Begun {
+pub(super) enum Begun {
     /// It is written down, and leased to this call.
     Leased(Lease),
     /// It is answered otherwise.
@@ -175,21 +168,21 @@ enum Begun {
 }
 
 impl Call<'_> {
-    fn read(&self, body: &Bytes) -> Result<Payload> {
+    pub(super) fn read(&self, body: &Bytes) -> Result<Payload> {
         let fresh =
             || uuid::Builder::from_random_bytes(self.app.ids.bytes()).into_uuid().to_string();
         let named = self.headers.get("idempotency-key").and_then(|value| value.to_str().ok());
         Payload::read(body, named, fresh).map_err(|why| Error::invalid("invalid JSON", why))
     }
 
-    fn caller(&self) -> Option<WorkspaceId> {
+    pub(super) fn caller(&self) -> Option<WorkspaceId> {
         match self.sender {
             Sender::Workspace(id) => Some(id),
             Sender::User => None,
         }
     }
 
-    fn left(&self) -> Option<Duration> {
+    pub(super) fn left(&self) -> Option<Duration> {
         let patience = self.wish.patience(self.sender)?;
         Some(patience.saturating_sub(self.app.clock.now().since(self.began)))
     }
@@ -293,7 +286,7 @@ impl Call<'_> {
     }
 
     /// Wait for the outcome of a message in the queue; `queued` is what is said when patience ends.
-    async fn wait_for(
+    pub(super) async fn wait_for(
         &self,
         id: MessageId,
         payload: &Payload,
@@ -344,7 +337,7 @@ impl Call<'_> {
             match opened {
                 Ok(true) => return Ok(Begun::Leased(lease)),
                 Ok(false) => return Ok(Begun::Held),
-                Err(cause) if taken(&cause) => {}
+                Err(cause) if super::answers::taken(&cause) => {}
                 Err(cause) => return Err(cause.into()),
             }
             let known = match &payload.key {
@@ -358,153 +351,10 @@ impl Call<'_> {
         }
         Err(Error::refused(StatusCode::CONFLICT, "the message is being sent by others"))
     }
-
-    /// A message of this name is known. `None`: it changed meanwhile, look again.
-    async fn again(&self, known: &Message, new: Lease, payload: &Payload) -> Result<Option<Begun>> {
-        let answered = |response: Response| Ok(Some(Begun::Answered(Box::new(response))));
-        match self.repeated(known, payload).await? {
-            None => Ok(None),
-            Some(Repeat::Another) => Err(another()),
-            Some(Repeat::Replay) => answered(replayed(known, &payload.envelope["id"])?),
-            Some(Repeat::Queued) => {
-                let depth = store::queue::depth(&mut self.app.db.read().await?, self.id).await?;
-                let response = queued(known.id, depth, "the message is queued already");
-                match self.wish.wait {
-                    Some(_) => answered(self.wait_for(known.id, payload, response).await?),
-                    None => answered(response),
-                }
-            }
-            Some(Repeat::Join) => {
-                end_of(self.app, known.id, true).await?;
-                Ok(None)
-            }
-            Some(Repeat::Anew) => {
-                let now = self.app.clock.now();
-                let lease = Lease { id: known.id, attempt: known.attempt + 1, ..new };
-                let mut tx = self.app.db.begin().await?;
-                let until = now.after(message::LEASE);
-                let opened = leases::reopen(&mut tx, (lease, until), known.state, now).await?;
-                let held = store::queue::held(&mut tx, self.id, now).await?;
-                tx.commit().await?;
-                Ok(match (opened, held) {
-                    (true, _) => Some(Begun::Leased(lease)),
-                    (false, Some(_)) => Some(Begun::Held),
-                    (false, None) => None,
-                })
-            }
-        }
-    }
-
-    /// What to do about it. `None`: it was over for so long that its name is free again.
-    async fn repeated(&self, known: &Message, payload: &Payload) -> Result<Option<Repeat>> {
-        let past = self.app.clock.now().before(self.app.config.messages.dedupe);
-        if known.times.ended.is_some_and(|ended| ended < past) {
-            let mut tx = self.app.db.begin().await?;
-            store::queue::forget_one(&mut tx, known.id, past).await?;
-            tx.commit().await?;
-            return Ok(None);
-        }
-        let same = known.digest == payload.digest && known.caller == self.caller();
-        let promised = known.origin.is_promised();
-        Ok(Some(message::repeated(Known { state: known.state, same, promised })))
-    }
-
-    /// Accept the message without waiting for its answer; whoever asked to wait waits for it all the same.
-    async fn accept(&self, payload: &Payload) -> Result<Response> {
-        if self.caller().is_some_and(|caller| caller != self.id) {
-            may_send(self.app, self.sender, self.id).await?;
-        }
-        let headers = serde_json::to_string(&forwarded(self.headers)).unwrap_or_default();
-        for _ in 0..RACES {
-            let of = (self.id, self.caller());
-            let row = queue::accepted(self.app, of, payload, headers.clone(), self.app.clock.now());
-            let id = row.id;
-            match self.app.post.group.ask(self.app, Enqueue(row)).await {
-                Some(Put::Accepted(depth)) => {
-                    super::ring(self.app);
-                    let response =
-                        queued(id, depth, "the message is accepted; its answer can be read later");
-                    return match self.wish.wait {
-                        Some(_) => self.wait_for(id, payload, response).await,
-                        None => Ok(applied(response)),
-                    };
-                }
-                Some(Put::Refused) => {}
-                Some(Put::Failed(cause)) => {
-                    return Err(busy(&format!("it could not be queued: {cause}")));
-                }
-                None => return Err(busy("it could not be queued")),
-            }
-            may_send(self.app, self.sender, self.id).await?;
-            let Some(key) = &payload.key else { continue };
-            let known = store::by_key(&mut self.app.db.read().await?, self.id, key).await?;
-            let Some(known) = known else { continue };
-            if let Some(response) = self.accepted_before(&known, payload).await? {
-                return Ok(response);
-            }
-        }
-        Err(busy("it could not be queued"))
-    }
-
-    /// A message of this name is known. `None`: it changed meanwhile, look again.
-    async fn accepted_before(
-        &self,
-        known: &Message,
-        payload: &Payload,
-    ) -> Result<Option<Response>> {
-        let Some(repeat) = self.repeated(known, payload).await? else { return Ok(None) };
-        let now = self.app.clock.now();
-        let expires = now.after(self.app.config.messages.expire_after);
-        let mut tx = self.app.db.begin().await?;
-        let kept = match repeat {
-            Repeat::Another => return Err(another()),
-            Repeat::Replay => return replayed(known, &payload.envelope["id"]).map(Some),
-            Repeat::Queued => true,
-            Repeat::Join => {
-                let holder = known.holder.unwrap_or_default();
-                let (attempt, generation) = (known.attempt, known.generation);
-                let lease = Lease { id: known.id, attempt, generation, holder };
-                leases::promise(&mut tx, lease, expires).await?
-            }
-            Repeat::Anew => {
-                store::queue::reaccept(&mut tx, known.id, known.state, (false, expires), now)
-                    .await?
-            }
-        };
-        let depth = store::queue::depth(&mut tx, self.id).await?;
-        tx.commit().await?;
-        if !kept {
-            return Ok(None);
-        }
-        super::ring(self.app);
-        let response = queued(known.id, depth, "the message is queued already");
-        match self.wish.wait {
-            Some(_) => self.wait_for(known.id, payload, response).await.map(Some),
-            None => Ok(Some(response)),
-        }
-    }
-
-    /// There is no address: it may be woken, or it comes by itself, or it does not.
-    async fn nowhere(&self, target: &Workspace, body: &Bytes) -> Result<Response> {
-        let asleep = matches!(target.status, Status::Hibernated | Status::Hibernating);
-        if self.wish.wait.is_some() {
-            let payload = self.read(body)?;
-            if asleep {
-                workspaces::rouse(self.app, self.id, "a message came").await?;
-            }
-            return self.accept(&payload).await;
-        }
-        let mut body = ErrorBody::new("workspace has no URL");
-        body.status = Some(target.status.as_str().to_owned());
-        if asleep {
-            body = waking(self.app, target).await?;
-        }
-        Err(Error::Refused(StatusCode::SERVICE_UNAVAILABLE, Box::new(body)))
-    }
 }
 
 /// The checks that need no agent, and what else a delivery needs to know.
-async fn may_send(app: &App, sender: Sender, id: WorkspaceId) -> Result<Target> {
+pub(super) async fn may_send(app: &App, sender: Sender, id: WorkspaceId) -> Result<Target> {
     let mut tx = app.db.read().await?;
     if let Sender::Workspace(caller) = sender
         && caller != id
@@ -545,7 +395,7 @@ async fn route_to(app: &App, target: &Target) -> Result<Route> {
 }
 
 /// What the caller of a hibernated workspace is told: it is being woken, unless something keeps it asleep.
-async fn waking(app: &App, target: &Workspace) -> Result<ErrorBody> {
+pub(super) async fn waking(app: &App, target: &Workspace) -> Result<ErrorBody> {
     let mut body = ErrorBody::new("workspace is hibernated");
     body.status = Some(target.status.as_str().to_owned());
     match workspaces::rouse(app, target.id, "a message came").await? {
@@ -557,157 +407,4 @@ async fn waking(app: &App, target: &Workspace) -> Result<ErrorBody> {
         Roused::NoBackend => Ok(body.detail("it cannot be woken: no backend here runs it")),
         Roused::Under(why) => Ok(body.detail(format!("it cannot be woken: {why}"))),
     }
-}
-
-impl Turn {
-    /// Make the exchange, write down what came of it, and answer whoever waits.
-    pub(super) async fn serve(self, mut reply: Reply) {
-        let came = self.run(&mut reply).await;
-        let (mut dead, mut native) = (false, false);
-        if let Came::Lost(lost) = &came {
-            dead = self.dead().await;
-            native = self.native_session();
-            if lost.outcome == message::Outcome::Unreached && !dead {
-                self.suspect(&lost.why).await;
-            }
-        }
-        let settled = outcome::settle(&self, &came, dead || native || self.fleeting).await;
-        outcome::note_outcome(&self, &came);
-        if let Some(reply) = reply {
-            let _ = reply.send(self.respond(came, settled, (dead, native)).await);
-        }
-        self.app.post.room(&self.app);
-    }
-
-    async fn respond(
-        &self,
-        came: Came,
-        settled: Settled,
-        (dead, native): (bool, bool),
-    ) -> Result<Response> {
-        let lost = match came {
-            Came::Answer(answer) if answer.status.is_success() => {
-                let kind = HeaderValue::from_static("application/json");
-                let kind = answer.kind.clone().filter(|_| answer.streams()).unwrap_or(kind);
-                return Ok(
-                    (answer.status, [(header::CONTENT_TYPE, kind)], answer.body).into_response()
-                );
-            }
-            Came::Answer(answer) => return Err(Error::refused(answer.status, refusal(&answer))),
-            Came::Lost(lost) => lost,
-        };
-        if let Some(status) = lost.unread {
-            return Err(unread(status, lost.why));
-        }
-        if dead {
-            let body = ErrorBody::new("workspace agent is being restarted");
-            let body = ErrorBody { restarting: Some(true), ..body };
-            return Err(Error::Refused(StatusCode::SERVICE_UNAVAILABLE, Box::new(body)));
-        }
-        match (lost.outcome, settled, self.lease) {
-            (message::Outcome::Busy, _, _) if native => {
-                let body = ErrorBody {
-                    busy: Some(true),
-                    retry_after: Some(BUSY_RETRY),
-                    native_session: Some(true),
-                    ..ErrorBody::new("workspace agent is busy").detail(lost.why)
-                };
-                Err(Error::Refused(StatusCode::SERVICE_UNAVAILABLE, Box::new(body)))
-            }
-            (message::Outcome::Busy, Settled::As(Next::Again { .. }), Some(lease)) => {
-                let depth = async {
-                    store::queue::depth(&mut self.app.db.read().await?, self.target.id).await
-                };
-                let text = "workspace agent is busy; the message is queued";
-                Ok(queued(lease.id, depth.await.unwrap_or(1), text))
-            }
-            (message::Outcome::Busy, _, _) => Err(busy(&lost.why)),
-            (_, _, _) => Err(unreached(&lost)),
-        }
-    }
-}
-
-fn unreached(lost: &Lost) -> Error {
-    let body = ErrorBody::new("failed to reach workspace agent").detail(lost.why.as_str());
-    Error::Refused(StatusCode::BAD_GATEWAY, Box::new(body))
-}
-
-fn busy(why: &str) -> Error {
-    let body = ErrorBody::new("workspace agent is busy").detail(why);
-    let body = ErrorBody { busy: Some(true), retry_after: Some(BUSY_RETRY), ..body };
-    Error::Refused(StatusCode::SERVICE_UNAVAILABLE, Box::new(body))
-}
-
-fn dropped() -> Error {
-    Error::Internal(FAILED, anyhow::anyhow!("the turn was dropped"))
-}
-
-fn another() -> Error {
-    let body = ErrorBody::new("the message id was used for another message");
-    let body = body
-        .detail("messageId, or Idempotency-Key: expected another one, or the same message again");
-    Error::Refused(StatusCode::UNPROCESSABLE_ENTITY, Box::new(body))
-}
-
-/// The agent answered, and its answer was lost.
-fn unread(status: StatusCode, why: String) -> Error {
-    let confirmed = status.is_success() || status.is_redirection();
-    let body = ErrorBody {
-        delivery_confirmed: Some(confirmed),
-        ..ErrorBody::new("failed to read agent response")
-    };
-    Error::Refused(StatusCode::BAD_GATEWAY, Box::new(body.detail(why)))
-}
-
-/// Whether a name is another message's.
-fn taken(cause: &sqlx::Error) -> bool {
-    cause.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
-}
-
-fn queued(id: MessageId, depth: i64, text: &str) -> Response {
-    let body =
-        Queued { queued: true, queue_id: id.uuid(), queue_depth: depth, message: text.to_owned() };
-    (StatusCode::ACCEPTED, Json(body)).into_response()
-}
-
-fn applied(mut response: Response) -> Response {
-    let applied = HeaderValue::from_static("respond-async");
-    response.headers_mut().insert(HeaderName::from_static("preference-applied"), applied);
-    response
-}
-
-/// What was recorded, for a call that repeats the message.
-fn replayed(message: &Message, id: &Value) -> Result<Response> {
-    let mut response = recorded(message, id)?;
-    let replayed = HeaderValue::from_static("true");
-    response.headers_mut().insert(HeaderName::from_static("idempotent-replayed"), replayed);
-    Ok(response)
-}
-
-/// What became of a message that is over, as an answer.
-fn recorded(message: &Message, id: &Value) -> Result<Response> {
-    if !message.state.is_done() {
-        let status = match (message.response_status, message.state) {
-            (Some(status), _) if status >= 300 => u16::try_from(status).ok(),
-            (_, State::Expired) => Some(504),
-            (_, _) => None,
-        };
-        let status = status.and_then(|status| StatusCode::from_u16(status).ok());
-        let why = message.last_error.clone().unwrap_or_else(|| message.state.as_str().to_owned());
-        return Err(Error::refused(status.unwrap_or(StatusCode::BAD_GATEWAY), why));
-    }
-    if message.response_cut {
-        let body = ErrorBody::new("the answer was too long to be kept");
-        let body = body.detail(format!("its end is at a2a/queue/{}", message.id));
-        return Err(Error::Refused(StatusCode::GONE, Box::new(body)));
-    }
-    let streams =
-        message.response_type.as_deref().is_some_and(|kind| kind.starts_with("text/event-stream"));
-    let kind = if streams { "text/event-stream" } else { "application/json" };
-    let text = message.response.as_deref().unwrap_or_default();
-    let text = payload::readdressed(text, streams, id);
-    let status = message.response_status.and_then(|status| u16::try_from(status).ok());
-    let status =
-        status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::OK);
-    Ok((status, [(header::CONTENT_TYPE, kind)], text).into_response())
 }

@@ -8,6 +8,8 @@
 //! | --- | --- |
 //! | `http.rs`, `http/` | a message comes; its outcome is read; operators look, replay, drop |
 //! | `direct.rs` | a caller waits on its connection: the fast path |
+//! | `repeat.rs` | the name of a message is known already, or its caller does not wait |
+//! | `answers.rs` | what callers are told |
 //! | `queue.rs` | a caller is told that it is accepted: many are written down at once |
 //! | `reconcile.rs` | queued ones are delivered; lapsed leases, expiry, retention |
 //! | `turn.rs` | one exchange with an agent |
@@ -19,12 +21,14 @@
 //! The direct path costs one insert before the exchange and one update after it, on the connection that does not wait
 //! for the disk. Whatever is promised to somebody (202) is on the disk first.
 
+mod answers;
 mod direct;
 pub mod http;
 mod outcome;
 mod payload;
 mod queue;
 pub mod reconcile;
+mod repeat;
 mod row;
 mod store;
 mod told;
