@@ -7,6 +7,7 @@ mod admission;
 mod beats;
 mod briefings;
 mod credentials;
+mod delegations;
 mod discovery;
 mod edge;
 mod events;
