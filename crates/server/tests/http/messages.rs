@@ -4,7 +4,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse as _;
 use serde_json::json;
 
-use crate::support::agent::Agent;
+use crate::support::agent::{Agent, unclaimed};
 use crate::support::modes::{adjusted, compat_with_admin, development};
 use crate::support::runtime::{
     answering, hanging_up, ledger, message, named, patient, said, send, send_with, sent, served,
@@ -187,7 +187,7 @@ both! {
         let (url, calls) = hanging_up("this is no HTTP\r\n\r\n").await;
         let (id, _) = served(&app, "a", &url).await;
         send(&app, &id, ADMIN).await.refuses(502, "failed to reach workspace agent");
-        assert_eq!((*calls.lock().unwrap(), &ledger(&app, &id).await[0]["state"]), (1, &json!("dead")));
+        assert_eq!((&ledger(&app, &id).await[0]["state"], *calls.lock().unwrap()), (&json!("dead"), 1));
     }
 
     async fn a2_39_a_runtime_with_its_own_sessions_is_asked_again_by_its_caller(app: TestApp) {
@@ -277,7 +277,7 @@ adjusted! { compat_with_admin;
     async fn a2_16_a_caller_that_nobody_enrolled_is_believed(app: TestApp) {
         let (url, _) = answering(|| "{}".into_response()).await;
         let (id, _) = served(&app, "a", &url).await;
-        let caller = app.create("b").await;
+        let caller = unclaimed(&app).await;
         let body = Some(said("hi").to_string());
         app.send("POST", &format!("/workspaces/{id}/a2a"), None, body, &[("x-workspace-id", &caller)]).await.ok();
     }
