@@ -21,6 +21,9 @@
 //! | [`secrets`] | what programs get and nobody else sees |
 //! | [`canvas`] | where the canvas was left |
 //! | [`messages`] | turns sent to agents |
+//! | [`activity`] | what goes through workspaces |
+//! | [`delegations`] | tasks that workspaces give to each other |
+//! | [`spend`] | budgets, and what turns used |
 //! | [`journal`] | decisions and events |
 //! | [`liveness`] | the brake, the pace of heartbeats, sweeps |
 //! | [`operator`] | health, metrics, reports |
@@ -30,6 +33,7 @@
 //! through `mod.rs` only. Nothing here prints.
 
 pub mod access;
+pub mod activity;
 pub mod app;
 pub mod backend;
 pub mod briefings;
@@ -37,6 +41,7 @@ pub mod canvas;
 pub mod config;
 pub mod credentials;
 pub mod db;
+pub mod delegations;
 pub mod discovery;
 pub mod error;
 pub mod files;
@@ -52,6 +57,7 @@ pub mod replicas;
 pub mod routes;
 pub mod secrets;
 pub mod serve;
+pub mod spend;
 pub mod templates;
 pub mod terminal;
 pub mod workspaces;

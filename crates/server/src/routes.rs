@@ -13,8 +13,8 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::http::{edge, limit};
 use crate::{
-    access, canvas, credentials, discovery, files, journal, liveness, messages, operator,
-    org_tokens, registry, secrets, templates, terminal, workspaces,
+    access, activity, canvas, credentials, delegations, discovery, files, journal, liveness,
+    messages, operator, org_tokens, registry, secrets, spend, templates, terminal, workspaces,
 };
 
 /// Routes that answer a caller without a credential, and why that is right. Everything else is 401; a test
@@ -128,11 +128,28 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(messages::http::admin::replay))
         .routes(routes!(messages::http::admin::drop_one))
         .routes(routes!(messages::http::admin::drop_stale))
+        .merge(what_goes_through())
         // Events.
         .routes(routes!(journal::http::list))
         .routes(routes!(journal::http::stream_all))
         .routes(routes!(journal::http::list_of))
         .routes(routes!(journal::http::stream_of))
+}
+
+/// Tasks that workspaces give to each other, and what goes through them.
+fn what_goes_through() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(delegations::http::delegate))
+        .routes(routes!(delegations::http::list))
+        .routes(routes!(delegations::http::record))
+        .routes(routes!(delegations::http::update))
+        .routes(routes!(delegations::http::ack))
+        // What went through.
+        .routes(routes!(activity::http::list, activity::http::log))
+        .routes(routes!(activity::notify::notify))
+        .routes(routes!(activity::search::session_search))
+        .routes(routes!(spend::http::budget, spend::http::set_budget))
+        .routes(routes!(spend::http::usage))
 }
 
 /// The API, described: what `/openapi.json` serves.

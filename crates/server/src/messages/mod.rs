@@ -53,6 +53,7 @@ use self::waiting::Waiting;
 use crate::app::App;
 use crate::db::Tx;
 use crate::db::group::Group;
+use crate::delegations;
 use crate::journal::Work;
 use crate::workspaces;
 
@@ -284,10 +285,16 @@ pub(crate) async fn release_all(tx: &mut Tx, now: Timestamp) -> Done {
 
 /// A message is over: the one place where others hear of it, in the transaction that ends it. A message with a
 /// delegation moves that delegation here.
-#[expect(clippy::unused_async, reason = "those who hear of it will write to the database")]
-async fn ended(_work: &mut Work<'_>, message: &Message) -> Done {
-    tracing::trace!(message.id = %message.id, state = message.state.as_str(), "a message is over");
-    Ok(())
+async fn ended(work: &mut Work<'_>, message: &Message) -> Done {
+    delegations::ended(work, message).await
+}
+
+/// Its caller knows what became of a message, by other ways than asking for it.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn acknowledge(tx: &mut Tx, id: MessageId, now: Timestamp) -> Done<bool> {
+    store::queue::acknowledge(tx, id, now).await
 }
 
 /// A message is over by somebody's word: those who wait for it hear of it.

@@ -1,5 +1,7 @@
 //! What came of an attempt, written down by whoever holds its lease.
 
+use bytes::Bytes;
+use ligand_domain::delegation::{self, Status};
 use ligand_domain::guards::Guards;
 use ligand_domain::message::{self, Evidence, Next, Origin, Outcome, State};
 use ligand_domain::time::Timestamp;
@@ -7,9 +9,11 @@ use serde_json::json;
 
 use super::row::{Lease, Message};
 use super::store::leases::{End, Word, end};
-use super::turn::{Answer, Came, Turn};
+use super::turn::{Answer, Came, Lost, Turn};
 use super::{Done, store};
+use crate::activity;
 use crate::app::App;
+use crate::delegations;
 use crate::journal::{Kind, Work};
 
 /// How often a decision is made anew because somebody promised something meanwhile.
@@ -113,7 +117,19 @@ async fn decided(turn: &Turn, lease: Lease, came: &Came, not_queued: bool) -> Do
     for _ in 0..TRIES {
         let mut work = Work::begin(app).await?;
         let Some(row) = store::get(&mut work.tx, lease.id).await? else { return Ok(Settled::Late) };
-        let next = message::after_attempt(outcome, row.facts(turn.remembers, not_queued));
+        let next = match came {
+            // Whoever gave a task wants to know, rather than have it tried again.
+            Came::Answer(answer)
+                if row.origin == Origin::Delegation
+                    && outcome == Outcome::Failed
+                    && !delegation::is_transient(answer.status.as_u16()) =>
+            {
+                Next::Dead { maybe_run: row.maybe_run }
+            }
+            Came::Answer(_) | Came::Lost(_) => {
+                message::after_attempt(outcome, row.facts(turn.remembers, not_queued))
+            }
+        };
         let text = match came {
             Came::Answer(answer) => Some(answer.kept()),
             Came::Lost(_) => None,
@@ -225,7 +241,7 @@ pub(super) async fn over(
     error: Option<&str>,
 ) -> Done {
     if to.is_open() {
-        return Ok(());
+        return delegations::moved(work, was, Status::Queued).await;
     }
     if to != State::Processed && was.origin.is_promised() {
         let summary = format!("a message was given up: {}", error.unwrap_or("it is over"));
@@ -242,12 +258,30 @@ pub(super) async fn over(
 }
 
 /// What callers and operators can see of an exchange besides the ledger: activity, usage, events. The one place where
-/// that is recorded; taken from the queue, it is not.
+/// that is recorded; taken from the queue, or told by the platform itself, it is not.
 pub(super) fn note_outcome(turn: &Turn, came: &Came) {
-    let took = turn.app.clock.now().since(turn.began);
-    let (status, error) = match came {
-        Came::Answer(answer) => (answer.status.as_u16(), None),
-        Came::Lost(lost) => (0, Some(lost.why.as_str())),
+    if turn.queued || turn.fleeting {
+        return;
+    }
+    let end = match came {
+        Came::Answer(answer) => {
+            activity::End::Answered(answer.status.as_u16(), answer.body.clone())
+        }
+        // What it answered is lost; that it did is not.
+        Came::Lost(Lost { unread: Some(status), .. })
+            if status.is_success() || status.is_redirection() =>
+        {
+            activity::End::Answered(status.as_u16(), Bytes::new())
+        }
+        Came::Lost(lost) => activity::End::Failed(lost.why.clone()),
     };
-    tracing::debug!(workspace.id = %turn.target.id, status, error, took_us = took.as_micros(), queued = turn.queued, "a turn is over");
+    let noted = activity::Turn {
+        target: turn.target.id,
+        name: turn.target.name.clone(),
+        sender: turn.sender,
+        request: turn.body.clone(),
+        began: turn.began,
+        end,
+    };
+    activity::turn(&turn.app, noted);
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use ligand_domain::delegation::Status;
 use ligand_domain::id::{MessageId, WorkspaceId};
 use ligand_domain::message::{self, Outcome};
 use ligand_domain::time::Timestamp;
@@ -14,6 +15,7 @@ use super::store::{self, leases, queue};
 use super::turn::{Came, Lost, Turn};
 use super::{Done, outcome};
 use crate::app::App;
+use crate::delegations;
 use crate::http::route::{NoRoute, Route};
 use crate::journal::Work;
 use crate::reconcile::{Pass, Reconciler};
@@ -90,18 +92,19 @@ async fn pass(app: &App) -> anyhow::Result<Pass> {
 
 /// Lease the next message of a workspace, and deliver it in the background. `false`: there was none.
 async fn deliver_next(app: &App, id: WorkspaceId) -> Done<bool> {
-    let mut tx = app.db.begin().await?;
-    let now = app.clock.now();
-    let Some(workspace) = workspaces::lock(&mut tx, id).await? else { return Ok(false) };
+    let mut work = Work::begin(app).await?;
+    let now = work.now;
+    let Some(workspace) = workspaces::lock(&mut work.tx, id).await? else { return Ok(false) };
     let holder = app.post.holder(app);
     let until = now.after(message::LEASE);
     let most = workspace.max_concurrent_tasks.max(1);
     let of = (id, workspace.current);
-    let Some(message) = leases::claim(&mut tx, of, most, (holder, until), now).await? else {
+    let Some(message) = leases::claim(&mut work.tx, of, most, (holder, until), now).await? else {
         return Ok(false);
     };
-    let instance = workspaces::instance_of(&mut tx, id, workspace.current).await?;
-    tx.commit().await?;
+    let instance = workspaces::instance_of(&mut work.tx, id, workspace.current).await?;
+    delegations::moved(&mut work, &message, Status::Dispatched).await?;
+    work.commit().await?;
     let reported = instance.as_ref().is_some_and(|instance| instance.url_reported);
     let remembers = instance.is_some_and(|instance| instance.features.turns);
     let (of, message) = (app.clone(), Box::new(message));

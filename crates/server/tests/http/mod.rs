@@ -1,11 +1,13 @@
 //! Requests and answers, noun by noun.
 
 mod access;
+mod activity;
 mod addresses;
 mod admission;
 mod beats;
 mod briefings;
 mod credentials;
+mod delegations;
 mod discovery;
 mod edge;
 mod events;
@@ -28,6 +30,7 @@ mod rest;
 mod rotation;
 mod secrets;
 mod sessions;
+mod spend;
 mod strangers;
 mod sweeps;
 mod templates;
