@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | [`registry`] | register, heartbeat, card: the agent protocol |
 //! | [`workspace`] | create, read, change, restart, delete |
+//! | [`answer`] | what an agent's answer says |
 //! | [`files`] | the files of a workspace, and those that go with messages |
 //! | [`journal`] | `why`, and events |
 //! | [`template`] | templates, and what an import brings |
@@ -20,6 +21,7 @@
 //! | [`http`], [`client`] | the HTTP client that all parts share; the typed client (features of the same names) |
 #![warn(missing_docs)]
 
+pub mod answer;
 pub mod canvas;
 #[cfg(feature = "client")]
 pub mod client;

@@ -24,6 +24,7 @@
 //! | [`address`] | which addresses an agent may advertise |
 //! | [`gate`] | what a request's own words decide |
 //! | [`files`] | which paths of a workspace's files may be named |
+//! | [`mcp`] | which revision of the Model Context Protocol a call speaks |
 //! | [`rate`] | how many requests may come in a time |
 //! | [`secrets`] | how secrets are stored, who gets them, and whether a receipt is complete |
 //! | [`guards`] | the rules that carry load, by name |
@@ -47,6 +48,7 @@ pub mod id;
 pub mod instance;
 pub mod lease;
 pub mod lifecycle;
+pub mod mcp;
 pub mod orphan;
 pub mod rate;
 pub mod refusal;

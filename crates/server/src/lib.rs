@@ -21,6 +21,8 @@
 //! | [`secrets`] | what programs get and nobody else sees |
 //! | [`canvas`] | where the canvas was left |
 //! | [`messages`] | turns sent to agents |
+//! | [`mcp`] | tools that agents call |
+//! | [`cards`] | what agents say of themselves, for whoever calls them here |
 //! | [`journal`] | decisions and events |
 //! | [`liveness`] | the brake, the pace of heartbeats, sweeps |
 //! | [`operator`] | health, metrics, reports |
@@ -34,6 +36,7 @@ pub mod app;
 pub mod backend;
 pub mod briefings;
 pub mod canvas;
+pub mod cards;
 pub mod config;
 pub mod credentials;
 pub mod db;
@@ -43,6 +46,7 @@ pub mod files;
 pub mod http;
 pub mod journal;
 pub mod liveness;
+pub mod mcp;
 pub mod messages;
 pub mod operator;
 pub mod org_tokens;

@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::http::{edge, limit};
 use crate::{
-    access, canvas, credentials, discovery, files, journal, liveness, messages, operator,
+    access, canvas, cards, credentials, discovery, files, journal, liveness, mcp, messages, operator,
     org_tokens, registry, secrets, templates, terminal, workspaces,
 };
 
@@ -121,6 +121,10 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(canvas::http::get, canvas::http::put))
         // Messages.
         .routes(routes!(messages::http::send))
+        .routes(routes!(cards::http::card))
+        .routes(routes!(cards::http::card_of_old))
+        .routes(routes!(mcp::http::call))
+        .routes(routes!(mcp::http::stream))
         // Events.
         .routes(routes!(journal::http::list))
         .routes(routes!(journal::http::stream_all))

@@ -92,7 +92,21 @@ pub(crate) async fn tell(
     message: Value,
     within: Duration,
 ) -> Result<()> {
-    let sender = Sender::User;
+    ask(app, Sender::User, id, message, within).await.map(drop)
+}
+
+/// Send a message on somebody's behalf, by the way that a message of theirs takes, and give the answer as it came.
+/// `sender` must have been let in as that; `message` is a whole envelope.
+///
+/// # Errors
+/// As [`send`].
+pub(crate) async fn ask(
+    app: &App,
+    sender: Sender,
+    id: WorkspaceId,
+    message: Value,
+    within: Duration,
+) -> Result<Response> {
     let target = may_send(app, sender, id).await?;
     let route = address_of(app, &target).await?;
     let headers = HeaderMap::from_iter([(
@@ -101,7 +115,7 @@ pub(crate) async fn tell(
     )]);
     let began = app.clock.now();
     let turn = Turn { app: app.clone(), target, route, message, headers, sender, began };
-    turn.run().await.map(drop)
+    turn.run().await
 }
 
 /// The checks that need no agent.

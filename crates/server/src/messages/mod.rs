@@ -4,4 +4,4 @@
 pub mod http;
 mod payload;
 
-pub(crate) use self::http::tell;
+pub(crate) use self::http::{ask, tell};
