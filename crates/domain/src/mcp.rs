@@ -185,7 +185,8 @@ mod tests {
         let differ =
             Unclear::Differ { header: "2025-11-25".to_owned(), body: "2026-07-28".to_owned() };
         assert_eq!(spoken(said(Some("2025-11-25"), new)), Err(differ));
-        for later in [said(Some("2099-01-01"), None), said(Some("2099-01-01"), Some("2099-01-01"))] {
+        for later in [said(Some("2099-01-01"), None), said(Some("2099-01-01"), Some("2099-01-01"))]
+        {
             assert_eq!(spoken(later), Err(Unclear::Unsupported("2099-01-01".to_owned())));
         }
     }

@@ -13,8 +13,8 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::http::{edge, limit};
 use crate::{
-    access, canvas, cards, credentials, discovery, files, journal, liveness, mcp, messages, operator,
-    org_tokens, registry, secrets, templates, terminal, workspaces,
+    access, canvas, cards, credentials, discovery, files, journal, liveness, mcp, messages,
+    operator, org_tokens, registry, secrets, templates, terminal, workspaces,
 };
 
 /// Routes that answer a caller without a credential, and why that is right. Everything else is 401; a test

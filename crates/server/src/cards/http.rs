@@ -15,11 +15,11 @@ use serde_json::{Map, Value};
 use super::proxied::proxied;
 use crate::access::Sender;
 use crate::app::App;
+use crate::discovery;
 use crate::error::{Error, Result};
 use crate::http::path::WorkspacePath;
 use crate::http::route::Route;
 use crate::workspaces::{self, Workspace};
-use crate::discovery;
 
 /// Where agents keep their card: today, and in older versions.
 const NAMES: [&str; 2] = [".well-known/agent-card.json", ".well-known/agent.json"];
@@ -73,7 +73,8 @@ async fn show(
     let asked = tokio::time::timeout(PATIENCE, ask(app, &target)).await.unwrap_or_default();
     let registered = || serde_json::from_str(target.agent.card.as_deref()?).ok();
     let card = asked.or_else(registered).ok_or_else(|| {
-        let body = ErrorBody::new("agent card not found").detail("its agent has not registered one");
+        let body =
+            ErrorBody::new("agent card not found").detail("its agent has not registered one");
         Error::Refused(StatusCode::NOT_FOUND, Box::new(body))
     })?;
     let place = format!("{}/workspaces/{id}/a2a", platform(app, sender, headers));
@@ -158,7 +159,8 @@ mod tests {
         let root = ["http://a:1/.well-known/agent-card.json", "http://a:1/.well-known/agent.json"];
         assert_eq!(places("http://a:1"), root);
         assert_eq!(places("http://a:1/?x=1"), root);
-        let below = ["http://a:1/x/.well-known/agent-card.json", "http://a:1/x/.well-known/agent.json"];
+        let below =
+            ["http://a:1/x/.well-known/agent-card.json", "http://a:1/x/.well-known/agent.json"];
         assert_eq!(places("http://a:1/x"), [below, root].concat());
     }
 }

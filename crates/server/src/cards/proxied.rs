@@ -22,7 +22,11 @@ const DROPPED: [&str; 5] =
 ///
 /// Cards come in two shapes, and in both at once: version 0.3 says `url`, version 1.0 `supportedInterfaces`. The
 /// shape stays. Of several interfaces those that carry JSON-RPC stay, since that is what is passed on.
-pub(super) fn proxied(mut card: Map<String, Value>, inner: &str, place: &str) -> Map<String, Value> {
+pub(super) fn proxied(
+    mut card: Map<String, Value>,
+    inner: &str,
+    place: &str,
+) -> Map<String, Value> {
     let modern = card.get("supportedInterfaces").is_some_and(Value::is_array);
     let older = !modern || card.contains_key("url");
     let mut hosts: Vec<String> = [Some(inner), card.get("url").and_then(Value::as_str)]
@@ -145,10 +149,12 @@ mod tests {
 
     #[test]
     fn a_card_of_the_older_protocol_names_the_platform() {
-        let card = seen(json!({"name": "a", "url": "http://agent.internal/", "preferredTransport": "GRPC",
+        let card = seen(
+            json!({"name": "a", "url": "http://agent.internal/", "preferredTransport": "GRPC",
             "additionalInterfaces": [{"url": "http://10.0.0.7:9000", "transport": "GRPC"}],
             "supportsAuthenticatedExtendedCard": true, "signatures": [{"signature": "s"}],
-            "capabilities": {"streaming": true}, "securitySchemes": {"own": {"type": "apiKey"}}, "security": [{"own": []}]}));
+            "capabilities": {"streaming": true}, "securitySchemes": {"own": {"type": "apiKey"}}, "security": [{"own": []}]}),
+        );
         assert_eq!(
             card,
             json!({"name": "a", "url": PLACE, "preferredTransport": "JSONRPC", "protocolVersion": "0.3.0",
@@ -159,11 +165,13 @@ mod tests {
 
     #[test]
     fn a_card_of_the_newer_protocol_keeps_its_versions() {
-        let card = seen(json!({"name": "a", "capabilities": {"streaming": true, "extendedAgentCard": true},
+        let card = seen(
+            json!({"name": "a", "capabilities": {"streaming": true, "extendedAgentCard": true},
             "supportedInterfaces": [
                 {"url": "http://10.0.0.7:9000", "protocolBinding": "GRPC", "protocolVersion": "1.0"},
                 {"url": "http://10.0.0.7:8000/", "protocolBinding": "JSONRPC", "protocolVersion": "1.0", "tenant": "t"},
-                {"url": "http://10.0.0.7:8000/", "protocolBinding": "JSONRPC", "protocolVersion": "0.3"}]}));
+                {"url": "http://10.0.0.7:8000/", "protocolBinding": "JSONRPC", "protocolVersion": "0.3"}]}),
+        );
         assert_eq!(
             card,
             json!({"name": "a", "capabilities": {"streaming": true},

@@ -106,8 +106,10 @@ async fn result(
     match call.method.as_str() {
         "initialize" => {
             let asked = call.params.get("protocolVersion").and_then(Value::as_str);
-            Ok(json!({"protocolVersion": Revision::offer(asked).as_str(), "capabilities": capabilities(),
-                "serverInfo": server(), "instructions": INSTRUCTIONS}))
+            Ok(
+                json!({"protocolVersion": Revision::offer(asked).as_str(), "capabilities": capabilities(),
+                "serverInfo": server(), "instructions": INSTRUCTIONS}),
+            )
         }
         "server/discover" => Ok(
             json!({"supportedVersions": Revision::ALL.map(Revision::as_str), "capabilities": capabilities(),

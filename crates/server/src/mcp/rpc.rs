@@ -102,7 +102,8 @@ impl From<Unclear> for Fault {
 
 /// Read a call. What is wrong with it is said with its id, where that can be read.
 pub(super) fn read(body: &[u8]) -> Result<Call, (Fault, Option<Value>)> {
-    let body = serde_json::from_slice(body).map_err(|e| (Fault::parse(format!("parse error: {e}")), None))?;
+    let body = serde_json::from_slice(body)
+        .map_err(|e| (Fault::parse(format!("parse error: {e}")), None))?;
     let Value::Object(mut body) = body else {
         return Err((Fault::invalid("expected one JSON-RPC object; batches are not taken"), None));
     };

@@ -59,14 +59,15 @@ impl Tool {
             Self::GetWorkspaceInfo => {
                 ("Tell about this workspace: id, name, role, status, runtime, parent.", &[])
             }
-            Self::SendMessageToUser => (
-                "Show a message to the user of this workspace.",
-                &[("message", "What to say")],
-            ),
+            Self::SendMessageToUser => {
+                ("Show a message to the user of this workspace.", &[("message", "What to say")])
+            }
         };
         let properties: Map<String, Value> = arguments
             .iter()
-            .map(|(name, text)| ((*name).to_owned(), json!({"type": "string", "description": text})))
+            .map(|(name, text)| {
+                ((*name).to_owned(), json!({"type": "string", "description": text}))
+            })
             .collect();
         let required: Vec<&str> = arguments.iter().map(|(name, _)| *name).collect();
         let schema = json!({"type": "object", "properties": properties, "required": required});
@@ -144,7 +145,8 @@ impl<'a> Arguments<'a> {
 /// A task, as agents are sent one.
 fn message(app: &App, task: &str) -> Value {
     let fresh = || uuid::Builder::from_random_bytes(app.ids.bytes()).into_uuid().to_string();
-    let message = json!({"role": "user", "messageId": fresh(), "parts": [{"kind": "text", "text": task}]});
+    let message =
+        json!({"role": "user", "messageId": fresh(), "parts": [{"kind": "text", "text": task}]});
     json!({"jsonrpc": "2.0", "id": fresh(), "method": "message/send", "params": {"message": message}})
 }
 
@@ -174,7 +176,9 @@ async fn delegate(
 fn understood(status: StatusCode, answer: &Value) -> Told {
     if status == StatusCode::ACCEPTED && answer["queued"] == true {
         let place = answer["queue_id"].as_str().unwrap_or_default();
-        return Ok(format!("the peer is busy: the task is queued as {place}; it has no answer yet"));
+        return Ok(format!(
+            "the peer is busy: the task is queued as {place}; it has no answer yet"
+        ));
     }
     if let Some(error) = answer.get("error").filter(|error| !error.is_null()) {
         let said = error.get("message").unwrap_or(error);
@@ -212,9 +216,8 @@ mod tests {
 
     #[test]
     fn answers_are_told_in_words() {
-        let understood = |status, answer: Value| {
-            understood(StatusCode::from_u16(status).unwrap(), &answer)
-        };
+        let understood =
+            |status, answer: Value| understood(StatusCode::from_u16(status).unwrap(), &answer);
         let parts = json!([{"kind": "text", "text": "four"}]);
         assert_eq!(understood(200, json!({"result": {"parts": parts}})), Ok("four".to_owned()));
         assert_eq!(understood(200, json!({"result": {"x": 1}})), Ok(r#"{"x":1}"#.to_owned()));
