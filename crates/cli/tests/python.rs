@@ -1,6 +1,8 @@
-//! A foreign agent: an A2A server in Python that knows nothing of Ligand.
+//! A foreign agent: an A2A server in Python that knows nothing of Ligand; and clients of the same origin, which know
+//! nothing of Ligand either, and reach agents through it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -14,8 +16,7 @@ const HEARD: &str = "python agent heard: hi";
 #[test]
 fn a_python_agent_answers_in_both_protocols_and_is_kept() {
     let Some(python) = service("LIGAND_TEST_PYTHON") else { return };
-    let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/python-agent/agent.py");
-    let agent = agent.canonicalize().unwrap();
+    let agent = example("agent.py");
     let stack = Stack::platform();
     stack.ok(&["ws", "create", "py", "--wait", "--", &python, agent.to_str().unwrap()]);
     let id = stack.id("py");
@@ -40,6 +41,59 @@ fn a_python_agent_answers_in_both_protocols_and_is_kept() {
         }
     }
     assert_eq!((stack.settled(&id), stack.leader(&id, 1)), (1, leader));
+}
+
+#[test]
+fn the_official_client_reaches_agents_through_ligand_in_both_protocols() {
+    let Some(python) = service("LIGAND_TEST_PYTHON") else { return };
+    let stack = Stack::platform();
+    let agent = example("agent.py");
+    stack.ok(&["ws", "create", "py", "--wait", "--", &python, agent.to_str().unwrap()]);
+    for name in ["echo", "caller"] {
+        stack.ok(&["ws", "create", name, "--wait"]);
+    }
+    let place = |name| format!("{}/workspaces/{}", stack.url(), stack.id(name));
+    // As a workspace beside it, by a credential of its own.
+    let tokens = format!("POST /workspaces/{}/tokens", stack.id("caller"));
+    let caller = stack.ask(&tokens)["auth_token"].as_str().unwrap().to_owned();
+    let checks = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/a2a.py");
+    let checks = checks.to_str().unwrap();
+    let run = |script: &str, more: &[&str], vars: &[(&str, &str)]| {
+        let args = [&[script], more].concat();
+        client(&python, &args, vars)
+    };
+    let all = ["send", "task", "get", "stream", "cancel", "cancel a stream", "subscribe"];
+    let held = |versions: &[&str], what: &[&str]| -> String {
+        let line = |version, what| format!("{version} {what}\n");
+        versions.iter().flat_map(|version| what.iter().map(move |it| line(version, it))).collect()
+    };
+    let both = ["1.0", "0.3"];
+    let said = run(checks, &[&[place("py").as_str()], &both[..]].concat(), &[("TOKEN", &caller)]);
+    assert_eq!(said, held(&both, &all));
+    let echo = [("TOKEN", stack.admin()), ("ECHO", "echo: hi".to_owned())];
+    let echo: Vec<_> = echo.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    assert_eq!(run(checks, &[&place("echo"), "0.3"], &echo), held(&["0.3"], &["send"]));
+    let shown = example("client.py");
+    let admin = [("LIGAND_TOKEN", stack.admin())];
+    let admin: Vec<_> = admin.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let said = run(shown.to_str().unwrap(), &[&place("py"), "count to 3"], &admin);
+    assert_eq!(said, "1\n2\n3\n");
+}
+
+fn example(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/python-agent");
+    folder.join(name).canonicalize().unwrap()
+}
+
+/// Run a client that is to succeed, with nothing in its environment but this; gives what it printed.
+#[expect(clippy::disallowed_methods, reason = "a client of another make is a process")]
+fn client(python: &str, args: &[&str], vars: &[(&str, &str)]) -> String {
+    let ran = Command::new(python).args(args).env_clear().envs(vars.iter().copied()).output();
+    let ran = ran.unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+    let complained = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{args:?}\n{said}\n{complained}");
+    said
 }
 
 fn ask(stack: &Stack, id: &str, method: &str, message: &Value, version: Option<&str>) -> Value {
