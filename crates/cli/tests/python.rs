@@ -56,7 +56,7 @@ fn the_official_client_reaches_agents_through_ligand_in_both_protocols() {
     // As a workspace beside it, by a credential of its own.
     let tokens = format!("POST /workspaces/{}/tokens", stack.id("caller"));
     let caller = stack.ask(&tokens)["auth_token"].as_str().unwrap().to_owned();
-    let checks = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/a2a.py");
+    let checks = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/official_client.py");
     let checks = checks.to_str().unwrap();
     let run = |script: &str, more: &[&str], vars: &[(&str, &str)]| {
         let args = [&[script], more].concat();

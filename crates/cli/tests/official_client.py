@@ -1,6 +1,6 @@
 """What a client made with the official A2A SDK can do with an agent that it reaches through Ligand.
 
-    a2a.py WORKSPACE_URL VERSION ...
+    official_client.py WORKSPACE_URL VERSION ...
 
 The agent is examples/python-agent/agent.py, or one that only echoes (ECHO in the environment says what). The bearer is
 in TOKEN. Prints a line for each thing that went as it should; ends with an error at the first that did not.
