@@ -52,6 +52,7 @@ pub(super) fn proxied(
     if let Some(Value::Array(interfaces)) = card.get_mut("supportedInterfaces") {
         passed_on(interfaces, place);
     }
+    complete(&mut card);
     only_without_extension(&mut card);
     without_places(&mut card, &hosts, place);
     authorized(&mut card, modern, older);
@@ -67,6 +68,22 @@ fn passed_on(interfaces: &mut Vec<Value>, place: &str) {
     }
     for interface in interfaces {
         (interface["url"], interface["protocolBinding"]) = (json!(place), json!(BINDING));
+    }
+}
+
+/// What readers of the older version refuse to be without. Register does not ask for it.
+fn complete(card: &mut Map<String, Value>) {
+    for (name, usual) in [
+        ("description", json!("")),
+        ("version", json!("")),
+        ("capabilities", json!({})),
+        ("defaultInputModes", json!(["text/plain"])),
+        ("defaultOutputModes", json!(["text/plain"])),
+        ("skills", json!([])),
+    ] {
+        if card.get(name).is_none_or(Value::is_null) {
+            card.insert(name.to_owned(), usual);
+        }
     }
 }
 
@@ -142,8 +159,18 @@ mod tests {
     const INNER: &str = "http://10.0.0.7:8000/a2a";
     const PLACE: &str = "https://ligand.example/workspaces/1/a2a";
 
-    fn seen(card: Value) -> Value {
-        let Value::Object(card) = card else { panic!("{card}") };
+    /// A card with what every card has, and more.
+    fn with(more: Value) -> Value {
+        let mut card = json!({"name": "a", "description": "d", "version": "1", "skills": [],
+            "defaultInputModes": ["text/plain"], "defaultOutputModes": ["text/plain"]});
+        for (key, value) in more.as_object().unwrap() {
+            card[key] = value.clone();
+        }
+        card
+    }
+
+    fn seen(more: Value) -> Value {
+        let Value::Object(card) = with(more) else { unreachable!() };
         Value::Object(proxied(card, INNER, PLACE))
     }
 
@@ -157,9 +184,9 @@ mod tests {
         );
         assert_eq!(
             card,
-            json!({"name": "a", "url": PLACE, "preferredTransport": "JSONRPC", "protocolVersion": "0.3.0",
+            with(json!({"url": PLACE, "preferredTransport": "JSONRPC", "protocolVersion": "0.3.0",
                 "capabilities": {"streaming": true}, "security": [{"platform": []}],
-                "securitySchemes": {"platform": {"type": "http", "scheme": "bearer"}}})
+                "securitySchemes": {"platform": {"type": "http", "scheme": "bearer"}}}))
         );
     }
 
@@ -174,18 +201,38 @@ mod tests {
         );
         assert_eq!(
             card,
-            json!({"name": "a", "capabilities": {"streaming": true},
+            with(json!({"capabilities": {"streaming": true},
                 "supportedInterfaces": [
                     {"url": PLACE, "protocolBinding": "JSONRPC", "protocolVersion": "1.0", "tenant": "t"},
                     {"url": PLACE, "protocolBinding": "JSONRPC", "protocolVersion": "0.3"}],
                 "securityRequirements": [{"schemes": {"platform": {"list": []}}}],
-                "securitySchemes": {"platform": {"httpAuthSecurityScheme": {"scheme": "Bearer"}}}})
+                "securitySchemes": {"platform": {"httpAuthSecurityScheme": {"scheme": "Bearer"}}}}))
         );
     }
 
     #[test]
+    fn what_a_card_must_have_it_has() {
+        let card = proxied(
+            json!({"name": "a", "version": null}).as_object().unwrap().clone(),
+            INNER,
+            PLACE,
+        );
+        for field in [
+            "description",
+            "version",
+            "capabilities",
+            "defaultInputModes",
+            "defaultOutputModes",
+            "skills",
+            "url",
+        ] {
+            assert!(card.get(field).is_some_and(|it| !it.is_null()), "{field}: {card:?}");
+        }
+    }
+
+    #[test]
     fn a_card_in_both_shapes_stays_in_both() {
-        let card = seen(json!({"name": "a", "url": "http://x.example", "protocolVersion": "0.3",
+        let card = seen(json!({"url": "http://x.example", "protocolVersion": "0.3",
             "supportedInterfaces": [{"url": "http://x.example", "protocolBinding": "GRPC"}]}));
         assert_eq!((&card["url"], &card["protocolVersion"]), (&json!(PLACE), &json!("0.3")));
         let only = json!([{"url": PLACE, "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}]);
@@ -195,7 +242,7 @@ mod tests {
 
     #[test]
     fn no_inner_address_is_left_wherever_it_stands() {
-        let card = seen(json!({"name": "a", "description": "see http://agent.internal/ for more",
+        let card = seen(json!({"description": "see http://agent.internal/ for more",
             "url": "http://agent.internal", "iconUrl": "http://agent.internal/icon.png",
             "documentationUrl": "https://docs.example/a",
             "provider": {"organization": "o", "url": "http://localhost:3000"},
