@@ -41,6 +41,9 @@ pub struct ErrorBody {
     /// Workspaces below it that would be concerned too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub descendants: Option<Vec<crate::workspace::Child>>,
+    /// The agent is busy, and keeps its own sessions: nothing is queued for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native_session: Option<bool>,
     /// The agent had accepted the message before its answer was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery_confirmed: Option<bool>,

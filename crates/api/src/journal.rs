@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::message::Message;
 use crate::workspace::Workspace;
 
 /// Answer to `GET /workspaces/{id}/why`: the chain that led here, and what comes next.
@@ -18,6 +19,9 @@ pub struct Why {
     pub instances: Vec<Instance>,
     /// Decisions with their evidence, oldest first.
     pub journal: Vec<Entry>,
+    /// Its latest messages, oldest first, without bodies and answers.
+    #[serde(default)]
+    pub messages: Vec<Message>,
 }
 
 /// One incarnation.

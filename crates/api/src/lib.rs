@@ -11,7 +11,10 @@
 //! | [`workspace`] | create, read, change, restart, delete |
 //! | [`answer`] | what an agent's answer says |
 //! | [`files`] | the files of a workspace, and those that go with messages |
+//! | [`message`] | messages that were accepted, and the ledger of all of them |
 //! | [`journal`] | `why`, and events |
+//! | [`activity`], [`spend`] | what went through a workspace; what it may spend, and spent |
+//! | [`delegation`] | tasks that workspaces give to each other |
 //! | [`template`] | templates, and what an import brings |
 //! | [`operator`] | health, reconciler reports |
 //! | [`secret`] | secrets, and the model |
@@ -21,18 +24,22 @@
 //! | [`http`], [`client`] | the HTTP client that all parts share; the typed client (features of the same names) |
 #![warn(missing_docs)]
 
+pub mod activity;
 pub mod answer;
 pub mod canvas;
 #[cfg(feature = "client")]
 pub mod client;
+pub mod delegation;
 pub mod error;
 pub mod files;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod journal;
+pub mod message;
 pub mod operator;
 pub mod registry;
 pub mod secret;
+pub mod spend;
 pub mod template;
 pub mod token;
 pub mod workspace;

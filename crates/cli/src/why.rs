@@ -105,6 +105,7 @@ mod tests {
                 entry("2026-01-02T00:00:00Z", Some(9), "registered", "from 127.0.0.1"),
                 entry("2026-01-02T00:00:01Z", Some(10), "lost", "exit\ncode 1"),
             ],
+            messages: Vec::new(),
         };
         let now = Timestamp::parse("2026-01-02T00:00:04Z").unwrap();
         insta::assert_snapshot!(story(&why, now), @r"

@@ -51,11 +51,13 @@ pub enum Guard {
     WorkspaceBucket,
     /// Nothing is online whose receipt is not complete.
     Receipt,
+    /// The outcome of a message is taken only from the attempt that holds its lease.
+    LeaseAttempt,
 }
 
 impl Guard {
     /// Every rule.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::ReplayFirst,
         Self::PassportAgain,
         Self::ResumeBeside,
@@ -78,6 +80,7 @@ impl Guard {
         Self::Brake,
         Self::WorkspaceBucket,
         Self::Receipt,
+        Self::LeaseAttempt,
     ];
 
     /// The name that `LIGAND_MUTANT` takes.
@@ -106,6 +109,7 @@ impl Guard {
             Self::Brake => "brake",
             Self::WorkspaceBucket => "workspace-bucket",
             Self::Receipt => "receipt",
+            Self::LeaseAttempt => "lease-attempt",
         }
     }
 

@@ -86,6 +86,11 @@ id!(
     EventId
 );
 
+id!(
+    /// One message in the ledger.
+    MessageId
+);
+
 /// Which incarnation: raised durably before an instance is asked for. 0 means that there was none yet.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,

@@ -20,11 +20,15 @@
 //! | [`backoff`] | when a failed replacement is tried again |
 //! | [`credential`] | what a credential is, and its states |
 //! | [`instance`] | one incarnation of a workspace, and what its agent can do |
+//! | [`message`] | what becomes of a message, and of one that is repeated |
 //! | [`access`] | which workspaces may talk to each other |
 //! | [`address`] | which addresses an agent may advertise |
 //! | [`gate`] | what a request's own words decide |
 //! | [`files`] | which paths of a workspace's files may be named |
 //! | [`mcp`] | which revision of the Model Context Protocol a call speaks |
+//! | [`delegation`] | where a task stands that one workspace gave to another |
+//! | [`activity`] | what may be logged, and how much of it is kept |
+//! | [`spend`] | what turns cost |
 //! | [`rate`] | how many requests may come in a time |
 //! | [`secrets`] | how secrets are stored, who gets them, and whether a receipt is complete |
 //! | [`guards`] | the rules that carry load, by name |
@@ -34,6 +38,7 @@
 #![warn(missing_docs, clippy::wildcard_enum_match_arm)]
 
 pub mod access;
+pub mod activity;
 pub mod address;
 pub mod admission;
 pub mod backoff;
@@ -41,6 +46,7 @@ pub mod brake;
 pub mod briefing;
 pub mod converge;
 pub mod credential;
+pub mod delegation;
 pub mod files;
 pub mod gate;
 pub mod guards;
@@ -49,11 +55,13 @@ pub mod instance;
 pub mod lease;
 pub mod lifecycle;
 pub mod mcp;
+pub mod message;
 pub mod orphan;
 pub mod rate;
 pub mod refusal;
 pub mod rotation;
 pub mod secrets;
+pub mod spend;
 pub mod sweep;
 pub mod template;
 pub mod time;

@@ -1,5 +1,5 @@
 //! What every room shares: built once, cloned everywhere. Engines and their settings; of the nouns only the
-//! hub that tells watchers of commits, and the queue of heartbeats.
+//! hub that tells watchers of commits, and the queues of heartbeats and messages.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ligand_domain::credential::Token;
-use ligand_domain::id::{CredentialId, EventId, InstanceId, OrgTokenId, PassportId, WorkspaceId};
+use ligand_domain::id::{
+    CredentialId, EventId, InstanceId, MessageId, OrgTokenId, PassportId, WorkspaceId,
+};
 use ligand_domain::lease;
 use ligand_domain::time::Timestamp;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
@@ -22,6 +24,7 @@ use crate::db::Db;
 use crate::http::limit::Limiter;
 use crate::http::metrics::Metrics;
 use crate::journal::Hub;
+use crate::messages::Post;
 use crate::reconcile::Bells;
 use crate::registry::beats::Beats;
 use crate::templates;
@@ -63,6 +66,8 @@ pub struct Parts {
     pub bells: Bells,
     /// Heartbeats on their way to the database.
     pub beats: Beats,
+    /// Messages on their way.
+    pub post: Post,
     /// How often agents are asked to report. Refreshed from the database.
     pub pace: Pace,
     /// Tells watchers that events were committed.
@@ -95,6 +100,7 @@ impl App {
             ground,
             bells: Bells::default(),
             beats: Beats::default(),
+            post: Post::default(),
             pace: Pace::default(),
             hub: Hub::default(),
             metrics: Metrics::default(),
@@ -355,6 +361,11 @@ impl Ids {
     /// A new event's id.
     pub fn event(&self) -> EventId {
         EventId::from_random(self.bytes())
+    }
+
+    /// A new message's id.
+    pub fn message(&self) -> MessageId {
+        MessageId::from_random(self.bytes())
     }
 
     /// A new secret.

@@ -8,6 +8,7 @@ mod edge;
 mod file;
 mod keys;
 mod layers;
+mod messages;
 mod retention;
 mod templates;
 mod tiers;
@@ -27,6 +28,7 @@ pub use self::edge::Edge;
 use self::file::FileError;
 pub use self::file::{BackendConfig, BackendKind, File, Recipe};
 use self::layers::Layers;
+pub use self::messages::Messages;
 pub use self::retention::Retention;
 pub use self::templates::Templates;
 pub use self::tiers::Tiers;
@@ -170,6 +172,8 @@ pub struct Config {
     pub provision_timeout: Option<Duration>,
     /// How long what happened is kept.
     pub retention: Retention,
+    /// How long messages are recognised, and how long they may wait.
+    pub messages: Messages,
     /// The program that runs beside an agent, and its first arguments.
     pub agent: Vec<String>,
     /// Backends by name.
@@ -391,6 +395,7 @@ pub fn resolve(
             .lenient("provision_timeout", "PROVISION_TIMEOUT_SECONDS", "by runtime")
             .map(Duration::from_secs),
         retention: Retention::resolve(&mut said),
+        messages: Messages::resolve(&mut said, file.messages),
         agent: said.of_file("agent", file.agent, Vec::new()),
         backends: said.backends(file.backends, backend.as_deref()),
         runtimes: said.runtimes(file.runtimes),

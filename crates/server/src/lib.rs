@@ -23,6 +23,9 @@
 //! | [`messages`] | turns sent to agents |
 //! | [`mcp`] | tools that agents call |
 //! | [`cards`] | what agents say of themselves, for whoever calls them here |
+//! | [`activity`] | what goes through workspaces |
+//! | [`delegations`] | tasks that workspaces give to each other |
+//! | [`spend`] | budgets, and what turns used |
 //! | [`journal`] | decisions and events |
 //! | [`liveness`] | the brake, the pace of heartbeats, sweeps |
 //! | [`operator`] | health, metrics, reports |
@@ -32,6 +35,7 @@
 //! through `mod.rs` only. Nothing here prints.
 
 pub mod access;
+pub mod activity;
 pub mod app;
 pub mod backend;
 pub mod briefings;
@@ -40,6 +44,7 @@ pub mod cards;
 pub mod config;
 pub mod credentials;
 pub mod db;
+pub mod delegations;
 pub mod discovery;
 pub mod error;
 pub mod files;
@@ -56,6 +61,7 @@ pub mod replicas;
 pub mod routes;
 pub mod secrets;
 pub mod serve;
+pub mod spend;
 pub mod templates;
 pub mod terminal;
 pub mod workspaces;

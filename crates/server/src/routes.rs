@@ -13,8 +13,8 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::http::{edge, limit};
 use crate::{
-    access, canvas, cards, credentials, discovery, files, journal, liveness, mcp, messages,
-    operator, org_tokens, registry, secrets, templates, terminal, workspaces,
+    access, activity, canvas, cards, credentials, delegations, discovery, files, journal, liveness,
+    mcp, messages, operator, org_tokens, registry, secrets, spend, templates, terminal, workspaces,
 };
 
 /// Routes that answer a caller without a credential, and why that is right. Everything else is 401; a test
@@ -66,6 +66,7 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(registry::heartbeat::heartbeat))
         .routes(routes!(registry::http::update_card))
         .routes(routes!(registry::http::rotate))
+        .routes(routes!(registry::turns::turns))
         // Credentials.
         .routes(routes!(credentials::http::revoke))
         .routes(routes!(credentials::http::rotate))
@@ -125,6 +126,23 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(cards::http::card_of_old))
         .routes(routes!(mcp::http::call))
         .routes(routes!(mcp::http::stream))
+        .routes(routes!(messages::http::outcome))
+        .routes(routes!(messages::http::admin::list))
+        .routes(routes!(messages::http::admin::show))
+        .routes(routes!(messages::http::admin::replay))
+        .routes(routes!(messages::http::admin::drop_one))
+        .routes(routes!(messages::http::admin::drop_stale))
+        .routes(routes!(delegations::http::delegate))
+        .routes(routes!(delegations::http::list))
+        .routes(routes!(delegations::http::record))
+        .routes(routes!(delegations::http::update))
+        .routes(routes!(delegations::http::ack))
+        // What went through.
+        .routes(routes!(activity::http::list, activity::http::log))
+        .routes(routes!(activity::notify::notify))
+        .routes(routes!(activity::search::session_search))
+        .routes(routes!(spend::http::budget, spend::http::set_budget))
+        .routes(routes!(spend::http::usage))
         // Events.
         .routes(routes!(journal::http::list))
         .routes(routes!(journal::http::stream_all))

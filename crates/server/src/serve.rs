@@ -24,6 +24,7 @@ use crate::files::FileRestarts;
 use crate::liveness::BrakeReconciler;
 use crate::liveness::orphans::Orphans;
 use crate::liveness::sweeps::{LapsedCredentials, PhantomBusy, Retention, StaleCredentials};
+use crate::messages::{self, DeliveryReconciler, MessageRetention};
 use crate::reconcile::{Reconciler, drive};
 use crate::replicas;
 use crate::routes;
@@ -115,6 +116,8 @@ struct Reconcilers {
     orphans: Orphans,
     retention: Retention,
     hibernation: HibernationMonitor,
+    deliveries: DeliveryReconciler,
+    message_retention: MessageRetention,
 }
 
 impl Reconcilers {
@@ -131,6 +134,8 @@ impl Reconcilers {
             orphans: Orphans::default(),
             retention: Retention::new(app),
             hibernation: HibernationMonitor,
+            deliveries: DeliveryReconciler,
+            message_retention: MessageRetention,
         }
     }
 
@@ -147,8 +152,10 @@ impl Reconcilers {
             orphans,
             retention,
             hibernation,
+            deliveries,
+            message_retention,
         } = self;
-        let all: [Arc<dyn Reconciler>; 11] = [
+        let all: [Arc<dyn Reconciler>; 13] = [
             Arc::new(workspaces),
             Arc::new(file_restarts),
             Arc::new(rotation),
@@ -160,6 +167,8 @@ impl Reconcilers {
             Arc::new(orphans),
             Arc::new(retention),
             Arc::new(hibernation),
+            Arc::new(deliveries),
+            Arc::new(message_retention),
         ];
         for reconciler in all {
             drive(app, reconciler);
@@ -352,6 +361,7 @@ async fn take_over(app: &App) -> Result<(), sqlx::Error> {
     if let Db::Sqlite { .. } = app.db {
         let mut tx = app.db.begin().await?;
         workspaces::release_all(&mut tx, app.clock.now()).await?;
+        messages::release_all(&mut tx, app.clock.now()).await?;
         tx.commit().await?;
     }
     Ok(())

@@ -37,6 +37,8 @@ pub struct File {
     pub(super) rotate_after_hours: Option<u64>,
     pub(super) agent: Option<Vec<String>>,
     #[serde(default)]
+    pub(super) messages: super::messages::InFile,
+    #[serde(default)]
     pub(super) backends: BTreeMap<String, BackendConfig>,
     #[serde(default)]
     pub(super) runtimes: BTreeMap<String, Recipe>,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::layers::Layers;
 
-/// How long events are kept, unless said otherwise.
+/// How long events and activity are kept, unless said otherwise.
 const EVENT_DAYS: u64 = 7;
 /// How long decisions about what is over are kept.
 const JOURNAL_DAYS: u64 = 90;
@@ -16,7 +16,7 @@ const MOST_DAYS: u64 = 36_500;
 /// How long what happened is kept, and how often what is older is taken away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// Events.
+    /// Events, and activity.
     pub events: Duration,
     /// Decisions about generations that are over.
     pub journal: Duration,

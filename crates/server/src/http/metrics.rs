@@ -22,6 +22,8 @@ pub struct Metrics {
     pub refusals: IntCounterVec,
     /// Heartbeats by how they were recorded: many in one statement, or each by a decision of its own.
     pub heartbeats: IntCounterVec,
+    /// Attempts to deliver a message, by what came of them.
+    pub messages: IntCounterVec,
 }
 
 impl Default for Metrics {
@@ -52,17 +54,23 @@ impl Default for Metrics {
             "Heartbeats that were recorded, by whether many were at once.",
             &["way"],
         );
-        let all: [Box<dyn prometheus::core::Collector>; 5] = [
+        let messages = int_counter(
+            "ligand_message_attempts_total",
+            "Attempts to deliver a message, by what was written down of them.",
+            &["outcome"],
+        );
+        let all: [Box<dyn prometheus::core::Collector>; 6] = [
             Box::new(requests.clone()),
             Box::new(seconds.clone()),
             Box::new(steps.clone()),
             Box::new(refusals.clone()),
             Box::new(heartbeats.clone()),
+            Box::new(messages.clone()),
         ];
         for collector in all {
             registry.register(collector).expect("names differ");
         }
-        Self { registry, requests, seconds, steps, refusals, heartbeats }
+        Self { registry, requests, seconds, steps, refusals, heartbeats, messages }
     }
 }
 

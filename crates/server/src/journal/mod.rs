@@ -89,6 +89,8 @@ pub enum Kind {
     Swept,
     /// Its data was laid to rest, or was compared with what it was.
     Data,
+    /// A message that was promised to be delivered was given up.
+    MessageGivenUp,
     /// A workspace was deleted.
     Removed,
 }
@@ -129,6 +131,7 @@ impl Kind {
             Self::Held => "held",
             Self::Swept => "swept",
             Self::Data => "data",
+            Self::MessageGivenUp => "message-given-up",
             Self::Removed => "removed",
         }
     }
@@ -158,6 +161,8 @@ pub struct Work<'a> {
     pub now: Timestamp,
     app: &'a App,
     records: Vec<Record>,
+    /// Events that are not kept, for after the commit.
+    told: Vec<(&'static str, WorkspaceId, Value)>,
     /// The last number that was taken before the commit.
     taken: Option<i64>,
 }
@@ -169,7 +174,14 @@ impl<'a> Work<'a> {
     /// When no connection can be had.
     pub async fn begin(app: &'a App) -> Result<Self, sqlx::Error> {
         let tx = app.db.begin().await?;
-        Ok(Self { tx, now: app.clock.now(), app, records: Vec::new(), taken: None })
+        Ok(Self {
+            tx,
+            now: app.clock.now(),
+            app,
+            records: Vec::new(),
+            told: Vec::new(),
+            taken: None,
+        })
     }
 
     /// Record a decision with what it rested on. `evidence` never holds a secret.
@@ -221,6 +233,17 @@ impl<'a> Work<'a> {
         self.records.push(Record::Event { event, workspace, payload });
     }
 
+    /// Tell watchers of an event that is not kept, once this is committed.
+    pub fn tell(&mut self, event: &'static str, workspace: WorkspaceId, payload: Value) {
+        self.told.push((event, workspace, payload));
+    }
+
+    /// The server that this is done by.
+    #[must_use]
+    pub fn app(&self) -> &'a App {
+        self.app
+    }
+
     /// Record an event about the whole platform.
     pub fn announce(&mut self, event: &'static str, payload: Value) {
         self.records.push(Record::Event { event, workspace: None, payload });
@@ -231,6 +254,15 @@ impl<'a> Work<'a> {
     /// # Errors
     /// When the database does not confirm it.
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
+        let (app, now, told) = (self.app, self.now, std::mem::take(&mut self.told));
+        self.write().await?;
+        for (event, workspace, payload) in told {
+            app.hub.broadcast(event, workspace, now, payload);
+        }
+        Ok(())
+    }
+
+    async fn write(mut self) -> Result<(), sqlx::Error> {
         let decisions = self.decisions();
         if self.records.is_empty() {
             self.tx.commit().await?;

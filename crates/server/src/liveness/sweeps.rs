@@ -15,7 +15,9 @@ use ligand_domain::time::Timestamp;
 use serde_json::json;
 
 use super::store::{self, Stale};
+use crate::activity;
 use crate::app::App;
+use crate::delegations;
 use crate::journal::{self, Kind, Work};
 use crate::reconcile::{Pass, Reconciler};
 
@@ -179,7 +181,7 @@ async fn phantom_busy(app: &App) -> anyhow::Result<Pass> {
     Ok(Pass { looked_at: count, steps: count, failed: None })
 }
 
-/// Garbage: events older than they are kept, and decisions older than those are, about generations and
+/// Garbage: events, activity and ended delegations older than they are kept, and decisions older than those are, about generations and
 /// workspaces that are over. What led to the present state of a workspace is none, however old.
 pub struct Retention {
     every: Duration,
@@ -199,7 +201,7 @@ impl Reconciler for Retention {
     }
 
     fn does(&self) -> &'static str {
-        "takes away events and decisions that are older than they are kept"
+        "takes away events, activity and decisions that are older than they are kept"
     }
 
     fn workers(&self) -> usize {
@@ -216,7 +218,9 @@ impl Reconciler for Retention {
             let events = now.before(app.config.retention.events);
             let entries = now.before(app.config.retention.journal);
             let mut tx = app.db.begin().await?;
-            let gone = journal::forget(&mut tx, events, entries, AT_ONCE).await?;
+            let gone = journal::forget(&mut tx, events, entries, AT_ONCE).await?
+                + activity::forget(&mut tx, events, AT_ONCE).await?
+                + delegations::forget(&mut tx, events, AT_ONCE).await?;
             tx.commit().await?;
             Ok(Pass { looked_at: gone, steps: gone, failed: None })
         }

@@ -9,7 +9,6 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response, Sse, sse};
 use futures_util::{StreamExt as _, stream};
 use ligand_api::error::ErrorBody;
-use ligand_domain::id::WorkspaceId;
 use ligand_domain::mcp::Revision;
 use serde_json::{Value, json};
 
@@ -23,7 +22,7 @@ use crate::http::{body, limit};
 const SERVER: (&str, &str) = ("molecule-a2a", "1.0.0");
 /// What a model is told that can call these tools.
 const INSTRUCTIONS: &str = "These tools act for the workspace in the address: it finds its peers, and hands them \
-    tasks. delegate_task waits for the answer.";
+    tasks. delegate_task waits for the answer; delegate_task_async does not, and check_task_status tells what came of it.";
 /// A stream without news says so this often.
 const PING: Duration = Duration::from_secs(30);
 
@@ -39,7 +38,7 @@ pub(crate) async fn call(
     let (head, body) = request.into_parts();
     let answer = async {
         match body::payload(body, body::MAX_BODY).await {
-            Ok(body) => answer(&app, caller.workspace, &head.headers, &body).await,
+            Ok(body) => answer(&app, &caller, &head.headers, &body).await,
             Err(refused) => refused.into_response(),
         }
     };
@@ -68,7 +67,7 @@ pub(crate) async fn stream(
     limit::metered(&app, &headers, answer).await
 }
 
-async fn answer(app: &App, id: WorkspaceId, headers: &HeaderMap, body: &[u8]) -> Response {
+async fn answer(app: &App, caller: &OfWorkspace, headers: &HeaderMap, body: &[u8]) -> Response {
     let call = match rpc::read(body) {
         Ok(call) => call,
         Err((fault, id)) => return fault.answer(id),
@@ -84,7 +83,7 @@ async fn answer(app: &App, id: WorkspaceId, headers: &HeaderMap, body: &[u8]) ->
         let status = StatusCode::from_u16(revision.noted());
         return status.unwrap_or(StatusCode::ACCEPTED).into_response();
     }
-    match result(app, id, &call, revision).await {
+    match result(app, caller, &call, revision).await {
         Ok(mut result) => {
             if revision.stands_alone() {
                 result["resultType"] = json!("complete");
@@ -97,7 +96,7 @@ async fn answer(app: &App, id: WorkspaceId, headers: &HeaderMap, body: &[u8]) ->
 
 async fn result(
     app: &App,
-    id: WorkspaceId,
+    caller: &OfWorkspace,
     call: &Call,
     revision: Revision,
 ) -> std::result::Result<Value, Fault> {
@@ -125,7 +124,7 @@ async fn result(
             Ok(listed)
         }
         "tools/call" => {
-            let said = tools::call(app, id, &call.params).await?;
+            let said = tools::call(app, caller, &call.params).await?;
             match said {
                 Ok(text) => Ok(content(&text, false)),
                 Err(why) if revision.failure_is_a_result() => Ok(content(&why, true)),

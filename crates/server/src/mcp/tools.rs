@@ -6,14 +6,15 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use http_body_util::{BodyExt as _, Limited};
 use ligand_api::answer::said;
+use ligand_domain::delegation::Status;
 use ligand_domain::id::WorkspaceId;
 use serde_json::{Map, Value, json};
 
 use super::rpc::Fault;
-use crate::access::Sender;
+use crate::access::{By, OfWorkspace, Sender};
 use crate::app::App;
 use crate::error::Error;
-use crate::{discovery, messages, workspaces};
+use crate::{activity, delegations, discovery, messages, workspaces};
 
 /// How long a task that is waited for may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -26,18 +27,28 @@ pub(super) type Told = Result<String, String>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Tool {
     DelegateTask,
+    DelegateTaskAsync,
+    CheckTaskStatus,
     ListPeers,
     GetWorkspaceInfo,
     SendMessageToUser,
 }
 
 impl Tool {
-    const ALL: [Self; 4] =
-        [Self::DelegateTask, Self::ListPeers, Self::GetWorkspaceInfo, Self::SendMessageToUser];
+    const ALL: [Self; 6] = [
+        Self::DelegateTask,
+        Self::DelegateTaskAsync,
+        Self::CheckTaskStatus,
+        Self::ListPeers,
+        Self::GetWorkspaceInfo,
+        Self::SendMessageToUser,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
             Self::DelegateTask => "delegate_task",
+            Self::DelegateTaskAsync => "delegate_task_async",
+            Self::CheckTaskStatus => "check_task_status",
             Self::ListPeers => "list_peers",
             Self::GetWorkspaceInfo => "get_workspace_info",
             Self::SendMessageToUser => "send_message_to_user",
@@ -51,6 +62,14 @@ impl Tool {
             Self::DelegateTask => (
                 "Hand a task to a peer and wait for its answer, at most 30 seconds. Where the peer is busy the task may be queued; then the answer says so.",
                 &[workspace, task],
+            ),
+            Self::DelegateTaskAsync => (
+                "Hand a task to a peer without waiting. The answer holds a task_id for check_task_status.",
+                &[workspace, task],
+            ),
+            Self::CheckTaskStatus => (
+                "Tell how far a task is that was handed over with delegate_task_async, and what came of it.",
+                &[("task_id", "What delegate_task_async answered")],
             ),
             Self::ListPeers => (
                 "List the workspaces that tasks can be handed to: siblings, children, parent; with id, name, role and status.",
@@ -78,7 +97,11 @@ impl Tool {
     fn allowed(self, app: &App) -> bool {
         match self {
             Self::SendMessageToUser => app.config.edge.tools_reach_users,
-            Self::DelegateTask | Self::ListPeers | Self::GetWorkspaceInfo => true,
+            Self::DelegateTask
+            | Self::DelegateTaskAsync
+            | Self::CheckTaskStatus
+            | Self::ListPeers
+            | Self::GetWorkspaceInfo => true,
         }
     }
 }
@@ -94,9 +117,10 @@ pub(super) fn listed(app: &App) -> Vec<Value> {
 /// When the call makes no sense. A tool that failed is no error here.
 pub(super) async fn call(
     app: &App,
-    own: WorkspaceId,
+    caller: &OfWorkspace,
     params: &Map<String, Value>,
 ) -> Result<Told, Fault> {
+    let own = caller.workspace;
     let name = params.get("name").and_then(Value::as_str);
     let name = name.ok_or_else(|| Fault::params("name: expected the name of a tool"))?;
     let tool = Tool::ALL.into_iter().find(|tool| tool.name() == name);
@@ -115,6 +139,14 @@ pub(super) async fn call(
         Tool::DelegateTask => {
             let (peer, task) = (arguments.workspace()?, arguments.text("task")?);
             delegate(app, own, peer, task).await
+        }
+        Tool::DelegateTaskAsync => {
+            let (peer, task) = (arguments.workspace()?, arguments.text("task")?);
+            hand_over(app, own, peer, task).await
+        }
+        Tool::CheckTaskStatus => {
+            let by_itself = caller.by == By::Itself;
+            check(app, own, arguments.text("task_id")?, by_itself).await
         }
         Tool::ListPeers => list_peers(app, own).await,
         Tool::GetWorkspaceInfo => about(app, own).await,
@@ -157,34 +189,65 @@ async fn delegate(
     task: &str,
 ) -> Result<Told, Error> {
     if peer == own {
-        return Ok(Err("self-delegation not permitted".to_owned()));
+        return Ok(to_itself());
     }
     let sender = Sender::Workspace(own);
-    let answer = messages::ask(app, sender, peer, message(app, task), PATIENCE).await?;
+    let answer = messages::ask(app, sender, peer, &message(app, task), PATIENCE).await?;
     let (head, body) = answer.into_parts();
     let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|cause| {
         Error::Internal("failed to read agent response", anyhow::anyhow!(cause))
     })?;
-    let body = body.to_bytes();
-    let Ok(answer) = serde_json::from_slice::<Value>(&body) else {
-        return Ok(Ok(String::from_utf8_lossy(&body).trim().to_owned()));
-    };
-    Ok(understood(head.status, &answer))
+    Ok(understood(head.status, &String::from_utf8_lossy(&body.to_bytes())))
 }
 
 /// What an agent's answer says, or that it is still to come.
-fn understood(status: StatusCode, answer: &Value) -> Told {
-    if status == StatusCode::ACCEPTED && answer["queued"] == true {
-        let place = answer["queue_id"].as_str().unwrap_or_default();
+fn understood(status: StatusCode, answer: &str) -> Told {
+    let read = serde_json::from_str::<Value>(answer).unwrap_or_default();
+    if status == StatusCode::ACCEPTED && read["queued"] == true {
+        let place = read["queue_id"].as_str().unwrap_or_default();
         return Ok(format!(
             "the peer is busy: the task is queued as {place}; it has no answer yet"
         ));
     }
-    if let Some(error) = answer.get("error").filter(|error| !error.is_null()) {
-        let said = error.get("message").unwrap_or(error);
-        return Err(said.as_str().map_or_else(|| said.to_string(), str::to_owned));
+    // It says whether that is a failure, and its first words; all of them are for a model.
+    let first = delegations::read_answer(answer)?;
+    Ok(said(&read).unwrap_or(first))
+}
+
+fn to_itself() -> Told {
+    Err("self-delegation not permitted".to_owned())
+}
+
+async fn hand_over(
+    app: &App,
+    own: WorkspaceId,
+    peer: WorkspaceId,
+    task: &str,
+) -> Result<Told, Error> {
+    if peer == own {
+        return Ok(to_itself());
     }
-    Ok(said(answer).unwrap_or_else(|| answer.get("result").unwrap_or(answer).to_string()))
+    let (id, stand) = delegations::give_for(app, own, peer, task).await?;
+    if stand.status == Status::Failed {
+        return Ok(Err(stand.error.unwrap_or_else(|| "the task was refused".to_owned())));
+    }
+    let given = json!({"task_id": id, "status": "dispatched", "target_id": peer.uuid()});
+    Ok(Ok(given.to_string()))
+}
+
+async fn check(app: &App, own: WorkspaceId, id: &str, by_itself: bool) -> Result<Told, Error> {
+    let Some(stand) = delegations::stand(app, own, id, by_itself).await? else {
+        return Ok(Err(format!("there is no task {id}")));
+    };
+    let mut told =
+        json!({"task_id": id, "status": stand.status.as_str(), "target_id": stand.target.uuid()});
+    if let Some(response) = stand.response {
+        told["response"] = json!(response);
+    }
+    if let Some(error) = stand.error {
+        told["error"] = json!(error);
+    }
+    Ok(Ok(told.to_string()))
 }
 
 async fn list_peers(app: &App, own: WorkspaceId) -> Result<Told, Error> {
@@ -204,9 +267,7 @@ async fn about(app: &App, own: WorkspaceId) -> Result<Told, Error> {
 }
 
 async fn write(app: &App, own: WorkspaceId, message: &str) -> Result<Told, Error> {
-    let name = workspaces::present(app, own).await?.name;
-    let payload = json!({"message": message, "workspace_id": own.uuid(), "name": name});
-    app.hub.broadcast("AGENT_MESSAGE", own, app.clock.now(), payload);
+    activity::notify::show(app, own, message, &[], None).await?;
     Ok(Ok("sent".to_owned()))
 }
 
@@ -220,7 +281,10 @@ mod tests {
             |status, answer: Value| understood(StatusCode::from_u16(status).unwrap(), &answer);
         let parts = json!([{"kind": "text", "text": "four"}]);
         assert_eq!(understood(200, json!({"result": {"parts": parts}})), Ok("four".to_owned()));
-        assert_eq!(understood(200, json!({"result": {"x": 1}})), Ok(r#"{"x":1}"#.to_owned()));
+        assert_eq!(
+            understood(200, json!({"result": {"x": 1}})),
+            Ok(r#"{"result":{"x":1}}"#.to_owned())
+        );
         let failed = json!({"error": {"code": -32_001, "message": "no such task"}});
         assert_eq!(understood(200, failed), Err("no such task".to_owned()));
         assert_eq!(understood(200, json!({"error": "no"})), Err("no".to_owned()));

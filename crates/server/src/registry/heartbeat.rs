@@ -24,6 +24,7 @@ use crate::credentials;
 use crate::error::{Error, Result};
 use crate::http::body::{Payload, parse};
 use crate::http::limit::Proof;
+use crate::messages;
 use crate::workspaces::Beat;
 
 /// What a runtime says of itself when it hangs.
@@ -56,6 +57,7 @@ pub(crate) async fn heartbeat(
         if let Outcome::Recorded { next_heartbeat, task_changed } = outcome {
             proof.of(id);
             app.metrics.heartbeats.with_label_values(&["together"]).inc();
+            messages::spare(&app, id, beat.active_tasks).await;
             announce(&app, id, &beat, task_changed, app.clock.now());
             return Ok(answer(next_heartbeat.as_secs(), None));
         }
@@ -110,6 +112,7 @@ async fn decide(
     if !observed.inert {
         app.beats.written(id, beat, now);
         let task_changed = admitted.before.agent.current_task != beat.current_task;
+        messages::spare(app, id, beat.active_tasks).await;
         announce(app, id, beat, task_changed, now);
         if observed.woke {
             app.bells.ring();

@@ -17,6 +17,7 @@ pub mod http;
 mod receipt;
 mod status;
 mod store;
+pub mod turns;
 
 use ligand_domain::admission::{
     self, Bootstrap, Call, Decision, Facts, Newest, Presented, just_revoked,

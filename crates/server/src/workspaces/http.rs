@@ -30,10 +30,13 @@ use crate::error::{Error, Result};
 use crate::http::body::{Payload, parse, parse_or_default};
 use crate::http::path::WorkspacePath;
 use crate::journal;
+use crate::messages::{self, Message};
 use crate::templates::{Wish, catalogue};
 
 /// Decisions that `why` goes back.
 const JOURNAL: i64 = 200;
+/// Messages that `why` shows.
+const MESSAGES: i64 = 20;
 /// Instances that `why` shows.
 const INSTANCES: i64 = 20;
 /// Most lines of a log in one answer.
@@ -190,7 +193,10 @@ pub(crate) async fn why(caller: OfWorkspace, State(app): State<App>) -> Result<J
         converge::proof_deadline(instance.started_at, deadline)
     });
     let journal = journal::entries(&app.db, caller.workspace, JOURNAL).await?;
-    Ok(Json(view::why(&found, &instances, (lease_until, replaced_at), journal)))
+    let messages = messages::recent(&app, caller.workspace, MESSAGES).await?;
+    let messages = messages.iter().map(Message::brief).collect();
+    let why = view::why(&found, &instances, (lease_until, replaced_at), journal);
+    Ok(Json(Why { messages, ..why }))
 }
 
 fn unfollowed(cause: BackendError) -> Error {

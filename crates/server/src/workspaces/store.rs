@@ -254,6 +254,17 @@ pub(super) async fn save_settings(tx: &mut Tx, workspace: &Workspace, now: Times
         .execute(c).await.map(|_| ()))
 }
 
+/// Set what it may spend in a month. `false`: there is no such workspace any more.
+pub(crate) async fn set_budget(
+    tx: &mut Tx,
+    id: WorkspaceId,
+    limit: Option<i64>,
+    now: Timestamp,
+) -> Done<bool> {
+    on!(tx, c => sqlx::query("UPDATE workspaces SET budget_limit = $1, updated_at = $2 WHERE id = $3 AND status <> 'removed'")
+        .bind(limit).bind(now.micros()).bind(id.uuid()).execute(c).await.map(|done| done.rows_affected() == 1))
+}
+
 /// Children that are not removed.
 pub(super) async fn children(tx: &mut Tx, id: WorkspaceId) -> Done<Vec<(WorkspaceId, String)>> {
     let rows: Vec<(Uuid, String)> = on!(tx, c => sqlx::query_as(

@@ -97,6 +97,7 @@ pub(super) fn why(
         next: next(of, instances, until),
         instances: instances.iter().map(instance).collect(),
         journal,
+        messages: Vec::new(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Requests and answers, noun by noun.
 
 mod access;
+mod activity;
 mod addresses;
 mod admission;
 mod beats;
@@ -28,6 +29,7 @@ mod rest;
 mod rotation;
 mod secrets;
 mod sessions;
+mod spend;
 mod strangers;
 mod sweeps;
 mod templates;
