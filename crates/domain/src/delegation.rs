@@ -77,6 +77,13 @@ impl Status {
     }
 }
 
+/// Whether an answer of this HTTP status is no word of its target: the task is delivered once more. Any other failure
+/// is the outcome.
+#[must_use]
+pub const fn is_transient(status: u16) -> bool {
+    matches!(status, 502 | 503)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +101,14 @@ mod tests {
             assert_eq!(Status::Completed.now(Some((over, 1))), Status::Completed);
         }
         assert_eq!(Status::Dispatched.now(None), Status::Dispatched);
+    }
+
+    #[test]
+    fn de_09_only_a_gateways_words_are_no_outcome() {
+        assert!(is_transient(502) && is_transient(503));
+        assert!(
+            [400, 404, 409, 429, 500, 501, 504].into_iter().all(|status| !is_transient(status))
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What came of an attempt, written down by whoever holds its lease.
 
 use bytes::Bytes;
-use ligand_domain::delegation::Status;
+use ligand_domain::delegation::{self, Status};
 use ligand_domain::guards::Guards;
 use ligand_domain::message::{self, Evidence, Next, Origin, Outcome, State};
 use ligand_domain::time::Timestamp;
@@ -117,7 +117,19 @@ async fn decided(turn: &Turn, lease: Lease, came: &Came, not_queued: bool) -> Do
     for _ in 0..TRIES {
         let mut work = Work::begin(app).await?;
         let Some(row) = store::get(&mut work.tx, lease.id).await? else { return Ok(Settled::Late) };
-        let next = message::after_attempt(outcome, row.facts(turn.remembers, not_queued));
+        let next = match came {
+            // Whoever gave a task wants to know, rather than have it tried again.
+            Came::Answer(answer)
+                if row.origin == Origin::Delegation
+                    && outcome == Outcome::Failed
+                    && !delegation::is_transient(answer.status.as_u16()) =>
+            {
+                Next::Dead { maybe_run: row.maybe_run }
+            }
+            Came::Answer(_) | Came::Lost(_) => {
+                message::after_attempt(outcome, row.facts(turn.remembers, not_queued))
+            }
+        };
         let text = match came {
             Came::Answer(answer) => Some(answer.kept()),
             Came::Lost(_) => None,

@@ -8,6 +8,7 @@ mod beats;
 mod briefings;
 mod cards;
 mod credentials;
+mod delegations;
 mod discovery;
 mod edge;
 mod events;
