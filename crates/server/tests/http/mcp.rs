@@ -7,6 +7,8 @@ use axum::body::Body;
 use axum::http::Request;
 use axum::routing::post;
 use futures_util::StreamExt as _;
+use ligand_server::messages::DeliveryReconciler;
+use ligand_server::reconcile::Reconciler as _;
 use rmcp::model::{CallToolRequestParams, ClientConfig, ErrorCode, ProtocolVersion};
 use rmcp::service::{RunningService, ServiceError};
 use rmcp::transport::StreamableHttpClientTransport;
@@ -18,7 +20,7 @@ use super::cards::served_by;
 use super::gates::created;
 use crate::support::agent::{Agent, online};
 use crate::support::modes::{adjusted, compat, development};
-use crate::support::{ADMIN, Answer, TestApp, both};
+use crate::support::{ADMIN, Answer, TestApp, a_moment, both};
 
 const NEW: &str = "2026-07-28";
 const UNKNOWN: &str = "00000000-0000-4000-8000-000000000000";
@@ -139,7 +141,7 @@ both! {
         let listed = call(&app, &agent, "tools/list", json!({})).await.ok();
         let tools = listed["result"]["tools"].as_array().unwrap();
         let names: Vec<_> = tools.iter().map(|tool| tool["name"].as_str().unwrap()).collect();
-        assert_eq!(names, ["delegate_task", "list_peers", "get_workspace_info"]);
+        assert_eq!(names, ["delegate_task", "delegate_task_async", "check_task_status", "list_peers", "get_workspace_info"]);
         assert_eq!(tools[0]["inputSchema"]["required"], json!(["workspace_id", "task"]));
         assert!(listed["result"].get("resultType").is_none(), "{listed}");
         assert_eq!(call(&app, &agent, "ping", json!({})).await.ok()["result"], json!({}));
@@ -220,6 +222,66 @@ both! {
         assert_eq!(fails(&app, &caller, "delegate_task", refused).await, "not that");
     }
 
+    async fn a_task_is_handed_over_and_asked_about(app: TestApp) {
+        let (caller, peer) = (online(&app, "caller").await.1, shouting(&app, "peer").await);
+        let task = json!({"workspace_id": peer.workspace, "task": "be loud"});
+        let given = says(&app, &caller, "delegate_task_async", task).await;
+        let given: Value = serde_json::from_str(&given).unwrap();
+        assert_eq!((&given["status"], &given["target_id"]), (&json!("dispatched"), &json!(peer.workspace)));
+        let id = &given["task_id"];
+        let admin = Agent::with(&caller.workspace, Some(ADMIN));
+        let stands = async |asking: &Agent| -> Value {
+            let told = says(&app, asking, "check_task_status", json!({"task_id": id})).await;
+            serde_json::from_str(&told).unwrap()
+        };
+        assert_eq!(stands(&caller).await, json!({"task_id": id, "status": "pending", "target_id": peer.workspace}));
+        for round in 0.. {
+            DeliveryReconciler.pass(&app.app).await.unwrap();
+            if stands(&admin).await["status"] == "completed" {
+                break;
+            }
+            assert!(round < 300, "it is never done: {}", stands(&admin).await);
+            a_moment(10).await;
+        }
+        let read = async || app.get(&format!("/workspaces/{}/delegations", caller.workspace)).await.ok();
+        assert_eq!(read().await[0]["acknowledged_at"], Value::Null, "nobody but the caller acknowledges");
+        assert_eq!(stands(&caller).await["response"], "BE LOUD");
+        assert!(read().await[0]["acknowledged_at"].is_string());
+        let other = fails(&app, &peer, "check_task_status", json!({"task_id": id})).await;
+        assert_eq!(other, format!("there is no task {}", id.as_str().unwrap()));
+    }
+
+    async fn a_task_that_may_not_be_handed_over_says_so_at_once(app: TestApp) {
+        let caller = online(&app, "caller").await.1;
+        let (other, below) = (app.create("other").await, json!({"name": "below"}));
+        let below = json!({"name": below["name"], "parent_id": other});
+        let below = app.post("/workspaces", below).await.ok()["id"].clone();
+        for (peer, why) in [
+            (json!(caller.workspace), "self-delegation not permitted"),
+            (below, "access denied: workspaces cannot communicate per hierarchy rules"),
+            (json!(UNKNOWN), "workspace not found"),
+        ] {
+            let task = json!({"workspace_id": peer, "task": "t"});
+            assert_eq!(fails(&app, &caller, "delegate_task_async", task).await, why);
+        }
+    }
+
+    async fn a_busy_peer_has_the_task_queued(app: TestApp) {
+        let caller = online(&app, "caller").await.1;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        app.fake.report_address(Some(format!("http://{}", listener.local_addr().unwrap())));
+        #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+        tokio::spawn(async move {
+            while let Ok((caller, _)) = listener.accept().await {
+                drop(caller);
+            }
+        });
+        let peer = online(&app, "peer").await.1;
+        let task = json!({"workspace_id": peer.workspace, "task": "t"});
+        let told = says(&app, &caller, "delegate_task", task).await;
+        assert!(told.starts_with("the peer is busy: the task is queued as "), "{told}");
+    }
+
     async fn a_newer_client_is_told_of_a_failure_in_the_result(app: TestApp) {
         let (id, agent) = online(&app, "a").await;
         let params = json!({"name": "delegate_task", "arguments": {"workspace_id": id, "task": "t"}});
@@ -234,10 +296,15 @@ both! {
         assert!(refused.contains("not enabled"), "{refused}");
         let app = app.with(|config| config.edge.tools_reach_users = true);
         let listed = call(&app, &agent, "tools/list", json!({})).await.ok();
-        assert_eq!(listed["result"]["tools"][3]["name"], "send_message_to_user");
+        assert_eq!(listed["result"]["tools"][5]["name"], "send_message_to_user");
         let mut live = app.app.hub.live();
         says(&app, &agent, "send_message_to_user", json!({"message": "hi"})).await;
-        let event = live.recv().await.unwrap();
+        let event = loop {
+            let event = live.recv().await.unwrap();
+            if event.event == "AGENT_MESSAGE" {
+                break event;
+            }
+        };
         assert_eq!((event.event.as_str(), &event.payload["message"], &event.payload["name"]), ("AGENT_MESSAGE", &json!("hi"), &json!("a")));
         assert_eq!(tool(&app, &agent, "send_message_to_user", json!({})).await["error"]["code"], -32_602);
     }
@@ -302,7 +369,7 @@ both! {
             let client = client(&base, &caller, mode, asked).await;
             assert_eq!(client.peer_info().unwrap().protocol_version, spoken);
             let tools = client.list_all_tools().await.unwrap();
-            assert_eq!(tools.len(), 3, "{tools:?}");
+            assert_eq!(tools.len(), 5, "{tools:?}");
             let task = json!({"workspace_id": peer.workspace, "task": "hear me"});
             let said = using(&client, "delegate_task", task).await.unwrap();
             assert_eq!(said, (Some(false), "HEAR ME".to_owned()));
