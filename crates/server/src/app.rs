@@ -1,5 +1,5 @@
 //! What every room shares: built once, cloned everywhere. Engines and their settings; of the nouns only the
-//! hub that tells watchers of commits, and the queues of heartbeats and messages.
+//! hub that tells watchers of commits, and the queues of heartbeats, messages and activity.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::Sessions;
+use crate::activity::Log;
 use crate::backend::Backends;
 use crate::config::Config;
 use crate::db::Db;
@@ -68,6 +69,8 @@ pub struct Parts {
     pub beats: Beats,
     /// Messages on their way.
     pub post: Post,
+    /// Activity on its way to the database.
+    pub log: Log,
     /// How often agents are asked to report. Refreshed from the database.
     pub pace: Pace,
     /// Tells watchers that events were committed.
@@ -101,6 +104,7 @@ impl App {
             bells: Bells::default(),
             beats: Beats::default(),
             post: Post::default(),
+            log: Log::default(),
             pace: Pace::default(),
             hub: Hub::default(),
             metrics: Metrics::default(),

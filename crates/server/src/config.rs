@@ -388,9 +388,7 @@ pub fn resolve(
             file.stale_credential_seconds,
             sweep::IDLE.as_secs(),
         )),
-        rotate_after: Duration::from_secs(
-            said.of_file("rotate_after_hours", file.rotate_after_hours, 0).saturating_mul(3600),
-        ),
+        rotate_after: hours(said.of_file("rotate_after_hours", file.rotate_after_hours, 0)),
         provision_timeout: said
             .lenient("provision_timeout", "PROVISION_TIMEOUT_SECONDS", "by runtime")
             .map(Duration::from_secs),
@@ -402,6 +400,10 @@ pub fn resolve(
         backend,
     };
     said.finish(config)
+}
+
+fn hours(number: u64) -> Duration {
+    Duration::from_secs(number.saturating_mul(3600))
 }
 
 /// The contract's rule: said outright, else by whether there is an organisation.

@@ -122,16 +122,23 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(canvas::http::get, canvas::http::put))
         // Messages.
         .routes(routes!(messages::http::send))
-        .routes(routes!(cards::http::card))
-        .routes(routes!(cards::http::card_of_old))
-        .routes(routes!(mcp::http::call))
-        .routes(routes!(mcp::http::stream))
         .routes(routes!(messages::http::outcome))
         .routes(routes!(messages::http::admin::list))
         .routes(routes!(messages::http::admin::show))
         .routes(routes!(messages::http::admin::replay))
         .routes(routes!(messages::http::admin::drop_one))
         .routes(routes!(messages::http::admin::drop_stale))
+        .merge(what_goes_through())
+        // Events.
+        .routes(routes!(journal::http::list))
+        .routes(routes!(journal::http::stream_all))
+        .routes(routes!(journal::http::list_of))
+        .routes(routes!(journal::http::stream_of))
+}
+
+/// Tasks that workspaces give to each other, and what goes through them.
+fn what_goes_through() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
         .routes(routes!(delegations::http::delegate))
         .routes(routes!(delegations::http::list))
         .routes(routes!(delegations::http::record))
@@ -143,11 +150,11 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(activity::search::session_search))
         .routes(routes!(spend::http::budget, spend::http::set_budget))
         .routes(routes!(spend::http::usage))
-        // Events.
-        .routes(routes!(journal::http::list))
-        .routes(routes!(journal::http::stream_all))
-        .routes(routes!(journal::http::list_of))
-        .routes(routes!(journal::http::stream_of))
+        // Agents of other makes, and models.
+        .routes(routes!(cards::http::card))
+        .routes(routes!(cards::http::card_of_old))
+        .routes(routes!(mcp::http::call))
+        .routes(routes!(mcp::http::stream))
 }
 
 /// The API, described: what `/openapi.json` serves.

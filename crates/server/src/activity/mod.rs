@@ -12,14 +12,18 @@ mod told;
 
 use axum::http::HeaderMap;
 use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use ligand_domain::activity::{MOST_BODY, MOST_TEXT, kept};
 use ligand_domain::id::WorkspaceId;
+use ligand_domain::spend::Usage;
 use ligand_domain::time::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::app::App;
 use crate::db::Tx;
+use crate::db::group::{Group, Item};
 use crate::journal::Work;
 use crate::spend;
 
@@ -28,6 +32,8 @@ pub const RECEIVED: &str = "a2a_receive";
 /// What the workspace is recorded as doing that gives a task to another.
 pub const DELEGATION: &str = "delegation";
 
+/// Most lines of one transaction.
+const BATCH: usize = 64;
 /// What watchers hear of it.
 const LOGGED: &str = "ACTIVITY_LOGGED";
 
@@ -240,6 +246,16 @@ pub fn turn(app: &App, turn: Turn) {
 }
 
 async fn note(app: &App, turn: Turn) {
+    let (new, used) = seen(app, turn);
+    let workspace = new.workspace;
+    let written = app.log.0.ask(app, Line { id: app.ids.bytes(), new, used }).await;
+    if written != Some(true) {
+        tracing::warn!(workspace.id = %workspace, "a turn could not be recorded");
+    }
+}
+
+/// What there is to record of a turn. Watchers of a user's turn hear its answer.
+fn seen(app: &App, turn: Turn) -> (New, Option<Usage>) {
     let now = app.clock.now();
     let request: Value = serde_json::from_str(&turn.request).unwrap_or_default();
     let method = request["method"].as_str().unwrap_or_default().to_owned();
@@ -277,10 +293,66 @@ async fn note(app: &App, turn: Turn) {
             new.response = (!body.is_empty()).then(|| answer.to_string());
         }
     }
-    record(app, new).await;
-    if let Some(used) = used {
-        spend::count(app, turn.target, used).await;
+    (new, used)
+}
+
+/// Turns on their way to the database, many in one transaction: there is one with every message, and nobody waits for
+/// it.
+pub struct Log(Group<Line>);
+
+impl Default for Log {
+    fn default() -> Self {
+        Self(Group::new(BATCH))
     }
+}
+
+/// A turn, and what it used.
+struct Line {
+    id: [u8; 16],
+    new: New,
+    used: Option<Usage>,
+}
+
+impl Item for Line {
+    /// No two of them exclude each other.
+    type Key = [u8; 16];
+    type Answer = bool;
+
+    fn key(&self) -> Self::Key {
+        self.id
+    }
+
+    fn run(app: App, batch: Vec<Self>) -> BoxFuture<'static, Vec<bool>> {
+        async move {
+            let count = batch.len();
+            let written = write_all(&app, batch).await;
+            if let Err(cause) = &written {
+                tracing::warn!(error = %cause, "activity could not be recorded");
+            }
+            vec![written.is_ok(); count]
+        }
+        .boxed()
+    }
+}
+
+async fn write_all(app: &App, mut batch: Vec<Line>) -> Result<(), sqlx::Error> {
+    // In one order everywhere, so that batches do not wait for each other.
+    batch.sort_by_key(|line| line.new.workspace);
+    let mut tx = app.db.begin().await?;
+    let now = app.clock.now();
+    let mut recorded = Vec::new();
+    for Line { new, used, .. } in batch {
+        let workspace = new.workspace;
+        if let Recorded::New(_, new) = put(app, &mut tx, new, now).await? {
+            recorded.push(new);
+        }
+        if let Some(used) = used {
+            spend::count_in(&mut tx, workspace, used, now).await?;
+        }
+    }
+    tx.commit().await?;
+    recorded.iter().for_each(|new| announce(app, new, now));
+    Ok(())
 }
 
 /// An answer as JSON; what is none is shown as the text that it is.

@@ -29,7 +29,7 @@ impl Route {
     /// # Errors
     /// [`NoRoute`].
     pub async fn to(app: &App, text: &str, reported: bool) -> Result<Self, NoRoute> {
-        let url = Url::parse(text).map_err(|cause| NoRoute::Unsafe(cause.to_string()))?;
+        let url = Url::parse(text).map_err(|cause| NoRoute::Broken(cause.into()))?;
         if reported {
             return Ok(Self { url, http: app.http.clone() });
         }

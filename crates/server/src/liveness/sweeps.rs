@@ -201,7 +201,7 @@ impl Reconciler for Retention {
     }
 
     fn does(&self) -> &'static str {
-        "takes away events, activity and decisions that are older than they are kept"
+        "takes away events, activity, ended delegations and decisions that are older than they are kept"
     }
 
     fn workers(&self) -> usize {

@@ -425,3 +425,38 @@ pub(super) async fn waking(app: &App, target: &Workspace) -> Result<ErrorBody> {
         Roused::Under(why) => Ok(body.detail(format!("it cannot be woken: {why}"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patience(sender: Sender, headers: &[(&'static str, &'static str)]) -> Option<Duration> {
+        let named = headers.iter().map(|(name, value)| {
+            (axum::http::HeaderName::from_static(name), axum::http::HeaderValue::from_static(value))
+        });
+        Wish::of(&named.collect()).patience(sender)
+    }
+
+    const WORKSPACE: Sender = Sender::Workspace(WorkspaceId::from_uuid(uuid::Uuid::nil()));
+
+    #[test]
+    fn a2_25_a_user_waits_for_as_long_as_it_takes() {
+        assert_eq!(patience(Sender::User, &[]), None);
+        for none in ["0", "-1", "x", ""] {
+            assert_eq!(patience(Sender::User, &[("x-timeout", none)]), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a2_26_a_workspace_waits_half_an_hour() {
+        assert_eq!(patience(WORKSPACE, &[]), Some(Duration::from_secs(1800)));
+    }
+
+    #[test]
+    fn a2_27_who_says_how_long_waits_for_that() {
+        let timeout = ("x-timeout", "7200");
+        assert_eq!(patience(WORKSPACE, &[timeout]), Some(Duration::from_secs(7200)));
+        let wait = ("prefer", "respond-async, wait=5");
+        assert_eq!(patience(Sender::User, &[timeout, wait]), Some(Duration::from_secs(5)));
+    }
+}

@@ -35,7 +35,9 @@ impl Payload {
         let envelope = normalise(body, fresh);
         let named = named.map(str::trim).filter(|name| (1..=MAX_KEY).contains(&name.len()));
         let key = own.or_else(|| named.map(str::to_owned)).or_else(|| message_id(&envelope));
-        let carries = named.is_some() || envelope["params"]["message"].is_object();
+        let carries = named.is_some()
+            || envelope["params"]["message"].is_object()
+            || !is_question(method(&envelope));
         Ok(Self { key: key.filter(|_| carries), envelope, digest, carries })
     }
 
@@ -50,6 +52,21 @@ impl Payload {
     pub(super) fn method(&self) -> &str {
         method(&self.envelope)
     }
+}
+
+/// Calls about a task, or about the agent itself: their answers are worth something now, or never.
+fn is_question(method: &str) -> bool {
+    const ABOUT: [&str; 8] = [
+        "GetTask",
+        "ListTasks",
+        "CancelTask",
+        "SubscribeToTask",
+        "PushNotificationConfig",
+        "ExtendedAgentCard",
+        "AuthenticatedExtendedCard",
+        "agent/",
+    ];
+    method.starts_with("tasks/") || ABOUT.iter().any(|about| method.contains(about))
 }
 
 /// The method of an envelope; empty where it names none.

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use axum::Router;
+use axum::http::StatusCode;
 use ligand_server::activity::{self, End, Turn};
+use ligand_server::briefings::BriefingReconciler;
 use ligand_server::liveness::sweeps::Retention;
 use ligand_server::reconcile::Reconciler as _;
 use serde_json::{Value, json};
@@ -37,6 +40,16 @@ async fn filled(app: &TestApp, agent: &Agent, count: usize) {
 fn message(text: &str) -> Value {
     json!({"jsonrpc": "2.0", "id": "1", "method": "message/send", "params": {"message": {
         "role": "user", "messageId": "m", "parts": [{"kind": "text", "text": text}]}}})
+}
+
+/// An agent's HTTP server that answers every turn like this.
+async fn agent(status: StatusCode, body: String) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let handler = move || std::future::ready((status, body.clone()));
+    #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(handler)).await });
+    url
 }
 
 /// A turn that ended, recorded. Gives its row.
@@ -296,6 +309,53 @@ both! {
         assert_eq!(of(&listed(&app, &id, "").await, "summary"), ["new"]);
         app.get(&format!("/workspaces/{id}/activity?since_id={cursor}")).await.refuses(410, "cursor not found");
         app.delete(&format!("/workspaces/{id}?purge=true")).await.ok();
+        assert!(listed(&app, &id, "").await.is_empty());
+    }
+
+    async fn a2_07_a2_35_a2_36_a2_37_the_direct_path_is_recorded(app: TestApp) {
+        let answer = json!({"jsonrpc": "2.0", "id": "1", "result": {"usage": {"input_tokens": 4, "output_tokens": 1}}});
+        let (good, bad) = (agent(StatusCode::OK, answer.to_string()).await, agent(StatusCode::CONFLICT, r#"{"error":"no"}"#.to_owned()).await);
+        let (_, caller) = online(&app, "caller").await;
+        let mut rows = Vec::new();
+        for url in [good.as_str(), bad.as_str(), "http://127.0.0.1:1"] {
+            app.fake.report_address(Some(url.to_owned()));
+            let (id, _) = online(&app, "target").await;
+            let path = format!("/workspaces/{id}/a2a");
+            app.call("POST", &path, caller.token.as_deref(), Some(message("hi"))).await;
+            for _ in 0..200 {
+                if let [row] = &listed(&app, &id, "").await[..] {
+                    rows.push(row.clone());
+                    break;
+                }
+                a_moment(10).await;
+            }
+        }
+        assert_eq!(of(&rows, "status"), ["ok", "error", "error"]);
+        assert!(rows.iter().all(|row| row["source_id"] == caller.workspace.as_str() && row["activity_type"] == "a2a_receive"));
+        assert!(rows.iter().all(|row| row["summary"] == "message/send → target" && row["request_body"] == message("hi")));
+        assert_eq!((&rows[0]["response_body"], &rows[1]["response_body"]), (&answer, &json!({"error": "no"})));
+        assert!(rows[2]["error_detail"].is_string() && rows[0]["error_detail"].is_null());
+        let used = format!("/workspaces/{}/metrics", rows[0]["workspace_id"].as_str().unwrap());
+        for _ in 0..200 {
+            if app.get(&used).await.ok()["input_tokens"] == 4 {
+                return;
+            }
+            a_moment(10).await;
+        }
+        panic!("what it used is not counted");
+    }
+
+    async fn what_the_platform_tells_an_agent_is_not_recorded(app: TestApp) {
+        let url = agent(StatusCode::OK, json!({"jsonrpc": "2.0", "id": "1", "result": {}}).to_string()).await;
+        app.fake.report_address(Some(url));
+        let (id, _) = online(&app, "a").await;
+        app.post(&format!("/workspaces/{id}/restart"), json!({})).await.ok();
+        app.settle().await;
+        Agent::of(&app, &id).register(&app).await.ok();
+        app.settle().await;
+        let told = BriefingReconciler.pass(&app.app).await.unwrap();
+        assert_eq!(told.steps, 1);
+        a_moment(50).await;
         assert!(listed(&app, &id, "").await.is_empty());
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod docker;
 pub(crate) mod engine;
 pub(crate) mod house;
 pub(crate) mod modes;
+pub(crate) mod runtime;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
