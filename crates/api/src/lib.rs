@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | [`registry`] | register, heartbeat, card: the agent protocol |
 //! | [`workspace`] | create, read, change, restart, delete |
+//! | [`answer`] | what an agent's answer says |
 //! | [`files`] | the files of a workspace, and those that go with messages |
 //! | [`message`] | messages that were accepted, and the ledger of all of them |
 //! | [`journal`] | `why`, and events |
@@ -24,6 +25,7 @@
 #![warn(missing_docs)]
 
 pub mod activity;
+pub mod answer;
 pub mod canvas;
 #[cfg(feature = "client")]
 pub mod client;

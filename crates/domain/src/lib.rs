@@ -25,6 +25,7 @@
 //! | [`address`] | which addresses an agent may advertise |
 //! | [`gate`] | what a request's own words decide |
 //! | [`files`] | which paths of a workspace's files may be named |
+//! | [`mcp`] | which revision of the Model Context Protocol a call speaks |
 //! | [`delegation`] | where a task stands that one workspace gave to another |
 //! | [`activity`] | what may be logged, and how much of it is kept |
 //! | [`spend`] | what turns cost |
@@ -53,6 +54,7 @@ pub mod id;
 pub mod instance;
 pub mod lease;
 pub mod lifecycle;
+pub mod mcp;
 pub mod message;
 pub mod orphan;
 pub mod rate;

@@ -46,6 +46,24 @@ impl Error {
         Self::refused(StatusCode::NOT_FOUND, error)
     }
 
+    /// Status and body for the caller. What nobody is shown is logged.
+    #[must_use]
+    pub fn told(self) -> (StatusCode, ErrorBody) {
+        match self {
+            Self::Refused(status, body) => (status, *body),
+            Self::Internal(text, cause) => {
+                tracing::error!(error = format!("{cause:#}"), "request failed: {text}");
+                (StatusCode::INTERNAL_SERVER_ERROR, ErrorBody::new(text))
+            }
+            Self::Unavailable(cause) => {
+                tracing::error!(error = format!("{cause:#}"), "the database does not answer");
+                let text = "platform datastore unavailable — retry shortly";
+                let body = ErrorBody::new(text).code("platform_unavailable");
+                (StatusCode::SERVICE_UNAVAILABLE, body)
+            }
+        }
+    }
+
     /// For `map_err`: a failure of ours, with the contract's text for it.
     pub fn internal<E: Into<anyhow::Error>>(text: &'static str) -> impl FnOnce(E) -> Self {
         move |source| Self::Internal(text, source.into())
@@ -61,19 +79,7 @@ impl From<sqlx::Error> for Error {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let (status, body) = match self {
-            Self::Refused(status, body) => (status, *body),
-            Self::Internal(text, cause) => {
-                tracing::error!(error = format!("{cause:#}"), "request failed: {text}");
-                (StatusCode::INTERNAL_SERVER_ERROR, ErrorBody::new(text))
-            }
-            Self::Unavailable(cause) => {
-                tracing::error!(error = format!("{cause:#}"), "the database does not answer");
-                let text = "platform datastore unavailable — retry shortly";
-                let body = ErrorBody::new(text).code("platform_unavailable");
-                (StatusCode::SERVICE_UNAVAILABLE, body)
-            }
-        };
+        let (status, body) = self.told();
         let retry = body.retry_after.map(HeaderValue::from);
         let mut response = (status, Json(body)).into_response();
         if let Some(seconds) = retry {

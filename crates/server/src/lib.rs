@@ -21,6 +21,8 @@
 //! | [`secrets`] | what programs get and nobody else sees |
 //! | [`canvas`] | where the canvas was left |
 //! | [`messages`] | turns sent to agents |
+//! | [`mcp`] | tools that agents call |
+//! | [`cards`] | what agents say of themselves, for whoever calls them here |
 //! | [`activity`] | what goes through workspaces |
 //! | [`delegations`] | tasks that workspaces give to each other |
 //! | [`spend`] | budgets, and what turns used |
@@ -38,6 +40,7 @@ pub mod app;
 pub mod backend;
 pub mod briefings;
 pub mod canvas;
+pub mod cards;
 pub mod config;
 pub mod credentials;
 pub mod db;
@@ -48,6 +51,7 @@ pub mod files;
 pub mod http;
 pub mod journal;
 pub mod liveness;
+pub mod mcp;
 pub mod messages;
 pub mod operator;
 pub mod org_tokens;

@@ -13,8 +13,8 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::http::{edge, limit};
 use crate::{
-    access, activity, canvas, credentials, delegations, discovery, files, journal, liveness,
-    messages, operator, org_tokens, registry, secrets, spend, templates, terminal, workspaces,
+    access, activity, canvas, cards, credentials, delegations, discovery, files, journal, liveness,
+    mcp, messages, operator, org_tokens, registry, secrets, spend, templates, terminal, workspaces,
 };
 
 /// Routes that answer a caller without a credential, and why that is right. Everything else is 401; a test
@@ -150,6 +150,11 @@ fn what_goes_through() -> OpenApiRouter<App> {
         .routes(routes!(activity::search::session_search))
         .routes(routes!(spend::http::budget, spend::http::set_budget))
         .routes(routes!(spend::http::usage))
+        // Agents of other makes, and models.
+        .routes(routes!(cards::http::card))
+        .routes(routes!(cards::http::card_of_old))
+        .routes(routes!(mcp::http::call))
+        .routes(routes!(mcp::http::stream))
 }
 
 /// The API, described: what `/openapi.json` serves.

@@ -7,6 +7,7 @@ use ligand_api::activity::{Attachment, Notify};
 use ligand_api::error::ErrorBody;
 use ligand_api::registry::Done;
 use ligand_domain::activity::preview;
+use ligand_domain::id::WorkspaceId;
 use serde_json::{Value, json};
 
 use super::http::NOTIFY;
@@ -41,21 +42,37 @@ pub(crate) async fn notify(
             return Err(Error::bad_request(format!("attachment[{at}]: uri and name are required")));
         }
     }
-    let workspace = workspaces::present(&app, caller.workspace).await?;
-    let mut answer = json!({"result": said.message});
+    show(&app, caller.workspace, &said.message, &attachments, key(&headers)).await?;
+    Ok(Json(Done { status: "sent".to_owned() }))
+}
+
+/// Tell a workspace's user something, once for each `key`.
+///
+/// # Errors
+/// 404, 503.
+pub(crate) async fn show(
+    app: &App,
+    of: WorkspaceId,
+    message: &str,
+    attachments: &[Attachment],
+    key: Option<String>,
+) -> Result<()> {
+    let workspace = workspaces::present(app, of).await?;
+    let mut answer = json!({"result": message});
     if !attachments.is_empty() {
         answer["parts"] = attachments.iter().map(part).collect();
     }
     let new = New {
         method: Some(NOTIFY.to_owned()),
-        summary: Some(preview(&said.message, PREVIEW)),
+        summary: Some(preview(message, PREVIEW)),
         response: Some(answer.to_string()),
-        key: key(&headers),
+        key,
         ..New::of(workspace.id, RECEIVED)
     };
-    match write(&app, new).await? {
+    match write(app, new).await? {
         Recorded::New(..) => {
-            let mut payload = json!({"message": said.message, "workspace_id": workspace.id, "name": workspace.name});
+            let mut payload =
+                json!({"message": message, "workspace_id": workspace.id, "name": workspace.name});
             if !attachments.is_empty() {
                 payload["attachments"] = json!(attachments);
             }
@@ -64,7 +81,7 @@ pub(crate) async fn notify(
         Recorded::Before => {}
         Recorded::Nowhere => return Err(Error::not_found("workspace not found")),
     }
-    Ok(Json(Done { status: "sent".to_owned() }))
+    Ok(())
 }
 
 /// A file, as a part of an answer.

@@ -20,12 +20,15 @@ pub struct Edge {
     pub canvas_proxy: bool,
     /// Whether tests may ask for a workspace's credential.
     pub test_tokens: bool,
+    /// Whether agents may write to users by a tool.
+    pub tools_reach_users: bool,
 }
 
 impl Edge {
     /// Resolve; `environment` is what `MOLECULE_ENV` says.
     pub(super) fn resolve(said: &mut Layers<'_>, environment: &str) -> Self {
         let asked = said.optional("test_tokens", "MOLECULE_ENABLE_TEST_TOKENS");
+        let reach = said.optional("mcp_allow_send_message", "MOLECULE_MCP_ALLOW_SEND_MESSAGE");
         Self {
             rate_limit: said.count("rate_limit", "RATE_LIMIT", RATE_LIMIT),
             cors_origins: said.list("cors_origins", "CORS_ORIGINS"),
@@ -34,6 +37,7 @@ impl Edge {
             canvas_proxy: said.address("canvas_proxy", "CANVAS_PROXY_URL").is_some(),
             test_tokens: asked.as_deref() == Some("1")
                 || !environment.eq_ignore_ascii_case("production"),
+            tools_reach_users: reach.as_deref() == Some("true"),
         }
     }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 ///
 /// # Errors
 /// What the agent says went wrong.
-pub(super) fn read(answer: &str) -> Result<String, String> {
+pub(crate) fn read(answer: &str) -> Result<String, String> {
     let Some(said) = last(answer) else { return Ok(answer.to_owned()) };
     if let Some(error) = said.get("error").filter(|error| !error.is_null()) {
         let text = error["message"].as_str().or_else(|| error.as_str());

@@ -5,6 +5,7 @@
 //! itself has it recorded, and says how it ended; if its message had to be queued, the ledger says so instead.
 
 mod answer;
+mod front;
 pub mod http;
 mod store;
 
@@ -18,6 +19,8 @@ use ligand_domain::workspace::Intent;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+pub(crate) use self::answer::read as read_answer;
+pub(crate) use self::front::{given as give_for, stand};
 use self::store::{Ended, Row};
 use crate::activity::{self, DELEGATION, New};
 use crate::app::App;

@@ -8,7 +8,7 @@ use ligand_api::registry::{Access, CheckAccess, Discovered, Peer};
 use ligand_domain::id::WorkspaceId;
 use serde::Deserialize;
 
-use super::{Caller, InPath, allowed, forbidden, store};
+use super::{Caller, InPath, allowed, forbidden};
 use crate::app::App;
 use crate::config::BackendConfig;
 use crate::error::{Error, Result};
@@ -95,9 +95,7 @@ pub(crate) async fn peers(
     State(app): State<App>,
     Query(like): Query<Like>,
 ) -> Result<Json<Vec<Peer>>> {
-    let found = store::peers(&mut app.db.read().await?, of).await;
-    let found = found.map_err(Error::internal("lookup failed"))?;
-    let mut peers = found.ok_or_else(|| Error::not_found("workspace not found"))?;
+    let mut peers = super::peers(&app, of).await?;
     let part = like.q.as_deref().unwrap_or_default().trim().to_lowercase();
     // Here and not in the database: its engines differ in what is a small letter.
     peers.retain(|peer| {

@@ -8,6 +8,7 @@ mod store;
 use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use ligand_api::registry::Peer;
 use ligand_domain::access::may_talk;
 use ligand_domain::id::WorkspaceId;
 
@@ -119,6 +120,16 @@ pub(crate) async fn allowed(
     let caller = workspaces::lineage(&mut tx, caller).await?;
     let target = workspaces::lineage(&mut tx, target).await?;
     Ok(may_talk(caller.as_ref(), target.as_ref()))
+}
+
+/// The workspaces next to one in the hierarchy: siblings, children, parent.
+///
+/// # Errors
+/// 404, 500.
+pub(crate) async fn peers(app: &App, of: WorkspaceId) -> Result<Vec<Peer>> {
+    let found = store::peers(&mut app.db.read().await?, of).await;
+    let found = found.map_err(Error::internal("lookup failed"))?;
+    found.ok_or_else(|| Error::not_found("workspace not found"))
 }
 
 fn forbidden() -> Error {

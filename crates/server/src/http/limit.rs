@@ -53,6 +53,11 @@ const SWEEP_EVERY: Duration = Duration::from_secs(300);
 const SWEEP_WHEN_FULL: Duration = Duration::from_secs(1);
 /// Tokens of the organisation that one address may mint.
 const MINTS: Rate = Rate { most: 10, per: Duration::from_secs(3600) };
+/// Calls of tools that one bearer may make.
+const TOOLS: Rate = Rate { most: 120, per: Duration::from_secs(60) };
+
+/// The header that says how many requests may come.
+const LIMIT: &str = "x-ratelimit-limit";
 
 /// Where a request comes from; `None` where there is no socket, which is one address too.
 type Address = Option<IpAddr>;
@@ -62,6 +67,7 @@ pub struct Limiter {
     addresses: Mutex<Buckets<Address>>,
     workspaces: Mutex<Buckets<WorkspaceId>>,
     mints: Mutex<Buckets<Address>>,
+    tools: Mutex<Buckets<TokenHash>>,
     proven: Mutex<HashMap<TokenHash, WorkspaceId>>,
 }
 
@@ -74,6 +80,7 @@ impl Limiter {
             addresses: Mutex::new(Buckets::new(rate)),
             workspaces: Mutex::new(Buckets::new(rate)),
             mints: Mutex::new(Buckets::new(MINTS)),
+            tools: Mutex::new(Buckets::new(TOOLS)),
             proven: Mutex::new(HashMap::new()),
         }
     }
@@ -171,11 +178,36 @@ pub fn charge_mint(app: &App, from: Address) -> Result<()> {
         return Ok(());
     }
     let told = lock(&app.limiter().mints).charge(from, app.clock.now());
-    if told.within { Ok(()) } else { Err(too_many(told)) }
+    if told.within { Ok(()) } else { Err(too_many(told, "rate limit exceeded")) }
 }
 
-fn too_many(told: Standing) -> Error {
-    let body = ErrorBody { retry_after: Some(told.reset), ..ErrorBody::new("rate limit exceeded") };
+/// Count a call of a tool for whoever's bearer this is, whatever else is counted, and make it if that had not its
+/// share yet. To be asked behind the gate, so that only what opens one fills the memory.
+pub async fn metered(
+    app: &App,
+    headers: &HeaderMap,
+    call: impl Future<Output = Response>,
+) -> Response {
+    let said = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let Some(text) = said.and_then(loosely) else {
+        return Error::unauthenticated("missing bearer token").into_response();
+    };
+    let told = lock(&app.limiter().tools).charge(TokenHash::of(text), app.clock.now());
+    let answer = match told.within {
+        true => call.await,
+        false => too_many(told, "MCP rate limit exceeded").into_response(),
+    };
+    headed(answer, told)
+}
+
+/// The bearer as this one limit reads it: the scheme in letters of any size, and the rest as it is.
+fn loosely(header: &str) -> Option<&str> {
+    let (scheme, rest) = header.split_once(' ')?;
+    (scheme.eq_ignore_ascii_case("bearer") && !rest.is_empty()).then_some(rest)
+}
+
+fn too_many(told: Standing, text: &str) -> Error {
+    let body = ErrorBody { retry_after: Some(told.reset), ..ErrorBody::new(text) };
     Error::Refused(StatusCode::TOO_MANY_REQUESTS, Box::new(body))
 }
 
@@ -184,7 +216,7 @@ pub async fn limit(State(app): State<App>, mut request: Request, next: Next) -> 
     if app.config.fails_open() {
         let mut response = next.run(request).await;
         let unlimited = HeaderValue::from_static("unlimited");
-        response.headers_mut().insert("x-ratelimit-limit", unlimited);
+        response.headers_mut().entry(LIMIT).or_insert(unlimited);
         return response;
     }
     let from = peer(request.extensions());
@@ -194,7 +226,7 @@ pub async fn limit(State(app): State<App>, mut request: Request, next: Next) -> 
     let call = Call { app: &app, from, hash: hash.filter(|_| held) };
     let before = call.before();
     if let Some(told) = before.filter(|told| !told.within) {
-        return headed(too_many(told).into_response(), told);
+        return headed(too_many(told, "rate limit exceeded").into_response(), told);
     }
     let proof = Proof::default();
     request.extensions_mut().insert(proof.clone());
@@ -270,9 +302,13 @@ impl Call<'_> {
     }
 }
 
+/// Tell a caller how it stands, unless a narrower limit has said so already.
 fn headed(mut response: Response, told: Standing) -> Response {
+    if response.headers().contains_key(LIMIT) {
+        return response;
+    }
     let said = [
-        ("x-ratelimit-limit", u64::from(told.limit)),
+        (LIMIT, u64::from(told.limit)),
         ("x-ratelimit-remaining", u64::from(told.remaining)),
         ("x-ratelimit-reset", told.reset),
     ];
@@ -286,6 +322,21 @@ fn headed(mut response: Response, told: Standing) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// ML-08 and ML-09.
+    #[test]
+    fn ml_08_ml_09_a_bucket_is_found_by_the_hash_of_a_bearer_in_any_letters() {
+        for same in ["Bearer t", "bearer t", "BEARER t"] {
+            assert_eq!(loosely(same), Some("t"));
+        }
+        assert_eq!(loosely("Bearer  t"), Some(" t"), "it is not trimmed");
+        for none in ["", "t", "Bearer", "Bearer ", "Basic t"] {
+            assert_eq!(loosely(none), None, "{none}");
+        }
+        let (key, text) = (TokenHash::of("t"), b"t".as_slice());
+        assert_eq!(key, TokenHash::of("t"));
+        assert!(key != TokenHash::of("u") && !key.bytes().starts_with(text));
+    }
 
     #[test]
     fn memory_is_bounded_whatever_comes() {

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use ligand_api::error::ErrorBody;
@@ -119,6 +119,23 @@ pub(super) async fn send(
     } else {
         call.question(target, route, payload).await
     }
+}
+
+/// Send a message on somebody's behalf, by the way that a message of theirs takes, and give the answer as it came, or
+/// the promise of one (202). `sender` must have been let in as that; `message` is a whole envelope.
+///
+/// # Errors
+/// As a call over HTTP.
+pub(crate) async fn ask(
+    app: &App,
+    sender: Sender,
+    id: WorkspaceId,
+    message: &Value,
+    within: Duration,
+) -> Result<Response> {
+    let timeout = (HeaderName::from_static("x-timeout"), HeaderValue::from(within.as_secs()));
+    let headers = HeaderMap::from_iter([timeout]);
+    send(app, id, sender, &headers, &Bytes::from(message.to_string())).await
 }
 
 /// Tell an agent something on the platform's own behalf, by the way that a user's message takes: now or never. Its

@@ -44,7 +44,7 @@ use ligand_domain::time::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
-pub(crate) use self::direct::tell;
+pub(crate) use self::direct::{ask, tell};
 use self::queue::Enqueue;
 pub use self::reconcile::{DeliveryReconciler, MessageRetention};
 pub use self::row::{Message, Times};
