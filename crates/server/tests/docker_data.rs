@@ -134,7 +134,7 @@ fn an_import_whose_server_dies_changes_nothing_and_the_next_one_ends_it() {
         let endless = again(&sent).chain(stream::pending()).boxed();
         tokio::select! {
             _ = backend.import(to.workspace, endless, None) => panic!("it does not end"),
-            () = until("it is begun", || there()) => {}
+            () = until("it is begun", there) => {}
         }
         assert_eq!(backend.digest(to.workspace).await.unwrap(), before);
         assert_eq!(read(backend, to, "old").await.unwrap(), "old");
