@@ -45,8 +45,9 @@ impl Revision {
     pub fn offer(asked: Option<&str>) -> Self {
         let shakes = Self::ALL.into_iter().filter(|revision| !revision.stands_alone());
         // They are dates: their texts are in order.
-        let known = shakes.filter(|revision| asked.is_some_and(|asked| revision.as_str() <= asked));
-        known.last().unwrap_or(Self::V2024_11_05)
+        let mut known =
+            shakes.filter(|revision| asked.is_some_and(|asked| revision.as_str() <= asked));
+        known.next_back().unwrap_or(Self::V2024_11_05)
     }
 
     /// Whether its calls say everything about themselves: revision, client and method stand in the call, its

@@ -112,7 +112,8 @@ async fn ask(app: &App, target: &Workspace) -> Option<Map<String, Value>> {
 /// Below its address, and where that has a path, at its root.
 fn places(url: &Url) -> Vec<Url> {
     let mut base = url.clone();
-    (base.set_query(None), base.set_fragment(None));
+    base.set_query(None);
+    base.set_fragment(None);
     if !base.path().ends_with('/') {
         base.set_path(&format!("{}/", base.path()));
     }
@@ -149,8 +150,6 @@ async fn fetch(route: &Route, place: Url) -> Option<Map<String, Value>> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn a_card_is_looked_for_below_the_address_and_at_its_root() {
         let places = |url: &str| -> Vec<String> {

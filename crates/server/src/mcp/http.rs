@@ -38,7 +38,7 @@ pub(crate) async fn call(
     let (head, body) = request.into_parts();
     let answer = async {
         match body::payload(body, body::MAX_BODY).await {
-            Ok(body) => answer(&app, &caller, &head.headers, &body).await,
+            Ok(body) => Box::pin(answer(&app, &caller, &head.headers, &body)).await,
             Err(refused) => refused.into_response(),
         }
     };

@@ -277,8 +277,9 @@ mod tests {
 
     #[test]
     fn answers_are_told_in_words() {
-        let understood =
-            |status, answer: Value| understood(StatusCode::from_u16(status).unwrap(), &answer);
+        let understood = |status, answer: Value| {
+            understood(StatusCode::from_u16(status).unwrap(), &answer.to_string())
+        };
         let parts = json!([{"kind": "text", "text": "four"}]);
         assert_eq!(understood(200, json!({"result": {"parts": parts}})), Ok("four".to_owned()));
         assert_eq!(
