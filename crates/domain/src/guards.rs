@@ -51,11 +51,13 @@ pub enum Guard {
     WorkspaceBucket,
     /// Nothing is online whose receipt is not complete.
     Receipt,
+    /// Kept events carry numbers, and a stream resumes from one.
+    StreamSequence,
 }
 
 impl Guard {
     /// Every rule.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::ReplayFirst,
         Self::PassportAgain,
         Self::ResumeBeside,
@@ -78,6 +80,7 @@ impl Guard {
         Self::Brake,
         Self::WorkspaceBucket,
         Self::Receipt,
+        Self::StreamSequence,
     ];
 
     /// The name that `LIGAND_MUTANT` takes.
@@ -106,6 +109,7 @@ impl Guard {
             Self::Brake => "brake",
             Self::WorkspaceBucket => "workspace-bucket",
             Self::Receipt => "receipt",
+            Self::StreamSequence => "stream-sequence",
         }
     }
 

@@ -103,6 +103,9 @@ const fn of_platform(guard: Guard) -> Proof {
         Guard::Receipt => Proof::Elsewhere(
             "secrets are not modelled; shown by the server's tests of receipts and by a drill",
         ),
+        Guard::StreamSequence => Proof::Elsewhere(
+            "watchers are not modelled; shown by the server's tests of streams and by a drill",
+        ),
     }
 }
 

@@ -126,6 +126,7 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(journal::http::stream_all))
         .routes(routes!(journal::http::list_of))
         .routes(routes!(journal::http::stream_of))
+        .routes(routes!(journal::socket::open))
 }
 
 /// The API, described: what `/openapi.json` serves.

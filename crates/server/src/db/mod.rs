@@ -12,6 +12,7 @@
 
 pub mod group;
 mod hints;
+pub mod list;
 mod schema;
 
 use std::path::PathBuf;
