@@ -53,6 +53,8 @@ pub enum Guard {
     Receipt,
     /// The outcome of a message is taken only from the attempt that holds its lease.
     LeaseAttempt,
+    /// Kept events carry numbers, and a stream resumes from one.
+    StreamSequence,
 }
 
 impl Guard {
@@ -81,6 +83,7 @@ impl Guard {
         Self::WorkspaceBucket,
         Self::Receipt,
         Self::LeaseAttempt,
+        Self::StreamSequence,
     ];
 
     /// The name that `LIGAND_MUTANT` takes.
@@ -110,6 +113,7 @@ impl Guard {
             Self::WorkspaceBucket => "workspace-bucket",
             Self::Receipt => "receipt",
             Self::LeaseAttempt => "lease-attempt",
+            Self::StreamSequence => "stream-sequence",
         }
     }
 

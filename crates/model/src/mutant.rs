@@ -106,6 +106,9 @@ const fn of_platform(guard: Guard) -> Proof {
         Guard::LeaseAttempt => {
             Proof::Elsewhere("messages are not modelled; shown by the server's tests of the ledger")
         }
+        Guard::StreamSequence => Proof::Elsewhere(
+            "watchers are not modelled; shown by the server's tests of streams and by a drill",
+        ),
     }
 }
 

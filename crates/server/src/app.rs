@@ -210,6 +210,15 @@ impl Clock {
         }
     }
 
+    /// Let what happens meanwhile gather. With a manual clock that takes no time at all.
+    #[expect(clippy::disallowed_methods, reason = "beside `sleep` the one place that waits")]
+    pub async fn rest(&self, duration: Duration) {
+        match self {
+            Self::System => tokio::time::sleep(duration).await,
+            Self::Manual(_) => tokio::task::yield_now().await,
+        }
+    }
+
     /// Wait. With a manual clock, waiting takes no time of its own: the time is moved instead.
     #[expect(clippy::disallowed_methods, reason = "the one place that waits")]
     pub async fn sleep(&self, duration: Duration) {

@@ -134,6 +134,7 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(journal::http::stream_all))
         .routes(routes!(journal::http::list_of))
         .routes(routes!(journal::http::stream_of))
+        .routes(routes!(journal::socket::open))
 }
 
 /// Tasks that workspaces give to each other, and what goes through them.

@@ -2,10 +2,12 @@
 //! people in `sessions.rs`, and what callers may do with a workspace's tokens in `http.rs`.
 
 mod gates;
+mod grant;
 pub mod http;
 mod sender;
 mod sessions;
 mod store;
+mod viewer;
 
 use ligand_domain::credential::{self, Kind, Origin, PassportTimes, State, Token, TokenHash};
 use ligand_domain::id::{CredentialId, Generation, PassportId, WorkspaceId};
@@ -18,11 +20,13 @@ use crate::journal::Work;
 
 pub use gates::{Admin, Anyone, By, Canvas, OfWorkspace, Watcher};
 pub(crate) use gates::{is_admin, presented};
+pub(crate) use grant::{Asked, Grant, ended};
 pub use sender::Sender;
 pub(crate) use sessions::{Session, Sessions, session};
 pub(crate) use store::passports::{
     end_of as end_passports_of, presented as passport, redeem, spend,
 };
+pub(crate) use viewer::Viewer;
 pub(crate) use store::{end_one, ever_issued, for_admission, keep_newest, mark_used};
 
 /// A credential as the database has it.

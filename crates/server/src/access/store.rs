@@ -6,10 +6,11 @@ pub(super) mod passports;
 use ligand_domain::credential::{Kind, State, TokenHash};
 use ligand_domain::id::{CredentialId, Generation, WorkspaceId};
 use ligand_domain::time::Timestamp;
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use super::Held;
-use crate::db::{Tx, on};
+use crate::db::{Tx, list, on};
 
 /// `last_used_at` is exact to this: not every request pays for a write.
 const TOUCH_EVERY_US: i64 = 10_000_000;
@@ -85,6 +86,34 @@ pub(super) async fn find_live(
     let Some(Live { row, last_used_at }) = live else { return Ok(None) };
     let unnoted = last_used_at.unwrap_or(0) <= now.micros() - TOUCH_EVERY_US;
     Ok(Some((Held::try_from(row)?, unnoted)))
+}
+
+/// Those of these credentials that count no more.
+pub(super) async fn ended(
+    tx: &mut Tx,
+    hashes: &[TokenHash],
+    now: Timestamp,
+) -> Result<Vec<TokenHash>, sqlx::Error> {
+    let mut ended = Vec::new();
+    for some in hashes.chunks(list::MOST) {
+        let text = format!(
+            "WITH b (hash) AS (VALUES {})
+             SELECT DISTINCT b.hash FROM b WHERE NOT EXISTS (
+                SELECT 1 FROM credentials c JOIN workspaces w ON w.id = c.workspace_id
+                WHERE c.hash = b.hash AND c.ended_at IS NULL AND w.status <> 'removed'
+                  AND (c.state <> 'pending' OR c.lapses_at IS NULL OR c.lapses_at > $1))",
+            list::rows(2, some.len())
+        );
+        let found: Vec<Vec<u8>> = on!(&mut *tx, c => {
+            let mut query = sqlx::query_scalar(AssertSqlSafe(text)).bind(now.micros());
+            for hash in list::members(some) {
+                query = query.bind(hash.bytes().to_vec());
+            }
+            query.fetch_all(c).await
+        })?;
+        ended.extend(some.iter().filter(|hash| found.iter().any(|it| it == hash.bytes())));
+    }
+    Ok(ended)
 }
 
 /// Whether a credential still counts. Under the lock of its workspace that stays so.

@@ -12,6 +12,7 @@ use sqlx::pool::PoolOptions;
 use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
 use uuid::Uuid;
 
+use super::passing::{self, Lines};
 use super::{Db, PATIENCE};
 
 /// The name is the whole cluster's database's; whose hint it is stands in the payload.
@@ -35,9 +36,21 @@ pub struct Hints {
     server: Uuid,
 }
 
+/// What was heard of another server.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Something happened there.
+    Hint(Hint),
+    /// It passes something on.
+    Lines(Lines),
+    /// The connection was lost and is there again; what was said meanwhile is lost.
+    Lost,
+}
+
 /// Hears the other servers.
 pub struct Ear {
     listener: PgListener,
+    pool: PgPool,
     server: Uuid,
     schema: String,
 }
@@ -107,8 +120,17 @@ impl Hints {
         let mut listener = PgListener::connect_with(&self.pool).await?;
         let schema: Option<String> =
             sqlx::query_scalar("SELECT current_schema()::text").fetch_one(&mut listener).await?;
-        listener.listen(CHANNEL).await?;
-        Ok(Ear { listener, server: self.server, schema: schema.unwrap_or_default() })
+        listener.listen_all([CHANNEL, passing::CHANNEL]).await?;
+        let (pool, schema) = (self.pool.clone(), schema.unwrap_or_default());
+        Ok(Ear { listener, pool, server: self.server, schema })
+    }
+
+    pub(super) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    pub(super) fn server(&self) -> Uuid {
+        self.server
     }
 
     /// Close both connections.
@@ -118,17 +140,23 @@ impl Hints {
 }
 
 impl Ear {
-    /// The next hint of another server. `None`: the connection was lost and is there again; what was said
-    /// meanwhile is lost.
+    /// What is heard next of another server.
     ///
     /// # Errors
     /// When the connection is lost and does not come back.
-    pub async fn next(&mut self) -> Result<Option<Hint>, sqlx::Error> {
+    pub async fn next(&mut self) -> Result<Heard, sqlx::Error> {
         loop {
-            let Some(heard) = self.listener.try_recv().await? else { return Ok(None) };
+            let Some(heard) = self.listener.try_recv().await? else { return Ok(Heard::Lost) };
+            if heard.channel() == passing::CHANNEL {
+                let of = (self.server, self.schema.as_str());
+                match passing::read(&self.pool, heard.payload(), of.0, of.1).await? {
+                    Some(lines) => return Ok(Heard::Lines(lines)),
+                    None => continue,
+                }
+            }
             match heard.payload().parse::<Letter>() {
                 Ok(letter) if letter.server != self.server && letter.schema == self.schema => {
-                    return Ok(Some(letter.hint));
+                    return Ok(Heard::Hint(letter.hint));
                 }
                 // Our own, another platform's, or a newer server's that says more than we know.
                 Ok(_) | Err(()) => {}

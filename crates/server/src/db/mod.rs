@@ -12,6 +12,8 @@
 
 pub mod group;
 mod hints;
+pub mod list;
+mod passing;
 mod schema;
 
 use std::path::PathBuf;
@@ -23,7 +25,8 @@ use sqlx::pool::{PoolConnection, PoolOptions};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
 
-pub use self::hints::{Ear, Hint, Hints};
+pub use self::hints::{Ear, Heard, Hint, Hints};
+pub use self::passing::Lines;
 
 /// Connections of one server to PostgreSQL.
 const POSTGRES_CONNECTIONS: u32 = 25;

@@ -4,7 +4,7 @@ use axum::extract::{MatchedPath, Request};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ligand_domain::time::Timestamp;
-use prometheus::{CounterVec, Encoder as _, IntCounterVec, Opts, Registry, TextEncoder};
+use prometheus::{CounterVec, Encoder as _, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 use crate::app::App;
 
@@ -16,6 +16,7 @@ pub struct Metrics {
     registry: Registry,
     requests: CounterVec,
     seconds: CounterVec,
+    sockets: IntGauge,
     /// Steps taken by reconcilers, by reconciler and outcome.
     pub steps: IntCounterVec,
     /// Calls that were refused at admission, by the line of the table.
@@ -39,6 +40,11 @@ impl Default for Metrics {
             "Seconds spent answering, by method, route and status.",
             &LABELS,
         );
+        let sockets = IntGauge::new(
+            "molecule_websocket_connections_active",
+            "Watchers over WebSockets that are connected now.",
+        );
+        let sockets = sockets.expect("a name of plain letters");
         let steps = int_counter(
             "ligand_reconcile_steps_total",
             "Steps that reconcilers took.",
@@ -59,9 +65,10 @@ impl Default for Metrics {
             "Attempts to deliver a message, by what was written down of them.",
             &["outcome"],
         );
-        let all: [Box<dyn prometheus::core::Collector>; 6] = [
+        let all: [Box<dyn prometheus::core::Collector>; 7] = [
             Box::new(requests.clone()),
             Box::new(seconds.clone()),
+            Box::new(sockets.clone()),
             Box::new(steps.clone()),
             Box::new(refusals.clone()),
             Box::new(heartbeats.clone()),
@@ -70,7 +77,7 @@ impl Default for Metrics {
         for collector in all {
             registry.register(collector).expect("names differ");
         }
-        Self { registry, requests, seconds, steps, refusals, heartbeats, messages }
+        Self { registry, requests, seconds, sockets, steps, refusals, heartbeats, messages }
     }
 }
 
@@ -82,7 +89,23 @@ fn int_counter(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     IntCounterVec::new(Opts::new(name, help), labels).expect("a name and labels of plain letters")
 }
 
+/// A connection that is counted as long as this is there.
+pub struct Open(IntGauge);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 impl Metrics {
+    /// Count one that is open.
+    #[must_use]
+    pub fn socket(&self) -> Open {
+        self.sockets.inc();
+        Open(self.sockets.clone())
+    }
+
     /// The text that a scraper reads.
     #[must_use]
     pub fn text(&self) -> Response {

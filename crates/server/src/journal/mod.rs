@@ -7,22 +7,28 @@
 //!
 //! Start reading at [`Work::commit`].
 
+mod hub;
 pub mod http;
+mod pump;
+mod ring;
+pub mod socket;
+mod stand;
 mod store;
+mod watcher;
 
 use axum::http::StatusCode;
-use ligand_api::journal::{Entry, Event};
+use ligand_api::journal::Entry;
 use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::time::Timestamp;
 use serde_json::Value;
-use tokio::sync::{broadcast, watch};
 
 use crate::app::App;
 use crate::db::{Db, Tx};
 use crate::error::Error;
 
-/// Events that are not kept and that a slow watcher may miss.
-const LIVE_BUFFER: usize = 1024;
+#[cfg(feature = "mutants")]
+pub use hub::AfterCommit;
+pub use hub::Hub;
 
 /// What kind of decision an entry records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -341,112 +347,6 @@ pub async fn forget(
 ) -> Result<u64, sqlx::Error> {
     let gone = store::forget_events(tx, events, limit).await?;
     Ok(gone + store::forget_entries(tx, entries, limit).await?)
-}
-
-/// Tells watchers on this server that there is something to read.
-pub struct Hub {
-    committed: watch::Sender<i64>,
-    /// The same, of this server's commits alone.
-    own: watch::Sender<i64>,
-    live: broadcast::Sender<Event>,
-    #[cfg(feature = "mutants")]
-    after: std::sync::OnceLock<AfterCommit>,
-}
-
-/// Is told how many decisions a transaction recorded, right after its commit and before anybody else hears of it.
-#[cfg(feature = "mutants")]
-pub type AfterCommit = Box<dyn Fn(usize) + Send + Sync>;
-
-impl Default for Hub {
-    fn default() -> Self {
-        let live = broadcast::Sender::new(LIVE_BUFFER);
-        Self {
-            committed: watch::Sender::new(0),
-            own: watch::Sender::new(0),
-            live,
-            #[cfg(feature = "mutants")]
-            after: std::sync::OnceLock::new(),
-        }
-    }
-}
-
-impl Hub {
-    /// What happens right after a commit from now on: the place where proofs end a server. In no release; only
-    /// the first is kept.
-    #[cfg(feature = "mutants")]
-    pub fn after_commit(&self, after: AfterCommit) {
-        let _ = self.after.set(after);
-    }
-
-    /// So many decisions are durable.
-    fn decided(&self, count: usize) {
-        #[cfg(feature = "mutants")]
-        if let (Some(after), true) = (self.after.get(), count > 0) {
-            after(count);
-        }
-        #[cfg(not(feature = "mutants"))]
-        let _ = count;
-    }
-
-    fn committed(&self, seq: i64) {
-        advance(&self.own, seq);
-        advance(&self.committed, seq);
-    }
-
-    /// Another server committed up to `seq`. It told everybody: it is not passed on.
-    pub fn heard(&self, seq: i64) {
-        advance(&self.committed, seq);
-    }
-
-    /// Watch the commits of this server.
-    #[must_use]
-    pub fn own_commits(&self) -> watch::Receiver<i64> {
-        self.own.subscribe()
-    }
-
-    /// Watch for commits.
-    #[must_use]
-    pub fn commits(&self) -> watch::Receiver<i64> {
-        self.committed.subscribe()
-    }
-
-    /// Watch events that are not kept.
-    #[must_use]
-    pub fn live(&self) -> broadcast::Receiver<Event> {
-        self.live.subscribe()
-    }
-
-    /// Whether anybody watches events that are not kept.
-    #[must_use]
-    pub fn is_watched(&self) -> bool {
-        self.live.receiver_count() > 0
-    }
-
-    /// Send an event that is not kept. Nobody listening is fine.
-    pub fn broadcast(
-        &self,
-        event: &'static str,
-        workspace: WorkspaceId,
-        at: Timestamp,
-        payload: Value,
-    ) {
-        let event = Event {
-            seq: None,
-            event: event.to_owned(),
-            workspace_id: Some(workspace.uuid()),
-            timestamp: at.to_string(),
-            payload,
-        };
-        let _ = self.live.send(event);
-    }
-}
-
-fn advance(to: &watch::Sender<i64>, seq: i64) {
-    to.send_if_modified(|last| {
-        let newer = seq > *last;
-        *last = seq.max(*last);
-        newer
-    });
 }
 
 /// Parse a cursor: the `seq` of the last event that was read.

@@ -97,6 +97,7 @@ pub(crate) async fn revoke(
         return Err(nothing());
     }
     tx.commit().await.map_err(Error::internal(failed))?;
+    app.hub.look_again();
     tracing::info!(org_token.id = %id, "a token of the organisation was revoked");
     Ok(Json(OrgTokenRevoked { revoked: id.to_string() }))
 }

@@ -59,6 +59,17 @@ pub(crate) async fn holds(
     store::hold(tx, token.id, now).await
 }
 
+/// Those of these that are live no more.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn ended(
+    tx: &mut Tx,
+    hashes: &[TokenHash],
+) -> std::result::Result<Vec<TokenHash>, sqlx::Error> {
+    store::ended(tx, hashes).await
+}
+
 /// Mint one. Its text exists only in what this gives.
 ///
 /// # Errors

@@ -4,10 +4,11 @@ use ligand_api::token::OrgToken as View;
 use ligand_domain::credential::TokenHash;
 use ligand_domain::id::{OrgTokenId, WorkspaceId};
 use ligand_domain::time::Timestamp;
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use super::OrgToken;
-use crate::db::{Tx, on};
+use crate::db::{Tx, list, on};
 
 /// `last_used_at` is exact to this: not every request pays for a write.
 const TOUCH_EVERY_US: i64 = 10_000_000;
@@ -46,6 +47,31 @@ pub(super) async fn find_live(
         let unnoted = last_used_at.unwrap_or(0) <= now.micros() - TOUCH_EVERY_US;
         (OrgToken { id: OrgTokenId::from_uuid(id), prefix, org_id }, unnoted)
     }))
+}
+
+/// Those of these that are live no more.
+pub(super) async fn ended(
+    tx: &mut Tx,
+    hashes: &[TokenHash],
+) -> Result<Vec<TokenHash>, sqlx::Error> {
+    let mut ended = Vec::new();
+    for some in hashes.chunks(list::MOST) {
+        let text = format!(
+            "WITH b (hash) AS (VALUES {})
+             SELECT DISTINCT b.hash FROM b WHERE NOT EXISTS (
+                SELECT 1 FROM org_tokens t WHERE t.hash = b.hash AND t.revoked_at IS NULL)",
+            list::rows(1, some.len())
+        );
+        let found: Vec<Vec<u8>> = on!(&mut *tx, c => {
+            let mut query = sqlx::query_scalar(AssertSqlSafe(text));
+            for hash in list::members(some) {
+                query = query.bind(hash.bytes().to_vec());
+            }
+            query.fetch_all(c).await
+        })?;
+        ended.extend(some.iter().filter(|hash| found.iter().any(|it| it == hash.bytes())));
+    }
+    Ok(ended)
 }
 
 /// Note a request made with it, unless one was noted a moment ago.

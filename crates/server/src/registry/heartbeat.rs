@@ -178,6 +178,9 @@ fn announce(app: &App, id: WorkspaceId, beat: &Beat, task_changed: bool, now: Ti
         let payload = json!({"current_task": beat.current_task, "active_tasks": beat.active_tasks});
         app.hub.broadcast("TASK_UPDATED", id, now, payload);
     }
+    if !app.hub.is_watched_here() {
+        return;
+    }
     let payload = json!({"active_tasks": beat.active_tasks, "uptime_seconds": beat.uptime_seconds});
     app.hub.broadcast("WORKSPACE_HEARTBEAT", id, now, payload);
 }

@@ -4,6 +4,7 @@ mod data;
 mod doubt;
 mod identity;
 mod instances;
+mod kin;
 mod lifecycle;
 mod receipts;
 mod rows;
@@ -26,6 +27,7 @@ pub(crate) use self::instances::{
     abandon, alive, bind_newest, end, heard, insert_instance, instance_of, latest,
     observe_instance, started,
 };
+pub(crate) use self::kin::lineages;
 pub(crate) use self::lifecycle::{
     Idling, condemn, idling, note_report, rests, set_attempt, set_compute, set_idle_minutes,
     touch_turn, want_agent, want_rest,
