@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use reqwest::Url;
 use reqwest::header::HeaderValue;
@@ -21,7 +22,9 @@ Environment without a flag:
   LIGAND_MANAGED=1       a backend started this agent and replaces it
   LIGAND_PASSPORT        right to become one generation; redeemed at the first register
   LIGAND_GENERATION      the generation that it is for
-  LIGAND_SECRET_NAMES    names of the secrets that this instance was given, for its receipt";
+  LIGAND_SECRET_NAMES    names of the secrets that this instance was given, for its receipt
+  LIGAND_ECHO_EFFECTS    for tests: the echo adds a line to this file for each turn it runs
+  LIGAND_ECHO_DELAY_MS   for tests: how long a turn of the echo takes";
 
 /// The command line. Each flag wins over the environment variable that its help names.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -74,6 +77,15 @@ impl fmt::Display for CommandLine {
     }
 }
 
+/// Aids for tests, in the built-in echo.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Echoing {
+    /// Each turn that is run adds a line with its `messageId`, when it begins.
+    pub effects: Option<PathBuf>,
+    /// How long a turn takes.
+    pub delay: Duration,
+}
+
 /// Settings that were checked.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -101,6 +113,8 @@ pub struct Settings {
     pub secret_names: Vec<String>,
     /// Which rules hold: all of them, but for a mutant.
     pub guards: Guards,
+    /// How the built-in echo behaves.
+    pub echo: Echoing,
     /// The program; `None` is the built-in echo.
     pub command: Option<CommandLine>,
 }
@@ -155,6 +169,7 @@ impl Settings {
         let configs_dir = args.configs_dir.or_else(|| path("CONFIGS_DIR"));
         let passport = env("LIGAND_PASSPORT").map(|text| passport(&text, env("LIGAND_GENERATION")));
         let passport = passport.transpose();
+        let echo = echoing(path("LIGAND_ECHO_EFFECTS"), env("LIGAND_ECHO_DELAY_MS"));
         let mut words = args.command.into_iter();
         let command = words.next().map(|program| CommandLine { program, args: words.collect() });
 
@@ -163,7 +178,8 @@ impl Settings {
         let (org_id, listen) = (noted(org_id, &mut problems), noted(listen, &mut problems));
         let (advertise, passport) =
             (noted(advertise, &mut problems), noted(passport, &mut problems));
-        match (platform_url, workspace_id, org_id, listen, advertise, passport) {
+        let echo = noted(echo, &mut problems);
+        match (platform_url, workspace_id, org_id, listen, advertise, passport, echo) {
             (
                 Some(platform_url),
                 Some(workspace_id),
@@ -171,6 +187,7 @@ impl Settings {
                 Some(listen),
                 Some(advertise),
                 Some(passport),
+                Some(echo),
             ) => Ok(Self {
                 platform_url,
                 configs_dir: configs_dir.unwrap_or_else(|| "/configs".into()),
@@ -184,6 +201,7 @@ impl Settings {
                 secret_names: names(env("LIGAND_SECRET_NAMES")),
                 guards: guards(&env),
                 workspace_id,
+                echo,
                 command,
             }),
             _ => Err(Invalid { problems }),
@@ -193,6 +211,16 @@ impl Settings {
 
 fn names(text: Option<String>) -> Vec<String> {
     text.unwrap_or_default().split_ascii_whitespace().map(str::to_owned).collect()
+}
+
+fn echoing(effects: Option<PathBuf>, delay: Option<String>) -> Result<Echoing, Problem> {
+    let Some(text) = delay else { return Ok(Echoing { effects, ..Echoing::default() }) };
+    let delay = text.trim().parse().map(Duration::from_millis).map_err(|_| Problem {
+        setting: "LIGAND_ECHO_DELAY_MS",
+        wrong: format!("{text:?} is not a number of milliseconds"),
+        hint: "it is meant for tests; leave it unset",
+    })?;
+    Ok(Echoing { effects, delay })
 }
 
 /// Without the feature every rule holds, whatever the environment says.

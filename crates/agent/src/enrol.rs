@@ -12,6 +12,7 @@ use crate::machine;
 use crate::platform::Platform;
 use crate::receipt::Receipt;
 use crate::session::{Bearer, Call, Next, Session};
+use crate::telling::Telling;
 use crate::vitals::Vitals;
 
 type Answer = crate::session::Answer<Token>;
@@ -24,6 +25,8 @@ pub(crate) struct Enrolment {
     pub(crate) platform: Platform,
     pub(crate) identity: Identity,
     pub(crate) vitals: Arc<Vitals>,
+    /// Is told which credential works.
+    pub(crate) telling: Arc<Telling>,
     pub(crate) logs: Logs,
     pub(crate) workspace: String,
     pub(crate) url: String,
@@ -56,6 +59,9 @@ impl Enrolment {
                 }
             };
             let answer = self.ask(call, bearer).await;
+            if let Answer::Beaten { .. } = answer {
+                self.telling.credential(self.identity.presented(bearer));
+            }
             said.answer(call, &answer);
             let (facts, written) = self.identity.learn(&answer, bearer, machine::jitter());
             if let Err(e) = &written {

@@ -19,17 +19,20 @@ pub enum Guard {
     PassportBeforeFile,
     /// On 401 the agent reads its credential file again and retries once.
     RereadOnce,
+    /// A message whose turn was begun before is not run again by itself.
+    TurnOnce,
 }
 
 impl Guard {
     /// Every rule.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::KeyKept,
         Self::WriteBeforeUse,
         Self::RotateBeside,
         Self::WithoutBearer,
         Self::PassportBeforeFile,
         Self::RereadOnce,
+        Self::TurnOnce,
     ];
 
     /// The name that `LIGAND_MUTANT` takes.
@@ -42,6 +45,7 @@ impl Guard {
             Self::WithoutBearer => "without-bearer",
             Self::PassportBeforeFile => "passport-before-file",
             Self::RereadOnce => "reread-once",
+            Self::TurnOnce => "turn-once",
         }
     }
 

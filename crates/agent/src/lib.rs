@@ -19,18 +19,25 @@
 //! | `platform` | the calls, and what their answers mean |
 //! | [`identity`] | the credential files |
 //! | `supervise`, `reap` | the program; orphans of a container |
-//! | `relay`, `echo`, `card` | the agent's HTTP server |
+//! | `relay`, `echo`, `echo_tasks`, `card` | the agent's HTTP server |
+//! | [`turns`] | what is done with a message that comes, perhaps again; pure |
+//! | `records` | what is known of messages, on disk |
+//! | `delivery`, `run`, `answer` | a message on its way to the program and back, once |
+//! | `telling` | what the platform is told about turns beside their answers |
 //! | `vitals` | what heartbeats report |
 //! | [`logs`] | log lines, to a rotated file or standard error |
 //! | `receipt` | proof of the secrets that the program holds |
 //! | `machine` | clock, randomness, environment: the only file that reads them |
 //!
-//! Not here: anything of the server, and any file but the credentials and the log.
+//! Not here: anything of the server, and any file but the credentials, the records of turns and the log.
 #![warn(missing_docs)]
 
+mod answer;
 mod card;
 pub mod config;
+mod delivery;
 mod echo;
+mod echo_tasks;
 mod enrol;
 pub mod guards;
 pub mod holdings;
@@ -42,11 +49,15 @@ mod machine;
 mod platform;
 mod reap;
 mod receipt;
+mod records;
 mod relay;
+mod run;
 pub mod session;
 mod supervise;
+mod telling;
 #[cfg(test)]
 mod testing;
+pub mod turns;
 mod vitals;
 
 use std::io::{self, IsTerminal as _, Write as _};
@@ -61,12 +72,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use config::{Args, Listen, Settings};
+use delivery::{Answerer, Front, Running};
+use echo::Echo;
 use enrol::Enrolment;
 use identity::Identity;
 use logs::Logs;
 use platform::Platform;
 use receipt::Receipt;
+use records::Records;
+use relay::Relay;
 use supervise::{Patience, Started, Supervisor};
+use telling::Telling;
 use vitals::{Program, Vitals};
 
 /// Settings that cannot be used.
@@ -205,7 +221,8 @@ pub async fn run(settings: Settings, logs: Logs, stop: CancellationToken) -> Exi
 /// Everything in place, nothing sent yet.
 struct Agent {
     enrolment: Enrolment,
-    server: (TcpListener, axum::Router),
+    server: (TcpListener, Arc<Front>),
+    end_server: CancellationToken,
     program: Option<(Supervisor, Started)>,
     own: Arc<reap::Own>,
     tasks: TaskTracker,
@@ -221,13 +238,29 @@ impl Agent {
         let listener = bind(settings.listen).map_err(|e| cannot_listen(settings.listen, &e))?;
         let port = listener.local_addr().expect("a listening socket has an address").port();
         let url = settings.advertise.unwrap_or_else(|| format!("http://localhost:{port}"));
-        let card = card::card(&settings.name, &url);
+        let echoes = settings.command.is_none();
+        let card = card::card(&settings.name, &url, echoes);
         let no_http = |e: platform::NoClient| Exit::failed(e, "this is a defect of the agent");
-        let platform = Platform::new(settings.platform_url, settings.org_id).map_err(no_http)?;
-        let beside = if settings.command.is_some() { Program::Starting } else { Program::None };
-        let vitals = Vitals::new(beside);
-        let router = relay::router(Arc::clone(&vitals), card.clone()).map_err(no_http)?;
-        let tasks = TaskTracker::new();
+        let (tasks, end_server) = (TaskTracker::new(), CancellationToken::new());
+        let (base, org, end) = (settings.platform_url, settings.org_id, end_server.clone());
+        let telling = Telling::new(&base, org.clone(), &settings.workspace_id, tasks.clone(), end);
+        let telling = Arc::new(telling.map_err(no_http)?);
+        let platform = Platform::new(base, org).map_err(no_http)?;
+        let vitals = Vitals::new(if echoes { Program::None } else { Program::Starting });
+        let answerer = if echoes {
+            Answerer::Echo(Echo::new(card.clone(), settings.echo))
+        } else {
+            Answerer::Program(Relay::new(Arc::clone(&vitals)).map_err(no_http)?)
+        };
+        let front = Arc::new(Front {
+            answerer,
+            vitals: Arc::clone(&vitals),
+            records: Arc::new(Records::below(&settings.configs_dir)),
+            telling: Arc::clone(&telling),
+            guards,
+            tasks: tasks.clone(),
+            running: Arc::new(Running::default()),
+        });
         let own = Arc::new(reap::Own::default());
         let program = settings.command.map(|command| {
             let (vitals, logs, tasks) = (Arc::clone(&vitals), logs.clone(), tasks.clone());
@@ -243,6 +276,7 @@ impl Agent {
             platform,
             identity,
             vitals,
+            telling,
             logs,
             workspace,
             url,
@@ -252,13 +286,16 @@ impl Agent {
             rotation_error: None,
             receipt: Receipt::of(settings.secret_names),
         };
-        Ok(Self { enrolment, server: (listener, router), program, own, tasks })
+        Ok(Self { enrolment, server: (listener, front), end_server, program, own, tasks })
     }
 
     async fn live(self, stop: CancellationToken) -> Exit {
-        let Self { enrolment, server: (listener, router), program, own, tasks } = self;
-        let (end_program, end_server) = (CancellationToken::new(), CancellationToken::new());
+        let Self { enrolment, server: (listener, front), end_server, program, own, tasks } = self;
+        let end_program = CancellationToken::new();
+        let router = relay::router(Arc::clone(&front));
         tasks.spawn(relay::serve(listener, router, end_server.clone()));
+        let end = end_server.clone();
+        tasks.spawn(async move { end.run_until_cancelled(front.keep_records()).await });
         if std::process::id() == 1 {
             let end = end_server.clone();
             tasks.spawn(async move { end.run_until_cancelled(reap::orphans(own)).await });

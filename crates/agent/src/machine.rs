@@ -8,7 +8,7 @@
 )]
 
 use std::ffi::{OsStr, OsString};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rand::TryRng as _;
 use rand::rngs::SysRng;
@@ -19,6 +19,17 @@ const PRIVATE: &str = "LIGAND_";
 /// The monotonic clock.
 pub(crate) fn now() -> Instant {
     Instant::now()
+}
+
+/// The clock on the wall: it may be set.
+pub(crate) fn wall() -> SystemTime {
+    SystemTime::now()
+}
+
+/// The same in milliseconds since 1970.
+pub(crate) fn wall_ms() -> i64 {
+    let since = wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Sleep on the real clock.

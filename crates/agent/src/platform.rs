@@ -13,7 +13,7 @@ use crate::session::{Action, Refusal};
 use crate::vitals::legible;
 
 /// Time for a whole call. An agent whose platform is slower than this asks again.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Calls without an answer after which the HTTP client is made anew: a resolver or a connection pool that
 /// went wrong with the network must not outlive it.
 const REBUILD_AFTER: u32 = 10;
@@ -134,7 +134,8 @@ pub(crate) fn builder() -> Result<ClientBuilder, NoClient> {
     ligand_api::http::builder().map_err(|e| NoClient(e.to_string()))
 }
 
-fn client(base: &Url) -> Result<Client, NoClient> {
+/// A client for the platform at `base`, without a limit on a whole call.
+pub(crate) fn client(base: &Url) -> Result<Client, NoClient> {
     let mut builder = builder()?.connect_timeout(PATIENCE / 2);
     // A proxy of the environment is for the world outside; a platform on this machine is not behind it.
     if matches!(base.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")) {

@@ -113,6 +113,12 @@ impl Start {
 pub(crate) struct Agent(Child);
 
 impl Agent {
+    /// As `kill -9` does.
+    pub(crate) async fn kill(mut self) {
+        self.signal(Signal::KILL);
+        self.ended().await;
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(pid(self.0.id()), signal).expect("it runs");
     }

@@ -9,3 +9,4 @@ mod program;
 mod rotate;
 mod serve;
 mod start;
+mod turns;

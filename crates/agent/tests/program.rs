@@ -25,7 +25,8 @@ async fn with_program(dir: &Dir, script: &str) -> (Platform, Agent, String) {
 
 /// One turn; `None` while nobody answers it.
 async fn turn(url: &str) -> Option<Value> {
-    let message = json!({ "messageId": "m", "parts": [{ "text": "hi" }] });
+    // Without an id: it passes through, each time.
+    let message = json!({ "parts": [{ "text": "hi" }] });
     let body = json!({ "id": 1, "method": "SendMessage", "params": { "message": message } });
     let answer = crate::serve::client().post(url).json(&body).send().await.expect("an answer");
     let good = answer.status().is_success();
@@ -52,7 +53,10 @@ async fn it_registers_once_turns_can_be_answered() {
     let names: Vec<String> = platform.calls().into_iter().map(|call| call.name).collect();
     let registers = names.iter().filter(|name| *name == "register").count();
     assert_eq!(registers, 1, "not before the program listens");
-    assert_eq!(turn(&url).await.expect("answered")["result"]["message"]["messageId"], "echo-m");
+    assert_eq!(
+        turn(&url).await.expect("answered")["result"]["message"]["messageId"],
+        "echo-unnamed"
+    );
 
     let env = dir.text("env");
     let has = |line: &str| env.lines().any(|found| found == line);

@@ -45,11 +45,12 @@ async fn in_process_it_echoes_both_protocols_until_it_is_stopped() {
             async { request.send().await.expect("an answer").json::<Value>().await.expect("JSON") }
         };
         let parts = json!([{ "kind": "text", "text": "hi" }]);
-        let params = json!({ "message": { "messageId": "m", "contextId": "c", "parts": parts } });
-        let old = ask(json!({ "id": 1, "method": "message/send", "params": params })).await;
+        let params =
+            |id: &str| json!({ "message": { "messageId": id, "contextId": "c", "parts": parts } });
+        let old = ask(json!({ "id": 1, "method": "message/send", "params": params("m") })).await;
         assert_eq!(old["result"]["parts"][0], json!({ "kind": "text", "text": "echo: hi" }));
         assert_eq!(old["result"]["contextId"], "c");
-        let new = ask(json!({ "id": 2, "method": "SendMessage", "params": params })).await;
+        let new = ask(json!({ "id": 2, "method": "SendMessage", "params": params("n") })).await;
         assert_eq!(new["result"]["message"]["parts"][0], json!({ "text": "echo: hi" }));
         for card in ["agent-card.json", "agent.json"] {
             let answer = client().get(format!("{url}/.well-known/{card}")).send().await;

@@ -121,6 +121,9 @@ const fn of_agent(guard: AgentGuard) -> Proof {
             Proof::Explored("migration-with-copied-files", Property::Never(Flaw::BlindCutover))
         }
         AgentGuard::RereadOnce => Proof::Explored("external-delivery", NO_WEDGE),
+        AgentGuard::TurnOnce => Proof::Elsewhere(
+            "messages are not modelled; shown by the agent's tests of turns, by chance and with sockets",
+        ),
     }
 }
 
