@@ -31,9 +31,21 @@ const LOOK: Duration = Duration::from_millis(2);
 const GONE: Duration = Duration::from_secs(5);
 
 /// A server and its instances, which end with it.
-struct Nest {
+pub(super) struct Nest {
     server: Option<Process>,
     instances: PathBuf,
+}
+
+impl Nest {
+    /// That of this server, whose instances live below this directory.
+    pub(super) fn of(server: Process, instances: PathBuf) -> Self {
+        Self { server: Some(server), instances }
+    }
+
+    /// Resident memory of the server.
+    pub(super) fn resident(&self) -> Result<Option<u64>> {
+        self.server.as_ref().map(Process::resident).transpose()
+    }
 }
 
 impl Drop for Nest {
@@ -58,6 +70,8 @@ struct Stands {
     status: String,
     #[serde(default)]
     generation: i64,
+    #[serde(default)]
+    url: String,
 }
 
 /// What came of some kills.
@@ -75,9 +89,9 @@ pub(super) async fn kills(bench: &mut Bench) -> Result<Vec<Row>> {
     let place = bench.site.on_sqlite()?;
     let (server, instances) = place.start_with_instances("server").await?;
     let (address, admin) = (server.address(), place.admin());
-    let nest = Nest { server: Some(server), instances };
+    let nest = Nest::of(server, instances);
     bench.say(format!("{scenario}: {count} instances"));
-    let mut line = Line { to: Connection::to(address), admin: admin.clone() };
+    let mut line = Line::to(address, admin.clone());
     let mut ids = Vec::with_capacity(count);
     for number in 0..count {
         ids.push(line.create(number).await?);
@@ -96,8 +110,8 @@ pub(super) async fn kills(bench: &mut Bench) -> Result<Vec<Row>> {
         killed.took.merge(&some.took);
         killed.lost += some.lost;
     }
-    let cpu = nest.server.as_ref().map(Process::resident).transpose()?;
-    let row = Row::new(scenario, "killed until online again").used(None, cpu);
+    let resident = nest.resident()?;
+    let row = Row::new(scenario, "killed until online again").used(None, resident);
     let row = row.value(killed.took.count() as f64, "kills").took(&killed.took);
     let row = row.zero("not back", killed.lost);
     let half = row.p50_ms.is_some_and(|p50| p50 <= P50);
@@ -116,7 +130,7 @@ async fn some(
     ids: Vec<&String>,
     (root, times): (&Path, usize),
 ) -> Result<Killed> {
-    let mut line = Line { to: Connection::to(address), admin };
+    let mut line = Line::to(address, admin);
     let mut killed = Killed::default();
     for _ in 0..times {
         for id in &ids {
@@ -135,13 +149,24 @@ async fn some(
 }
 
 /// A way to the server.
-struct Line {
+pub(super) struct Line {
     to: Connection,
     admin: String,
 }
 
 impl Line {
-    async fn create(&mut self, number: usize) -> Result<String> {
+    /// To this server, as its administrator.
+    pub(super) fn to(address: SocketAddr, admin: String) -> Self {
+        Self { to: Connection::to(address), admin }
+    }
+
+    /// Where the agent of a workspace answers.
+    pub(super) async fn url(&mut self, id: &str) -> Result<String> {
+        Ok(self.stands(id).await?.url)
+    }
+
+    /// A workspace of this number.
+    pub(super) async fn create(&mut self, number: usize) -> Result<String> {
         #[derive(Deserialize)]
         struct Created {
             id: String,
@@ -161,7 +186,7 @@ impl Line {
     }
 
     /// Until it is online in a later generation; `None`: it takes too long.
-    async fn online(&mut self, id: &str, above: i64) -> Result<Option<()>> {
+    pub(super) async fn online(&mut self, id: &str, above: i64) -> Result<Option<()>> {
         let begun = clock::instant();
         while begun.elapsed() < PATIENCE {
             let stands = self.stands(id).await?;
