@@ -133,7 +133,7 @@ fn body(name: Uuid) -> String {
 }
 
 fn request(to: Uuid, admin: &str) -> Vec<u8> {
-    let body = body(Uuid::new_v4());
+    let body = body(agents::fresh());
     let length = body.len();
     format!(
         "POST /workspaces/{to}/a2a HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {admin}\r\nprefer: respond-async\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"

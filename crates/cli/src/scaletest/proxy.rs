@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use uuid::Uuid;
 
 use super::Bench;
+use super::agents;
 use super::histogram::Histogram;
 use super::kills::{Line, Nest};
 use super::options::{Scenario, Size};
@@ -107,7 +107,7 @@ impl Ways {
     /// One turn, either way; gives how long it took.
     async fn turn(&self, proxied: bool) -> Result<Duration> {
         let message = json!({
-            "kind": "message", "messageId": Uuid::new_v4(), "role": "user",
+            "kind": "message", "messageId": agents::fresh(), "role": "user",
             "parts": [{"kind": "text", "text": "What is there to do today?"}],
         });
         let body = json!({

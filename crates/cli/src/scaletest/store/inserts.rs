@@ -85,7 +85,7 @@ impl Inserts {
 async fn caller(to: Pool, body: String, first: usize, until: Instant) -> Result<u64> {
     let (workspace, mut count) = (agents::id(first), 0);
     while clock::instant() < until {
-        let id = Uuid::new_v4();
+        let id = agents::fresh();
         insert(&to, (id, workspace), &body).await?;
         count += 1;
     }
