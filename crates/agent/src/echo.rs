@@ -120,14 +120,14 @@ struct Part {
     text: Option<String>,
 }
 
-/// What a message may ask of the echo in its `metadata`.
+/// What a message may ask of the echo in its `metadata`. Some clients write every number as a fraction.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(default)]
 struct Wishes {
     /// How long this turn takes, in milliseconds.
-    ligand_echo_delay_ms: Option<u64>,
+    ligand_echo_delay_ms: Option<f64>,
     /// In how many parts a stream brings the text, each of them all of it.
-    ligand_echo_chunks: Option<u32>,
+    ligand_echo_chunks: Option<f64>,
 }
 
 /// A JSON-RPC error.
@@ -200,8 +200,9 @@ impl Echo {
     fn stream(&self, id: Value, params: Params, dialect: Dialect) -> Result<Answer, Fault> {
         let Params { message, .. } = params;
         self.effect(&message)?;
-        let wished = message.wishes().ligand_echo_chunks.unwrap_or(1);
-        let chunks = wished.clamp(1, MOST_CHUNKS);
+        // The conversion saturates: what is no count is none.
+        let chunks = message.wishes().ligand_echo_chunks.unwrap_or(1.0) as u32;
+        let chunks = chunks.clamp(1, MOST_CHUNKS);
         let delay = self.delay(&message);
         let task = self.begin(&message, delay);
         let event = move |result: Value| {
@@ -231,7 +232,8 @@ impl Echo {
     }
 
     fn delay(&self, message: &Message) -> Duration {
-        let wished = message.wishes().ligand_echo_delay_ms.map(Duration::from_millis);
+        let wished = message.wishes().ligand_echo_delay_ms;
+        let wished = wished.map(|millis| Duration::from_millis(millis as u64));
         wished.unwrap_or(self.settings.delay).min(LONGEST_DELAY)
     }
 
@@ -434,7 +436,7 @@ mod tests {
     #[tokio::test]
     async fn who_does_not_wait_gets_a_task_that_can_be_looked_at_and_cancelled() {
         let echo = echo();
-        let slow = json!({ "ligand_echo_delay_ms": 600_000 });
+        let slow = json!({ "ligand_echo_delay_ms": 600_000.0 });
         let message = json!({ "messageId": "m", "contextId": "c", "parts": [], "metadata": slow });
         let configuration = json!({ "blocking": false });
         let params = json!({ "message": message, "configuration": configuration });

@@ -2,8 +2,11 @@
 //! wherever the workspace's data goes.
 //!
 //! A file is one line of JSON, the [`Head`], and then the answer as it was given. It is written beside and renamed, so
-//! that a reader finds the old one or the new one. *Begun* is on disk for good before the turn is run. What is found
-//! damaged is something that was begun.
+//! that a reader finds the old one or the new one, whenever the process is killed.
+//!
+//! Only one thing waits for the disk: that there is a file, before the turn is run. A power cut may empty it, or take
+//! back an answer of the last seconds: what is found damaged is something that was begun, as is what says so. So one
+//! look at the directory is synced for all turns that begin at a time, and an answer costs no more than its writing.
 //!
 //! An answer that cannot be written is kept in memory and tried again: it is lost with the process alone, and then
 //! the record still says *begun*.
@@ -123,6 +126,7 @@ impl Found {
 #[derive(Debug)]
 pub(crate) struct Records {
     dir: PathBuf,
+    settled: Settled,
     /// What lies there, as far as is known: files and bytes.
     held: (AtomicU64, AtomicU64),
     most: (u64, u64),
@@ -133,7 +137,13 @@ impl Records {
     /// Those beside the credentials in `configs`. Nothing is touched yet.
     pub(crate) fn below(configs: &Path) -> Self {
         let held = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { dir: configs.join(DIRECTORY), held, most: MOST, waiting: Mutex::default() }
+        Self {
+            dir: configs.join(DIRECTORY),
+            settled: Settled::default(),
+            held,
+            most: MOST,
+            waiting: Mutex::default(),
+        }
     }
 
     /// What is known of the message in `file`.
@@ -168,10 +178,10 @@ impl Records {
     pub(crate) fn begin(&self, file: &str, head: &Head) -> io::Result<()> {
         locked(&self.waiting).remove(file);
         self.put(file, head, &[])?;
-        File::open(&self.dir)?.sync_all()
+        self.settled.settle(|| File::open(&self.dir)?.sync_all())
     }
 
-    /// Write down the answer. The file's new name need not be on the disk yet: the old one says *begun*.
+    /// Write down the answer. A power cut may still undo it: then the record says *begun*.
     ///
     /// # Errors
     /// When that fails. The answer waits in memory then, if there is room.
@@ -193,10 +203,8 @@ impl Records {
     pub(crate) fn forget(&self, file: &str) -> io::Result<()> {
         match fs::remove_file(self.dir.join(file)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => {
-                // A count that is too high costs a look at the directory.
-                File::open(&self.dir)?.sync_all()
-            }
+            // A count that is too high costs a look at the directory.
+            _ => Ok(()),
         }
     }
 
@@ -277,7 +285,6 @@ impl Records {
         let write = || {
             let mut file = create(&draft)?;
             file.write_all(&content)?;
-            file.sync_data()?;
             fs::rename(&draft, &path)
         };
         let written = match write() {
@@ -296,6 +303,29 @@ impl Records {
             Err(_) => drop(fs::remove_file(&draft)),
         }
         written
+    }
+}
+
+/// One sync of the directory for all that wait for one.
+#[derive(Debug, Default)]
+struct Settled {
+    /// How many have asked, and up to which of them all is on the disk.
+    asked: AtomicU64,
+    done: Mutex<u64>,
+}
+
+impl Settled {
+    /// Returns when what was written before the call is on the disk. `sync` brings there all that there is.
+    fn settle(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let mine = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        if *done < mine {
+            // Whoever asked until now had written before.
+            let all = self.asked.load(Ordering::SeqCst);
+            sync()?;
+            *done = all;
+        }
+        Ok(())
     }
 }
 

@@ -83,6 +83,39 @@ fn an_answer_that_cannot_be_written_is_given_and_written_later() {
 }
 
 #[test]
+fn one_sync_serves_all_that_wait_and_none_that_come_later() {
+    let (settled, syncs) = (Settled::default(), AtomicU64::new(0));
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let sync = || {
+        syncs.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| {
+            settled.settle(move || {
+                gone.recv().expect("sent");
+                Ok(())
+            })
+        });
+        while settled.done.try_lock().is_ok() || settled.asked.load(Ordering::SeqCst) == 0 {
+            std::thread::yield_now();
+        }
+        // These write while the first sync runs: it is none of theirs.
+        let others: Vec<_> = (0..8).map(|_| scope.spawn(|| settled.settle(sync))).collect();
+        while settled.asked.load(Ordering::SeqCst) < 9 {
+            std::thread::yield_now();
+        }
+        go.send(()).expect("heard");
+        first.join().expect("no panic").expect("synced");
+        others.into_iter().for_each(|other| other.join().expect("no panic").expect("synced"));
+    });
+    assert_eq!(syncs.load(Ordering::SeqCst), 1);
+    let failed = settled.settle(|| Err(io::Error::other("full")));
+    assert!(failed.is_err() && settled.settle(sync).is_ok());
+    assert_eq!(syncs.load(Ordering::SeqCst), 2, "a failure settles nothing");
+}
+
+#[test]
 fn old_ones_go_and_of_too_many_the_oldest() {
     let dir = Scratch::new();
     let records = Records { most: (10, 1 << 20), ..Records::below(dir.path()) };

@@ -26,8 +26,9 @@ const SLOW: Duration = Duration::from_millis(250);
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
 /// What is being told at a time; more is left to be asked for.
 const MOST: usize = 64;
-/// Bytes of an answer that fit into a request; a longer one is left to be asked for.
-const LONGEST: usize = 512 << 10;
+/// Bytes that an answer may take in a request, of the mebibyte that a request may have; a longer one is left to be
+/// asked for.
+const LONGEST: usize = 1000 << 10;
 
 /// The platform's name for a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +61,7 @@ impl Ledger {
             at_ms,
             status: None,
             response: None,
+            content_type: None,
         }
     }
 }
@@ -133,12 +135,17 @@ impl Telling {
     /// The turn has ended, and whoever asked for it is gone.
     pub(crate) fn ended(&self, ledger: &Ledger, record: &Record) {
         let Some(ended) = &record.head.ended else { return };
-        let text = String::from_utf8(record.body.to_vec()).ok();
-        let response = text.filter(|text| text.len() <= LONGEST && ended.encoding.is_none());
-        let Some(response) = response.filter(|_| !ended.cut) else { return };
+        if ended.cut || ended.encoding.is_some() {
+            return;
+        }
+        let Ok(response) = String::from_utf8(record.body.to_vec()) else { return };
+        if serde_json::to_string(&response).map_or(usize::MAX, |text| text.len()) > LONGEST {
+            return;
+        }
         let told = ToldTurn {
             status: Some(ended.status),
             response: Some(response),
+            content_type: ended.kind.clone(),
             ..ledger.told("ended", ended.at_ms)
         };
         let (line, end) = (Arc::clone(&self.line), self.end.clone());

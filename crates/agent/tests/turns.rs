@@ -115,6 +115,7 @@ async fn a_slow_turn_is_told_and_its_end_too_when_nobody_waits_for_it() {
     assert_eq!((&end["message"], &end["attempt"]), (&json!("row-1"), &json!(4)));
     assert_eq!((&end["state"], &end["status"]), (&json!("ended"), &json!(200)));
     assert!(end["at_ms"].as_i64() > told(&calls)[1]["at_ms"].as_i64());
+    assert_eq!(end["content_type"], "application/json");
     let response = end["response"].as_str().expect("the answer");
     let response: Value = serde_json::from_str(response).expect("JSON");
     assert_eq!(response["result"]["message"]["messageId"], "echo-slow");

@@ -199,6 +199,9 @@ pub struct ToldTurn {
     /// And the answer: the text of its JSON, or of its whole event stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response: Option<String>,
+    /// And its media type; JSON where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
 }
 
 /// Body of `POST /registry/update-card`.
