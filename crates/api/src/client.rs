@@ -1,6 +1,7 @@
 //! The typed client: what the command line speaks.
 
 mod files;
+mod messages;
 mod terminal;
 
 use std::time::Duration;
@@ -12,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use self::messages::{Prefer, Sought, Streamed};
 use crate::error::ErrorBody;
 use crate::journal::{Event, Why};
 use crate::operator::{Health, Liveness};
@@ -228,20 +230,6 @@ impl Client {
         self.read(response).await
     }
 
-    /// One turn: `POST /workspaces/{id}/a2a` with a text message. Gives the agent's JSON-RPC answer.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub async fn send(&self, id: &str, text: &str, patience: Duration) -> Result<Value> {
-        let body = serde_json::json!({
-            "method": "message/send",
-            "params": { "message": { "role": "user", "parts": [{ "kind": "text", "text": text }] } },
-        });
-        let request = self.request(Method::POST, &format!("/workspaces/{id}/a2a"));
-        let response = self.accept(request.timeout(patience).json(&body)).await?;
-        self.read(response).await
-    }
-
     /// `GET /workspaces/{id}/logs`: the last `lines` lines.
     ///
     /// # Errors
@@ -304,11 +292,7 @@ impl Client {
         let request = self.request(Method::GET, &format!("/events/stream{query}"));
         let response = self.accept(request.header("accept", "text/event-stream")).await?;
         let server = self.server.clone();
-        let lines = Lines { chunks: response.bytes_stream().boxed(), rest: Vec::new(), server };
-        Ok(futures_util::stream::unfold(lines, |mut lines| async move {
-            let event = lines.event().await?;
-            Some((event, lines))
-        }))
+        Ok(Lines::of(response, server).all())
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
@@ -388,8 +372,20 @@ struct Lines {
 }
 
 impl Lines {
+    fn of(response: Response, server: String) -> Self {
+        Self { chunks: response.bytes_stream().boxed(), rest: Vec::new(), server }
+    }
+
+    /// Every event.
+    fn all<T: DeserializeOwned>(self) -> impl Stream<Item = Result<T>> + use<T> {
+        futures_util::stream::unfold(self, |mut lines| async move {
+            let event = lines.event().await?;
+            Some((event, lines))
+        })
+    }
+
     /// The next event; `None` at the end. Only `data` matters: the cursor is inside it.
-    async fn event(&mut self) -> Option<Result<Event>> {
+    async fn event<T: DeserializeOwned>(&mut self) -> Option<Result<T>> {
         loop {
             while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.rest.drain(..=end).collect();

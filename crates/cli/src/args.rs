@@ -8,8 +8,8 @@ use clap::{Parser, Subcommand};
 
 use crate::error::{CommandError, CommandResult};
 use crate::{
-    completions, config_show, doctor, drill, error, events, openapi, scaletest, secret, serve, up,
-    why, ws,
+    completions, config_show, doctor, drill, error, events, messages, openapi, scaletest, secret,
+    serve, up, why, ws,
 };
 
 /// Control plane for fleets of long-lived AI agents
@@ -31,6 +31,7 @@ pub(crate) enum Verb {
     Agent(ligand_agent::config::Args),
     Ws(ws::WsArgs),
     Secret(secret::SecretArgs),
+    Messages(messages::MessagesArgs),
     Why(why::WhyArgs),
     Events(events::EventsArgs),
     Doctor(doctor::DoctorArgs),
@@ -52,6 +53,7 @@ pub(crate) fn run(verb: Verb) -> CommandResult<ExitCode> {
         Verb::Serve(args) => serve::serve(args),
         Verb::Ws(args) => client(ws::run(args.verb)),
         Verb::Secret(args) => client(secret::run(args.verb)),
+        Verb::Messages(args) => client(messages::run(args.verb)),
         Verb::Why(args) => client(why::run(args)),
         Verb::Events(args) => client(events::run(args)),
         Verb::Doctor(args) => client(doctor::run(args)),

@@ -27,6 +27,7 @@ mod error;
 mod events;
 mod labels;
 mod local;
+mod messages;
 #[cfg(feature = "mutants")]
 mod mutant;
 mod openapi;

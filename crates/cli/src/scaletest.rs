@@ -6,7 +6,7 @@
 //! | [`site`], [`process`] | scratch data, and the servers on it |
 //! | [`http`], [`agents`], [`load`], [`histogram`] | simulated agents, and what they measure |
 //! | [`store`], [`bare`] | baselines |
-//! | [`beats`], [`revocation`], [`registrations`], [`hold`], [`reconnect`], [`rotation`], [`chaos`], [`kills`], [`passes`] | the scenarios |
+//! | [`beats`], [`revocation`], [`registrations`], [`hold`], [`reconnect`], [`rotation`], [`chaos`], [`kills`], [`passes`], [`enqueue`], [`proxy`] | the scenarios |
 //! | [`given`] | the one scenario on a server that runs already |
 //! | [`survey`] | how workspaces stand |
 //! | [`report`] | the table |
@@ -15,6 +15,7 @@ mod agents;
 mod bare;
 mod beats;
 mod chaos;
+mod enqueue;
 mod given;
 mod histogram;
 mod hold;
@@ -24,6 +25,7 @@ mod load;
 mod options;
 mod passes;
 mod process;
+mod proxy;
 mod reconnect;
 mod registrations;
 mod report;
@@ -86,6 +88,8 @@ impl Bench {
             Scenario::Chaos => chaos::chaos(self).await,
             Scenario::Kills => kills::kills(self).await,
             Scenario::Passes => passes::passes(self).await,
+            Scenario::Enqueue => enqueue::enqueue(self).await,
+            Scenario::Proxy => proxy::proxy(self).await,
         }
     }
 

@@ -1,12 +1,13 @@
 //! `ligand why`: the causal chain to the present state.
 
 use ligand_api::journal::{Entry, Why};
+use ligand_api::message::Message;
 use ligand_domain::time::Timestamp;
 
 use crate::error::CommandResult;
 use crate::session::Session;
 use crate::target::ClientArgs;
-use crate::{clock, text};
+use crate::{clock, messages, text};
 
 /// Show why a workspace stands where it does, and what happens next
 ///
@@ -48,6 +49,10 @@ fn story(why: &Why, now: Timestamp) -> String {
             text::plain(&entry.summary),
         ));
     }
+    if !why.messages.is_empty() {
+        lines.push("messages".to_owned());
+        lines.extend(why.messages.iter().map(|message| letter(message, now)));
+    }
     lines.push(format!("next: {}", text::plain(&why.next)));
     if let Some(error) = why.workspace.last_error.iter().flatten().next() {
         lines.push(format!("last error: {}", text::plain(error)));
@@ -64,6 +69,23 @@ fn header(why: &Why, now: Timestamp) -> String {
         "{} is {} since {since} ({age}){evidence}",
         workspace.name,
         workspace.status.to_uppercase(),
+    ))
+}
+
+/// One message: when it came, how it stands, and what is worth knowing of that.
+fn letter(message: &Message, now: Timestamp) -> String {
+    let attempts = match message.attempt {
+        0 | 1 => String::new(),
+        attempts => format!(" at attempt {attempts}"),
+    };
+    let from = message.caller_id.map_or_else(|| message.origin.clone(), |id| format!("from {id}"));
+    let note = Some(messages::note(message, now)).filter(|note| !note.is_empty());
+    let note = note.map(|note| format!(": {note}")).unwrap_or_default();
+    text::plain(&format!(
+        "  {}  {}  {}{attempts}, {from}{note}",
+        text::moment(&message.accepted_at),
+        message.queue_id,
+        message.state,
     ))
 }
 
@@ -87,6 +109,18 @@ mod tests {
         }
     }
 
+    fn letter(state: &str, attempt: i64, last_error: Option<&str>) -> Message {
+        Message {
+            accepted_at: "2026-01-02T00:00:02Z".to_owned(),
+            origin: "queue".to_owned(),
+            state: state.to_owned(),
+            attempt,
+            maybe_run: last_error.is_some(),
+            last_error: last_error.map(str::to_owned),
+            ..Message::default()
+        }
+    }
+
     #[test]
     fn lines_are_aligned_and_days_are_named() {
         let why = Why {
@@ -105,7 +139,10 @@ mod tests {
                 entry("2026-01-02T00:00:00Z", Some(9), "registered", "from 127.0.0.1"),
                 entry("2026-01-02T00:00:01Z", Some(10), "lost", "exit\ncode 1"),
             ],
-            messages: Vec::new(),
+            messages: vec![
+                letter("processed", 1, None),
+                letter("dead", 3, Some("the agent was\nended")),
+            ],
         };
         let now = Timestamp::parse("2026-01-02T00:00:04Z").unwrap();
         insta::assert_snapshot!(story(&why, now), @r"
@@ -115,6 +152,9 @@ mod tests {
         2026-01-02 UTC
           00:00:00.000  gen 9   registered  from 127.0.0.1
           00:00:01.000  gen 10  lost        exit code 1
+        messages
+          2026-01-02 00:00:02  00000000-0000-0000-0000-000000000000  processed, queue
+          2026-01-02 00:00:02  00000000-0000-0000-0000-000000000000  dead at attempt 3, queue: the agent was ended; it may have run
         next: start generation 10 at 00:00:09
         last error: exit code 1
         ");

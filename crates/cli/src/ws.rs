@@ -3,6 +3,7 @@
 mod create;
 mod delete;
 mod files;
+mod follow;
 mod get;
 mod list;
 mod logs;

@@ -122,6 +122,24 @@ impl Api {
         self.call(Method::POST, "/registry/heartbeat", bearer, None, &body).await
     }
 
+    /// Have a message of this name accepted whose turn takes so long, in ms; gives its id in the ledger.
+    pub(super) async fn enqueue(&self, id: &str, name: &str, millis: u64) -> Outcome<String> {
+        let message = json!({
+            "messageId": name, "role": "user", "parts": [{"kind": "text", "text": name}],
+            "metadata": {"ligand_echo_delay_ms": millis},
+        });
+        let body = json!({"method": "message/send", "params": {"message": message}});
+        let request = self.http.post(format!("{}/workspaces/{id}/a2a", self.url)).json(&body);
+        let request = request.bearer_auth(&self.admin).header("prefer", "respond-async");
+        let answer = request.send().await.context("send a message")?;
+        let status = answer.status().as_u16();
+        let body: Value = answer.json().await.context("read the answer to a message")?;
+        match body["queue_id"].as_str().filter(|_| status == 202) {
+            Some(queued) => Ok(queued.to_owned()),
+            None => Err(anyhow::anyhow!("a message was answered {status}: {body}").into()),
+        }
+    }
+
     /// A workspace that the default backend runs.
     pub(super) async fn managed(&self, name: &str) -> Outcome<String> {
         let body = Create { name: name.to_owned(), ..Create::default() };

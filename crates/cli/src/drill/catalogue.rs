@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::scene::{Outcome, Scene};
 use super::stack::Stack;
-use super::{crash, credentials, enrolment, outage, replacement, rotation};
+use super::{crash, credentials, enrolment, outage, queue, replacement, rotation};
 
 /// A drill going on.
 pub(super) type Playing<'a> = Pin<Box<dyn Future<Output = Outcome> + 'a>>;
@@ -157,6 +157,16 @@ pub(super) const ALL: &[Drill] = &[
         laws: &[2, 8, 9],
         mutants: &["resume-planned"],
         play: |scene, stack| Box::pin(crash::crash_at_every_step(scene, stack)),
+    },
+    Drill {
+        name: "queue-orphan",
+        incident: "the server dies between the dispatch of a queued message and its answer",
+        in_life: "the message stood as dispatched for ever; made again by hand, it was carried out twice",
+        here: "kill -9 of the server amid the turns of messages that it had accepted, before them and after \
+               them, with the agent and without; and an answer that comes after its attempt was given up",
+        laws: &[1, 6, 9],
+        mutants: &["lease-attempt", "turn-once"],
+        play: |scene, stack| Box::pin(queue::queue_orphan(scene, stack)),
     },
     Drill {
         name: "mass-silence",

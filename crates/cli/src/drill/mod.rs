@@ -9,6 +9,7 @@
 //! | [`scene`] | what was seen, and what had to hold |
 //! | [`stack`] | the processes |
 //! | [`proxy`] | a network that fails as it is told to |
+//! | [`inbox`] | an agent that answers as it is told to |
 //! | [`api`] | the platform, asked from outside |
 //! | [`verdict`] | the outcome, as text and as data |
 //! | the others | the drills, by family |
@@ -18,8 +19,10 @@ mod catalogue;
 mod crash;
 mod credentials;
 mod enrolment;
+mod inbox;
 mod outage;
 mod proxy;
+mod queue;
 mod replacement;
 mod rotation;
 mod scene;

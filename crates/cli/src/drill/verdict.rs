@@ -80,6 +80,7 @@ fn law_name(law: u8) -> String {
         2 => "no wedge",
         3 => "no stranger",
         5 => "sweepers hurt nothing fresh",
+        6 => "accepted is kept",
         7 => "states are true",
         8 => "single flight",
         9 => "crash anywhere",

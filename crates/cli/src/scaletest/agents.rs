@@ -62,6 +62,13 @@ pub(super) fn id(number: usize) -> Uuid {
     uuid::Builder::from_random_bytes(both.to_be_bytes()).into_uuid()
 }
 
+/// An id that nobody else in this run has: of a message, or of a row.
+pub(super) fn fresh() -> Uuid {
+    // Far from the numbers of agents.
+    static NEXT: AtomicUsize = AtomicUsize::new(1 << 40);
+    id(NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
 /// Agents that were let in, and how long each took.
 pub(super) struct Enrolled {
     /// All of them.

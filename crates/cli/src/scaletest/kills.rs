@@ -61,9 +61,21 @@ impl Instances {
 }
 
 /// A server and its instances, which end with it.
-struct Nest {
+pub(super) struct Nest {
     server: Option<Process>,
     instances: Instances,
+}
+
+impl Nest {
+    /// That of this server, whose instances live below this directory.
+    pub(super) fn of(server: Process, instances: PathBuf) -> Self {
+        Self { server: Some(server), instances: Instances::Processes(instances) }
+    }
+
+    /// Resident memory of the server.
+    pub(super) fn resident(&self) -> Result<Option<u64>> {
+        self.server.as_ref().map(Process::resident).transpose()
+    }
 }
 
 impl Drop for Nest {
@@ -90,6 +102,8 @@ struct Stands {
     status: String,
     #[serde(default)]
     generation: i64,
+    #[serde(default)]
+    url: String,
 }
 
 /// What came of some kills.
@@ -103,7 +117,7 @@ struct Killed {
 pub(super) async fn kills(bench: &mut Bench) -> Result<Vec<Row>> {
     let place = bench.site.on_sqlite()?;
     let (server, root) = place.start_with_instances("server").await?;
-    let nest = Nest { server: Some(server), instances: Instances::Processes(root) };
+    let nest = Nest::of(server, root);
     let mut rows = vec![on(bench, &place, nest).await?];
     if let Some(socket) = bench.args.docker_socket.clone() {
         let place = bench.site.on_sqlite()?;
@@ -121,7 +135,7 @@ async fn on(bench: &mut Bench, place: &Place, nest: Nest) -> Result<Row> {
     let server = nest.server.as_ref().context("its server")?;
     let (address, admin, what) = (server.address(), place.admin(), nest.instances.name());
     bench.say(format!("{scenario}: {count} {what}"));
-    let mut line = Line { to: Connection::to(address), admin: admin.clone() };
+    let mut line = Line::to(address, admin.clone());
     let mut ids = Vec::with_capacity(count);
     for number in 0..count {
         ids.push(line.create(number).await?);
@@ -140,11 +154,11 @@ async fn on(bench: &mut Bench, place: &Place, nest: Nest) -> Result<Row> {
         killed.took.merge(&some.took);
         killed.lost += some.lost;
     }
-    let resident = server.resident()?;
+    let resident = nest.resident()?;
     if matches!(nest.instances, Instances::Containers) {
         line.delete_all(&ids).await?;
     }
-    let row = Row::new(scenario, "killed until online again").used(None, Some(resident));
+    let row = Row::new(scenario, "killed until online again").used(None, resident);
     let row = row.value(killed.took.count() as f64, "kills").took(&killed.took);
     let row = row.zero("not back", killed.lost);
     let half = row.p50_ms.is_some_and(|p50| p50 <= P50);
@@ -163,7 +177,7 @@ async fn some(
     ids: Vec<&String>,
     (instances, times): (&Instances, usize),
 ) -> Result<Killed> {
-    let mut line = Line { to: Connection::to(address), admin };
+    let mut line = Line::to(address, admin);
     let mut killed = Killed::default();
     for _ in 0..times {
         for id in &ids {
@@ -182,13 +196,24 @@ async fn some(
 }
 
 /// A way to the server.
-struct Line {
+pub(super) struct Line {
     to: Connection,
     admin: String,
 }
 
 impl Line {
-    async fn create(&mut self, number: usize) -> Result<String> {
+    /// To this server, as its administrator.
+    pub(super) fn to(address: SocketAddr, admin: String) -> Self {
+        Self { to: Connection::to(address), admin }
+    }
+
+    /// Where the agent of a workspace answers.
+    pub(super) async fn url(&mut self, id: &str) -> Result<String> {
+        Ok(self.stands(id).await?.url)
+    }
+
+    /// A workspace of this number.
+    pub(super) async fn create(&mut self, number: usize) -> Result<String> {
         #[derive(Deserialize)]
         struct Created {
             id: String,
@@ -228,7 +253,7 @@ impl Line {
     }
 
     /// Until it is online in a later generation; `None`: it takes too long.
-    async fn online(&mut self, id: &str, above: i64) -> Result<Option<()>> {
+    pub(super) async fn online(&mut self, id: &str, above: i64) -> Result<Option<()>> {
         let begun = clock::instant();
         while begun.elapsed() < PATIENCE {
             let stands = self.stands(id).await?;

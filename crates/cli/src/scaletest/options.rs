@@ -32,6 +32,10 @@ pub(super) enum Scenario {
     Kills,
     /// A look at many workspaces of which none needs anything
     Passes,
+    /// Messages a second that are accepted without waiting, beside rows inserted one by one
+    Enqueue,
+    /// What the way through the server adds to a turn
+    Proxy,
 }
 
 impl Scenario {
@@ -49,6 +53,8 @@ impl Scenario {
             Self::Chaos => "chaos",
             Self::Kills => "kills",
             Self::Passes => "passes",
+            Self::Enqueue => "enqueue",
+            Self::Proxy => "proxy",
         }
     }
 }

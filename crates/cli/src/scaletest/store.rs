@@ -1,6 +1,8 @@
 //! Everything here that speaks SQL: the scratch schema of a measurement, and what a straightforward control
 //! plane does in the same database, as baseline.
 
+mod inserts;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -12,6 +14,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqlitePool};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+pub(super) use self::inserts::Inserts;
 use super::agents;
 use super::load::Outcome;
 use crate::clock;
