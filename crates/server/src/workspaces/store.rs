@@ -334,7 +334,8 @@ pub(super) async fn claim(
     until: Timestamp,
 ) -> Done<Option<WorkspaceId>> {
     // The engines differ here: where several write at once, rows that others are taking are passed over;
-    // else everybody would queue for the first one and find it taken.
+    // else everybody would queue for the first one and find it taken. A row to which somebody else is just adding a
+    // line of another table is not taken: no key of it changes.
     macro_rules! claim {
         ($passed_over:literal) => {
             concat!(
@@ -348,7 +349,7 @@ pub(super) async fn claim(
         };
     }
     let text = match tx {
-        Tx::Postgres(_) => claim!("FOR UPDATE SKIP LOCKED"),
+        Tx::Postgres(_) => claim!("FOR NO KEY UPDATE SKIP LOCKED"),
         Tx::Sqlite(_) => claim!(""),
     };
     let id: Option<Uuid> = on!(tx, c => sqlx::query_scalar(text)

@@ -72,7 +72,7 @@ pub(crate) async fn let_go(tx: &mut Tx, now: Timestamp, limit: i64) -> Done<u64>
         };
     }
     let text = match tx {
-        Tx::Postgres(_) => let_go!("FOR UPDATE SKIP LOCKED"),
+        Tx::Postgres(_) => let_go!("FOR NO KEY UPDATE SKIP LOCKED"),
         Tx::Sqlite(_) => let_go!(""),
     };
     on!(tx, c => sqlx::query(text).bind(now.micros()).bind(limit).execute(c).await.map(|done| done.rows_affected()))
