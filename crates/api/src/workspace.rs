@@ -69,6 +69,9 @@ pub struct Workspace {
     /// Cents spent this month. List only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub monthly_spend: Option<i64>,
+    /// The same, under the name that browsers read. List only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_used: Option<i64>,
     /// Cents it may spend a month. List only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<i64>))]

@@ -37,7 +37,7 @@ impl Turn {
         if let Some(reply) = reply {
             let _ = reply.send(self.respond(came, settled, (dead, native)).await);
         }
-        self.app.post.room(&self.app);
+        self.app.post.room(&self.app, self.target.id);
     }
 
     async fn respond(

@@ -36,7 +36,6 @@ mod turn;
 mod waiting;
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ligand_domain::id::{MessageId, WorkspaceId};
@@ -73,8 +72,10 @@ pub struct Post {
     waiting: Waiting,
     /// Workspaces whose agent was busy when a message came.
     busy: Mutex<HashSet<WorkspaceId>>,
-    /// Some message waited for its delivery when this server last looked.
-    queued: AtomicBool,
+    /// Workspaces for which a message waited when this server last looked, or since.
+    queued: Mutex<HashSet<WorkspaceId>>,
+    /// When this server last looked for messages that are to be given up.
+    given_up: Mutex<Timestamp>,
 }
 
 impl Default for Post {
@@ -84,7 +85,8 @@ impl Default for Post {
             holder: OnceLock::new(),
             waiting: Waiting::default(),
             busy: Mutex::default(),
-            queued: AtomicBool::new(true),
+            queued: Mutex::default(),
+            given_up: Mutex::new(Timestamp::EPOCH),
         }
     }
 }
@@ -104,11 +106,25 @@ impl Post {
         app.bells.of(reconcile::NAME).notify_one();
     }
 
-    /// An exchange is over: if something waits, there is room for it now.
-    fn room(&self, app: &App) {
-        if self.queued.load(Ordering::Relaxed) {
+    fn queued(&self) -> MutexGuard<'_, HashSet<WorkspaceId>> {
+        self.queued.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An exchange is over: if something waits for this workspace, there is room for it now.
+    fn room(&self, app: &App, workspace: WorkspaceId) {
+        if self.queued().contains(&workspace) {
             self.ring(app);
         }
+    }
+
+    /// Whether it is time to look for messages that are to be given up.
+    fn gives_up(&self, now: Timestamp) -> bool {
+        let mut last = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = now.since(*last) >= reconcile::GIVE_UP;
+        if due {
+            *last = now;
+        }
+        due
     }
 }
 
@@ -164,7 +180,6 @@ pub async fn enqueue(work: &mut Work<'_>, app: &App, new: New) -> Done<MessageId
 
 /// Something was accepted: deliver it now.
 pub fn ring(app: &App) {
-    app.post.queued.store(true, Ordering::Relaxed);
     app.post.ring(app);
 }
 
@@ -283,7 +298,7 @@ pub(crate) async fn acknowledge(tx: &mut Tx, id: MessageId, now: Timestamp) -> D
 }
 
 /// A message is over by somebody's word: those who wait for it hear of it.
-fn over(app: &App, id: MessageId) {
-    app.post.waiting.tell(id);
-    app.post.room(app);
+fn over(app: &App, message: &Message) {
+    app.post.waiting.tell(message.id);
+    app.post.room(app, message.workspace);
 }

@@ -48,7 +48,7 @@ pub(super) async fn settle(turn: &Turn, came: &Came, not_queued: bool) -> Settle
     turn.app.post.waiting.tell(lease.id);
     if let Settled::As(Next::Again { .. }) = settled {
         turn.app.post.busy().insert(turn.target.id);
-        turn.app.post.queued.store(true, std::sync::atomic::Ordering::Relaxed);
+        turn.app.post.queued().insert(turn.target.id);
     }
     settled
 }

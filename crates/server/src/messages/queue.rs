@@ -1,6 +1,9 @@
 //! Messages that are accepted without waiting for their answer: written down many at a time, on the disk before
 //! anybody is told.
 
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use ligand_domain::id::{MessageId, WorkspaceId};
@@ -56,19 +59,37 @@ async fn put(app: &App, batch: &[Enqueue]) -> Done<Vec<Put>> {
     rows.sort_unstable_by(|a, b| (a.workspace, &a.key).cmp(&(b.workspace, &b.key)));
     let mut tx = app.db.begin().await?;
     let accepted = store::accept_all(&mut tx, &rows).await?;
-    let mut depths = std::collections::HashMap::new();
+    let mut depths = HashMap::new();
     for row in rows {
-        if let std::collections::hash_map::Entry::Vacant(depth) = depths.entry(row.workspace) {
+        if let Entry::Vacant(depth) = depths.entry(row.workspace) {
             depth.insert(store::depth(&mut tx, row.workspace).await?);
         }
     }
     tx.commit().await?;
-    let accepted: std::collections::HashSet<MessageId> = accepted.into_iter().collect();
+    let accepted: HashSet<MessageId> = accepted.into_iter().collect();
+    tell(app, batch, &accepted, &depths);
     let answer = |one: &Enqueue| match accepted.contains(&one.0.id) {
         true => Put::Accepted(depths.get(&one.0.workspace).copied().unwrap_or(1)),
         false => Put::Refused,
     };
     Ok(batch.iter().map(answer).collect())
+}
+
+/// Something is to be delivered. Where messages waited before, room for another is heard of by itself.
+fn tell(
+    app: &App,
+    batch: &[Enqueue],
+    accepted: &HashSet<MessageId>,
+    depths: &HashMap<WorkspaceId, i64>,
+) {
+    let mut new: HashMap<WorkspaceId, i64> = HashMap::new();
+    for one in batch.iter().filter(|one| accepted.contains(&one.0.id)) {
+        *new.entry(one.0.workspace).or_default() += 1;
+    }
+    app.post.queued().extend(new.keys().copied());
+    if new.iter().any(|(id, count)| depths.get(id).is_none_or(|depth| depth <= count)) {
+        app.post.ring(app);
+    }
 }
 
 /// The row of a message that somebody in this server made.

@@ -1,7 +1,6 @@
 //! Delivers what waits, judges leases that lapsed, gives up what waited too long, and forgets what is over.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -26,10 +25,12 @@ use crate::workspaces::{self, Roused, Workspace};
 pub(super) const NAME: &str = "deliveries";
 /// Rows of one kind that a pass looks at.
 const AT_ONCE: i64 = 200;
+/// How often messages are looked for that are to be given up: that reads all that wait.
+pub(super) const GIVE_UP: Duration = Duration::from_secs(30);
 /// How often what is over is looked for.
 const FORGET: Duration = Duration::from_secs(300);
 /// Rows that are forgotten at once.
-const FORGOTTEN: i64 = 5000;
+const FORGOTTEN: i64 = 1000;
 
 /// Delivers messages that were accepted.
 pub struct DeliveryReconciler;
@@ -60,16 +61,15 @@ impl Reconciler for DeliveryReconciler {
 async fn pass(app: &App) -> anyhow::Result<Pass> {
     let mut pass = Pass::default();
     lapses(app, &mut pass).await?;
-    hopeless(app, &mut pass).await?;
     let now = app.clock.now();
-    // Set by whoever accepts one from now on.
-    app.post.queued.store(false, Ordering::Relaxed);
-    let mut tx = app.db.read().await?;
-    let waiting = queue::waiting(&mut tx, now).await?;
-    let any = !waiting.is_empty() || queue::any(&mut tx).await?;
-    drop(tx);
-    app.post.queued.fetch_or(any, Ordering::Relaxed);
-    for waits in waiting {
+    if app.post.gives_up(now) {
+        hopeless(app, &mut pass).await?;
+    }
+    // Whoever accepts one from now on is not forgotten.
+    app.post.queued().clear();
+    let waiting = queue::waiting(&mut app.db.read().await?, now).await?;
+    app.post.queued().extend(waiting.iter().map(|waits| WorkspaceId::from_uuid(waits.id)));
+    for waits in waiting.into_iter().filter(|waits| waits.due) {
         let id = WorkspaceId::from_uuid(waits.id);
         if waits.sleeps {
             let roused = workspaces::rouse(app, id, "a message waits").await?;

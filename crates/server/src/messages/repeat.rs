@@ -86,7 +86,6 @@ impl Call<'_> {
             let id = row.id;
             match self.app.post.group.ask(self.app, Enqueue(row)).await {
                 Some(Put::Accepted(depth)) => {
-                    super::ring(self.app);
                     let response =
                         queued(id, depth, "the message is accepted; its answer can be read later");
                     return match self.wish.wait {

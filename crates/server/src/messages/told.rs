@@ -125,9 +125,9 @@ pub(crate) async fn told(
 }
 
 /// Those who wait for these hear of it.
-pub(crate) fn tell(app: &App, all: &[Told]) {
+pub(crate) fn tell(app: &App, of: WorkspaceId, all: &[Told]) {
     for told in all {
         app.post.waiting.tell(told.lease.id);
     }
-    app.post.room(app);
+    app.post.room(app, of);
 }

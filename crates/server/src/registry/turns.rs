@@ -32,14 +32,12 @@ pub(crate) async fn turns(
     let Some(bearer) = access::presented(&headers) else {
         return Err(Error::unauthenticated("missing workspace auth token"));
     };
+    let invalid = || Error::unauthenticated("invalid workspace auth token");
+    let held = access::validate(&app, bearer).await?.filter(|held| held.kind == Kind::Instance);
+    let held = held.ok_or_else(invalid)?;
     let said: Turns = parse(&body, BAD_BODY)?;
     let id = workspace_id("workspace_id", &said.workspace_id)?;
-    let held = access::validate(&app, bearer).await?;
-    let held = held.filter(|held| held.workspace == id && held.kind == Kind::Instance);
-    let generation = held.as_ref().and_then(|held| held.generation);
-    let (Some(_), Some(generation)) = (held, generation) else {
-        return Err(Error::unauthenticated("invalid workspace auth token"));
-    };
+    let generation = held.generation.filter(|_| held.workspace == id).ok_or_else(invalid)?;
     proof.of(id);
     if said.turns.len() > MOST {
         return Err(Error::invalid(BAD_BODY, format!("turns: expected at most {MOST}")));
@@ -52,6 +50,6 @@ pub(crate) async fn turns(
     let mut work = Work::begin(&app).await?;
     let taken = messages::told(&app, &mut work, id, &all).await?;
     work.commit().await?;
-    messages::tell_waiting(&app, &all);
+    messages::tell_waiting(&app, id, &all);
     Ok(Json(TurnsTaken { status: "ok".to_owned(), taken }))
 }

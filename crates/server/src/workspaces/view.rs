@@ -61,6 +61,7 @@ pub(super) fn workspace(of: &Workspace, look: Look) -> View {
         current_task: listed.then(|| agent.current_task.clone()),
         workspace_dir: listed.then(|| of.workspace_dir.clone()),
         monthly_spend: listed.then_some(of.monthly_spend),
+        budget_used: listed.then_some(of.monthly_spend),
         budget_limit: listed.then_some(of.budget_limit),
         last_outbound_at: (!listed).then(|| text(agent.last_outbound_at)),
         backend: proven.then(|| of.backend.clone()),

@@ -261,7 +261,7 @@ both! {
         let gone = app.create("b").await;
         let orphan = accepted(&app, &gone, &named("1", "x")).await;
         app.delete(&format!("/workspaces/{gone}?confirm=true")).await.ok();
-        deliver(&app).await;
+        deliver_later(&app, 60).await;
         let orphan = message(&app, &orphan).await;
         assert_eq!((&orphan["state"], &orphan["last_error"]), (&json!("dead"), &json!("its workspace was deleted")));
         app.app.clock.advance(std::time::Duration::from_secs(24 * 3600 + 1));

@@ -43,6 +43,7 @@ both! {
         let listed = app.get("/workspaces").await.ok();
         assert_eq!(listed[0].get("budget_limit"), Some(&Value::Null));
         assert_eq!(listed[0].get("monthly_spend"), Some(&json!(0)));
+        assert_eq!(listed[0].get("budget_used"), Some(&json!(0)));
         assert_eq!(listed[0].get("last_outbound_at"), None);
     }
 

@@ -147,7 +147,7 @@ pub(crate) async fn drop_one(
     };
     outcome::over(&mut work, &dropped, Stands::Dropped, Some(why)).await?;
     work.commit().await?;
-    crate::messages::over(&app, dropped.id);
+    crate::messages::over(&app, &dropped);
     Ok(Json(dropped.view(Look::Whole)))
 }
 
@@ -192,6 +192,6 @@ pub(crate) async fn drop_stale(
         Ok::<_, sqlx::Error>(dropped)
     };
     let dropped = dropped.await.map_err(Error::internal(DROP_FAILED))?;
-    dropped.iter().for_each(|message| crate::messages::over(&app, message.id));
+    dropped.iter().for_each(|message| crate::messages::over(&app, message));
     Ok(Json(Dropped { dropped: dropped.len() as u64 }))
 }

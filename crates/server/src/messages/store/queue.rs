@@ -118,13 +118,15 @@ pub(in crate::messages) async fn in_flight(tx: &mut Tx, workspace: WorkspaceId) 
 #[derive(sqlx::FromRow)]
 pub(in crate::messages) struct Waits {
     pub(in crate::messages) id: Uuid,
-    /// Something may be delivered now.
+    /// A message is due, and nothing holds it.
+    pub(in crate::messages) due: bool,
+    /// Its agent can take one more.
     pub(in crate::messages) ready: bool,
     /// It sleeps, and nothing keeps it from being woken.
     pub(in crate::messages) sleeps: bool,
 }
 
-/// Workspaces for which a message is due. Each is looked up by its own step into the index, however long its queue.
+/// Workspaces for which a message waits. Each is looked up by its own step into the index, however long its queue.
 pub(in crate::messages) async fn waiting(tx: &mut Tx, now: Timestamp) -> Done<Vec<Waits>> {
     on!(tx, c => sqlx::query_as("WITH RECURSIVE q (id) AS (
                 SELECT (SELECT workspace_id FROM messages WHERE state = 'accepted' ORDER BY workspace_id LIMIT 1)
@@ -136,20 +138,12 @@ pub(in crate::messages) async fn waiting(tx: &mut Tx, now: Timestamp) -> Done<Ve
                 w.url <> '' AND w.status IN ('online', 'degraded') AND w.intent = 'running'
                     AND (SELECT COUNT(*) FROM messages d WHERE d.workspace_id = w.id AND d.state = 'delivering')
                         < w.max_concurrent_tasks AS ready,
-                w.intent = 'hibernated' AS sleeps
-            FROM q JOIN workspaces w ON w.id = q.id
-            WHERE w.status <> 'removed'
-                AND EXISTS (SELECT 1 FROM messages m WHERE m.workspace_id = w.id AND m.state = 'accepted' AND m.due_at <= $1
+                w.intent = 'hibernated' AS sleeps,
+                EXISTS (SELECT 1 FROM messages m WHERE m.workspace_id = w.id AND m.state = 'accepted' AND m.due_at <= $1
                     AND (m.expires_at IS NULL OR m.expires_at > $1))
-                AND NOT EXISTS (SELECT 1 FROM message_holds h WHERE h.workspace_id = w.id AND h.until > $1)")
+                AND NOT EXISTS (SELECT 1 FROM message_holds h WHERE h.workspace_id = w.id AND h.until > $1) AS due
+            FROM q JOIN workspaces w ON w.id = q.id WHERE w.status <> 'removed'")
         .bind(now.micros()).fetch_all(c).await)
-}
-
-/// Whether any message waits.
-pub(in crate::messages) async fn any(tx: &mut Tx) -> Done<bool> {
-    let one: Option<i64> = on!(tx, c => sqlx::query_scalar("SELECT due_at FROM messages WHERE state = 'accepted' LIMIT 1")
-        .fetch_optional(c).await)?;
-    Ok(one.is_some())
 }
 
 /// Messages that expired while they waited, and those to workspaces that are no more.
