@@ -59,7 +59,7 @@ pub enum Guard {
 
 impl Guard {
     /// Every rule.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::ReplayFirst,
         Self::PassportAgain,
         Self::ResumeBeside,
