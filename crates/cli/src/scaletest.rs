@@ -6,7 +6,7 @@
 //! | [`site`], [`process`] | scratch data, and the servers on it |
 //! | [`http`], [`agents`], [`load`], [`histogram`] | simulated agents, and what they measure |
 //! | [`store`], [`bare`] | baselines |
-//! | [`beats`], [`revocation`], [`registrations`], [`hold`], [`reconnect`], [`rotation`], [`chaos`], [`kills`], [`passes`] | the scenarios |
+//! | [`beats`], [`revocation`], [`registrations`], [`hold`], [`reconnect`], [`rotation`], [`chaos`], [`kills`], [`passes`], [`watch`] | the scenarios |
 //! | [`given`] | the one scenario on a server that runs already |
 //! | [`survey`] | how workspaces stand |
 //! | [`report`] | the table |
@@ -32,6 +32,7 @@ mod rotation;
 mod site;
 mod store;
 mod survey;
+mod watch;
 
 use anyhow::{Context as _, Result};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -86,6 +87,7 @@ impl Bench {
             Scenario::Chaos => chaos::chaos(self).await,
             Scenario::Kills => kills::kills(self).await,
             Scenario::Passes => passes::passes(self).await,
+            Scenario::Watch => watch::watch(self).await,
         }
     }
 

@@ -8,7 +8,7 @@ use crate::stack::{Stack, service};
 /// Scenarios that need PostgreSQL.
 const ON_POSTGRES: [&str; 3] = ["heartbeats-postgres", "registrations", "chaos"];
 /// Scenarios that another engine changes.
-const ON_EITHER: [&str; 2] = ["revocation", "rotation"];
+const ON_EITHER: [&str; 3] = ["revocation", "rotation", "watch"];
 
 fn measure(home: &Home, more: &[&str]) -> Ran {
     let few =
@@ -68,7 +68,7 @@ fn replicas_are_measured_on_postgres() {
     let scenarios = [ON_POSTGRES.as_slice(), &ON_EITHER].concat().join(",");
     let args = ["--database-url", &server, "--scenario", &scenarios, "--output", "json"];
     let rows = rows(&measure(&Home::new(), &args));
-    assert_eq!(rows.len(), 5);
+    assert_eq!(rows.len(), 6);
     holds(&rows, true);
 }
 

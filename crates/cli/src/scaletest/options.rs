@@ -32,6 +32,8 @@ pub(super) enum Scenario {
     Kills,
     /// A look at many workspaces of which none needs anything
     Passes,
+    /// How soon events reach many watchers of one stream, and whether all do
+    Watch,
 }
 
 impl Scenario {
@@ -49,6 +51,7 @@ impl Scenario {
             Self::Chaos => "chaos",
             Self::Kills => "kills",
             Self::Passes => "passes",
+            Self::Watch => "watch",
         }
     }
 }

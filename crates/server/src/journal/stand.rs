@@ -217,9 +217,9 @@ impl Seat {
             state.families.entry(id).or_default().0 += 1;
         }
         let starts = !std::mem::replace(&mut state.running, true);
+        stand.watched.send_if_modified(|watched| !std::mem::replace(watched, true));
         drop(state);
         stand.look_again();
-        stand.watched.send_if_modified(|watched| !std::mem::replace(watched, true));
         if starts {
             super::pump::start(app);
         }
@@ -328,9 +328,7 @@ impl Drop for Seat {
                 state.families.remove(&id);
             }
         }
-        let last = state.watchers == 0;
-        drop(state);
-        if last {
+        if state.watchers == 0 {
             stand.watched.send_if_modified(|watched| std::mem::replace(watched, false));
             stand.look_again();
         }

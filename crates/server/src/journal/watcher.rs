@@ -223,7 +223,8 @@ impl Watcher {
             news.push(alone(gap(&self.app, why)));
         }
         let all = events.into_iter().map(|event| {
-            let kin = Kin::Known(about(event.workspace_id).and_then(|id| families.get(&id).cloned()));
+            let kin =
+                Kin::Known(about(event.workspace_id).and_then(|id| families.get(&id).cloned()));
             Arc::new(News::new(event, kin))
         });
         news.extend(all.filter(|news| self.scope.shows(news, &own)));

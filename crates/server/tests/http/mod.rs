@@ -31,4 +31,5 @@ mod sweeps;
 mod templates;
 mod terminal;
 mod tokens;
+mod watchers;
 mod workspaces;
