@@ -23,7 +23,7 @@ const HALF: u64 = EVENTS / 2;
 /// Between two events.
 const EVERY: Duration = Duration::from_millis(5);
 /// Where nobody answers.
-const NOWHERE: &str = "http://127.0.0.1:9";
+const NOWHERE: &str = "http://localhost:9";
 
 /// What is going on.
 #[derive(Default)]
