@@ -279,6 +279,11 @@ impl Seat {
         Some(Seen::News(seen, place, upto))
     }
 
+    /// How many events that are not kept were shown so far.
+    pub(super) fn lives(&self) -> u64 {
+        self.app.hub.stand.lock().ring.as_ref().map_or(0, Ring::lives)
+    }
+
     /// Where to go on with what is shown, having every kept event up to `after`.
     pub(super) fn join(&self, after: i64) -> Option<Place> {
         self.app.hub.stand.lock().ring.as_ref()?.join(after)
