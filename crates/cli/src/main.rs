@@ -14,6 +14,7 @@
 //! | [`env`], [`clock`] | the only doors to the environment and to time |
 //! | [`labels`] | processes of instances |
 //! | [`local`] | how a server on this machine is found |
+//! | [`tap`] | watching at next to no cost |
 //! | [`drill`] | incidents, re-enacted |
 
 mod args;
@@ -36,6 +37,7 @@ mod scaletest;
 mod secret;
 mod serve;
 mod session;
+mod tap;
 mod target;
 mod text;
 mod up;

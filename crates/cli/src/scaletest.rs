@@ -6,7 +6,7 @@
 //! | [`site`], [`process`] | scratch data, and the servers on it |
 //! | [`http`], [`agents`], [`load`], [`histogram`] | simulated agents, and what they measure |
 //! | [`store`], [`bare`] | baselines |
-//! | [`beats`], [`revocation`], [`registrations`], [`hold`], [`reconnect`], [`rotation`], [`chaos`], [`kills`], [`passes`], [`enqueue`], [`proxy`] | the scenarios |
+//! | [`beats`], [`revocation`], [`registrations`], [`hold`], [`reconnect`], [`rotation`], [`chaos`], [`kills`], [`passes`], [`enqueue`], [`proxy`], [`watch`] | the scenarios |
 //! | [`given`] | the one scenario on a server that runs already |
 //! | [`survey`] | how workspaces stand |
 //! | [`report`] | the table |
@@ -34,6 +34,7 @@ mod rotation;
 mod site;
 mod store;
 mod survey;
+mod watch;
 
 use anyhow::{Context as _, Result};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -90,6 +91,7 @@ impl Bench {
             Scenario::Passes => passes::passes(self).await,
             Scenario::Enqueue => enqueue::enqueue(self).await,
             Scenario::Proxy => proxy::proxy(self).await,
+            Scenario::Watch => watch::watch(self).await,
         }
     }
 

@@ -8,7 +8,7 @@ use crate::stack::{Stack, service};
 /// Scenarios that need PostgreSQL.
 const ON_POSTGRES: [&str; 3] = ["heartbeats-postgres", "registrations", "chaos"];
 /// Scenarios that another engine changes.
-const ON_EITHER: [&str; 3] = ["revocation", "rotation", "enqueue"];
+const ON_EITHER: [&str; 4] = ["revocation", "rotation", "enqueue", "watch"];
 
 fn measure(home: &Home, more: &[&str]) -> Ran {
     let few =
@@ -70,7 +70,7 @@ fn replicas_are_measured_on_postgres() {
     let args = ["--database-url", &server, "--scenario", &scenarios, "--output", "json"];
     let rows = rows(&measure(&Home::new(), &args));
     // The queue is measured on both engines.
-    assert_eq!(rows.len(), 7);
+    assert_eq!(rows.len(), 8);
     holds(&rows, true);
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -212,6 +213,8 @@ pub async fn start(mut config: Config) -> Result<Server, StartError> {
     hear(&app, pushed);
     replicas::join(&app);
     let (router, stop) = (routes::router(app.clone()), app.stop.clone());
+    // What is small goes out at once: streams consist of such.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     app.spawn(async move {
         let serving =
             axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())

@@ -173,3 +173,38 @@ fn a_turn_goes_on_while_its_agent_beats_at_another_server() {
         );
     });
 }
+
+#[test]
+fn what_is_not_kept_is_passed_to_where_somebody_watches() {
+    with_two("passed", async |a, b| {
+        acquainted(a, b).await;
+        let id = a.create("somebody").await.parse().unwrap();
+        let request = Request::get("/events/stream");
+        let request = request.header("authorization", format!("Bearer {ADMIN}"));
+        let response = b.response(request.body(Body::empty()).unwrap()).await;
+        let mut chunks = response.into_body().into_data_stream();
+        // Until it was heard that somebody watches there, nothing is passed on.
+        while !a.app.hub.is_watched() {
+            tokio::task::yield_now().await;
+        }
+        let now = a.app.clock.now();
+        let long = "x".repeat(100_000);
+        a.app.hub.broadcast("AGENT_MESSAGE", id, now, json!({"message": "short"}));
+        a.app.hub.broadcast("A2A_RESPONSE", id, now, json!({"response_body": long}));
+        a.app.hub.broadcast("AGENT_MESSAGE", id, now, json!({"message": "y".repeat(2 << 20)}));
+        a.app.hub.broadcast("WORKSPACE_HEARTBEAT", id, now, json!({}));
+        a.app.hub.broadcast("TASK_UPDATED", id, now, json!({"current_task": "last"}));
+        let mut text = String::new();
+        while !(text.contains("TASK_UPDATED") && text.contains("STREAM_GAP")) {
+            text.push_str(&String::from_utf8_lossy(&chunks.next().await.unwrap().unwrap()));
+        }
+        assert!(text.contains("\"short\"") && text.contains(&long), "{}", text.len());
+        assert!(!text.contains("WORKSPACE_HEARTBEAT") && !text.contains("yyyy"));
+        // It comes once, and does not go back.
+        assert_eq!(text.matches("\"short\"").count(), 1);
+        drop(chunks);
+        while a.app.hub.is_watched() {
+            tokio::task::yield_now().await;
+        }
+    });
+}

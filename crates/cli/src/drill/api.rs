@@ -63,6 +63,11 @@ impl Api {
         Ok(Self { client, http, url: url.to_owned(), admin })
     }
 
+    /// The administrator's token.
+    pub(super) fn admin(&self) -> &str {
+        &self.admin
+    }
+
     /// Any request.
     pub(super) async fn call(
         &self,

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::scene::{Outcome, Scene};
 use super::stack::Stack;
-use super::{crash, credentials, enrolment, outage, queue, replacement, rotation};
+use super::{crash, credentials, enrolment, outage, queue, replacement, rotation, streams};
 
 /// A drill going on.
 pub(super) type Playing<'a> = Pin<Box<dyn Future<Output = Outcome> + 'a>>;
@@ -137,6 +137,17 @@ pub(super) const ALL: &[Drill] = &[
         laws: &[2, 7, 10],
         mutants: &["receipt"],
         play: |scene, stack| Box::pin(credentials::fleet_credentials(scene, stack)),
+    },
+    Drill {
+        name: "event-gap",
+        incident: "a watcher's connection is cut in the middle of a stream",
+        in_life: "it connected again and went on with what came next: what happened in between it never heard \
+                  of, and nothing told it so",
+        here: "four watchers are cut off again and again while events come, and the server is killed once; each \
+               goes on from the last event that it had",
+        laws: &[7, 9],
+        mutants: &["stream-sequence"],
+        play: |scene, stack| Box::pin(streams::event_gap(scene, stack)),
     },
     Drill {
         name: "restart-blackout",

@@ -27,6 +27,7 @@ mod replacement;
 mod rotation;
 mod scene;
 mod stack;
+mod streams;
 mod verdict;
 
 use std::time::Duration;

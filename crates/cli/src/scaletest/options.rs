@@ -36,6 +36,8 @@ pub(super) enum Scenario {
     Enqueue,
     /// What the way through the server adds to a turn
     Proxy,
+    /// How soon events reach many watchers of one stream, and whether all do
+    Watch,
 }
 
 impl Scenario {
@@ -55,6 +57,7 @@ impl Scenario {
             Self::Passes => "passes",
             Self::Enqueue => "enqueue",
             Self::Proxy => "proxy",
+            Self::Watch => "watch",
         }
     }
 }

@@ -26,8 +26,8 @@ pub(crate) use sessions::{Session, Sessions, session};
 pub(crate) use store::passports::{
     end_of as end_passports_of, presented as passport, redeem, spend,
 };
-pub(crate) use viewer::Viewer;
 pub(crate) use store::{end_one, ever_issued, for_admission, keep_newest, mark_used};
+pub(crate) use viewer::Viewer;
 
 /// A credential as the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 //! It carries hints that something was committed, and events that are not kept. What watchers read is in
 //! `ring.rs`, filled by `pump.rs`. Hints may be lost; what is kept is read from the database.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ligand_api::journal::Event;
 use ligand_domain::id::WorkspaceId;

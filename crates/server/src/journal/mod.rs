@@ -7,8 +7,8 @@
 //!
 //! Start reading at [`Work::commit`].
 
-mod hub;
 pub mod http;
+mod hub;
 mod pump;
 mod ring;
 pub mod socket;

@@ -111,7 +111,10 @@ impl Pump {
             }
         }
         if missed > 0 {
-            heard.insert(0, gap(&self.app, format!("{missed} events that are not kept were missed")));
+            heard.insert(
+                0,
+                gap(&self.app, format!("{missed} events that are not kept were missed")),
+            );
         }
         heard
     }
@@ -167,7 +170,8 @@ impl Pump {
         }
         let mut families = Vec::new();
         if !wants.families.is_empty() {
-            self.load(&mut tx, events.iter().filter_map(about).chain(wants.families.clone())).await?;
+            self.load(&mut tx, events.iter().filter_map(about).chain(wants.families.clone()))
+                .await?;
             families = wants.families.iter().map(|id| (*id, self.kin_of(Some(*id)))).collect();
         }
         let news = events.into_iter().map(|event| self.news(event)).collect();

@@ -95,6 +95,13 @@ pub(super) struct Place {
     lives: u64,
 }
 
+impl Place {
+    /// How many events that are not kept lie before it.
+    pub(super) fn lives(self) -> u64 {
+        self.lives
+    }
+}
+
 /// What a watcher finds at its place.
 pub(super) enum Found {
     /// These, and where it goes on.
@@ -127,6 +134,11 @@ impl Ring {
     /// The last kept number that was read.
     pub(super) fn upto(&self) -> i64 {
         self.upto
+    }
+
+    /// How many events that are not kept there were.
+    pub(super) fn lives(&self) -> u64 {
+        self.lives
     }
 
     /// Every kept event up to here was read.

@@ -34,6 +34,8 @@ const PING: Duration = Duration::from_secs(30);
 const UNANSWERED: u32 = 2;
 /// A watcher that takes nothing for this long is gone.
 const STALLED: Duration = Duration::from_secs(30);
+/// How long it may take to say why it ends.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// Events as they happen, over a WebSocket: `{event, workspace_id, timestamp, payload, seq?}`. A canvas sees all;
 /// a workspace those of workspaces that it may talk to.
@@ -62,7 +64,10 @@ pub(crate) async fn open(
             let _open = app.metrics.socket();
             if let Some(end) = tell(&app, &mut socket, watcher).await {
                 let close = CloseFrame { code: code(end), reason: end.why().into() };
-                let _ = sent(&app, socket.send(Message::Close(Some(close)))).await;
+                tokio::select! {
+                    _ = socket.send(Message::Close(Some(close))) => {}
+                    () = app.clock.tick(CLOSING) => {}
+                }
             }
         })
     }))
@@ -103,7 +108,7 @@ async fn tell(app: &App, socket: &mut WebSocket, mut watcher: Watcher) -> Option
     }
 }
 
-/// `None`: it does not get through.
+/// `None`: it does not get through, or the server stops meanwhile.
 async fn sent<E>(
     app: &App,
     sending: impl Future<Output = std::result::Result<(), E>>,
@@ -111,6 +116,7 @@ async fn sent<E>(
     tokio::select! {
         sent = sending => sent.ok(),
         () = app.clock.tick(STALLED) => None,
+        () = app.stop.cancelled() => None,
     }
 }
 

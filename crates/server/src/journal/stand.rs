@@ -217,9 +217,9 @@ impl Seat {
             state.families.entry(id).or_default().0 += 1;
         }
         let starts = !std::mem::replace(&mut state.running, true);
+        stand.watched.send_if_modified(|watched| !std::mem::replace(watched, true));
         drop(state);
         stand.look_again();
-        stand.watched.send_if_modified(|watched| !std::mem::replace(watched, true));
         if starts {
             super::pump::start(app);
         }
@@ -279,6 +279,11 @@ impl Seat {
         Some(Seen::News(seen, place, upto))
     }
 
+    /// How many events that are not kept were shown so far.
+    pub(super) fn lives(&self) -> u64 {
+        self.app.hub.stand.lock().ring.as_ref().map_or(0, Ring::lives)
+    }
+
     /// Where to go on with what is shown, having every kept event up to `after`.
     pub(super) fn join(&self, after: i64) -> Option<Place> {
         self.app.hub.stand.lock().ring.as_ref()?.join(after)
@@ -328,9 +333,7 @@ impl Drop for Seat {
                 state.families.remove(&id);
             }
         }
-        let last = state.watchers == 0;
-        drop(state);
-        if last {
+        if state.watchers == 0 {
             stand.watched.send_if_modified(|watched| std::mem::replace(watched, false));
             stand.look_again();
         }

@@ -57,6 +57,8 @@ pub(super) struct Watcher {
     after: i64,
     /// `None`: it is behind what is shown.
     place: Option<Place>,
+    /// Of the events that are not kept it had its share of so many, or was told that they are lost.
+    lives: u64,
     /// Handed out before anything else.
     first: Vec<Arc<News>>,
     shown: watch::Receiver<u64>,
@@ -78,7 +80,7 @@ impl Watcher {
         let cursor = cursor.filter(|_| app.config.guards.hold(Guard::StreamSequence));
         // Take part before looking, so that nothing falls between.
         let seat = Seat::take(app, grant.asked(), scope);
-        let shown = app.hub.stand.shown();
+        let (shown, lives) = (app.hub.stand.shown(), seat.lives());
         let mut tx = app.db.read().await?;
         let last = store::last_number(&mut tx).await?;
         drop(tx);
@@ -90,7 +92,7 @@ impl Watcher {
         }
         let after = cursor.map_or(last, |after| after.min(last));
         let (app, asked_at) = (app.clone(), app.clock.now());
-        Ok(Self { app, seat, scope, grant, asked_at, after, place: None, first, shown })
+        Ok(Self { app, seat, scope, grant, asked_at, after, place: None, lives, first, shown })
     }
 
     /// Every kept event up to this number was handed out, or is none of this watcher's.
@@ -151,15 +153,12 @@ impl Watcher {
         match self.seat.find(place, self.after) {
             None => Step::Rest,
             Some(Seen::Behind(missed)) => {
-                if missed > 0 {
-                    let why = format!("{missed} events that are not kept may have been missed");
-                    self.first.push(alone(gap(&self.app, why)));
-                }
+                self.lost(missed);
                 self.place = None;
                 Step::On
             }
             Some(Seen::News(news, next, after)) => {
-                (self.place, self.after) = (Some(next), after);
+                (self.place, self.after, self.lives) = (Some(next), after, next.lives());
                 match news.is_empty() {
                     false => Step::News(news),
                     // What was passed over may be followed by more.
@@ -170,11 +169,21 @@ impl Watcher {
         }
     }
 
+    /// So many events that are not kept went by while it was behind.
+    fn lost(&mut self, missed: u64) {
+        if missed > 0 {
+            let why = format!("{missed} events that are not kept may have been missed");
+            self.first.push(alone(gap(&self.app, why)));
+            self.lives += missed;
+        }
+    }
+
     /// What the database has, for somebody who is behind; or where it is not behind any more. What is shown there
     /// is shown only to those whose right counts.
     async fn catch_up(&mut self) -> std::result::Result<Step, sqlx::Error> {
         self.place = self.seat.join(self.after);
-        if self.place.is_some() {
+        if let Some(place) = self.place {
+            self.lost(place.lives().saturating_sub(self.lives));
             return Ok(Step::On);
         }
         let before = self.after;
@@ -223,7 +232,8 @@ impl Watcher {
             news.push(alone(gap(&self.app, why)));
         }
         let all = events.into_iter().map(|event| {
-            let kin = Kin::Known(about(event.workspace_id).and_then(|id| families.get(&id).cloned()));
+            let kin =
+                Kin::Known(about(event.workspace_id).and_then(|id| families.get(&id).cloned()));
             Arc::new(News::new(event, kin))
         });
         news.extend(all.filter(|news| self.scope.shows(news, &own)));

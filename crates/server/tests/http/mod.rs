@@ -38,4 +38,5 @@ mod sweeps;
 mod templates;
 mod terminal;
 mod tokens;
+mod watchers;
 mod workspaces;
