@@ -180,7 +180,10 @@ fn whole(message: &Message, names: &HashMap<Uuid, String>) -> String {
         ("priority", Some(message.priority.to_string())),
         ("state", Some(message.state.clone())),
         ("attempts", Some(message.attempt.to_string())),
-        ("may have run", message.maybe_run.then(|| "yes: an attempt ended without an answer".into())),
+        (
+            "may have run",
+            message.maybe_run.then(|| "yes: an attempt ended without an answer".into()),
+        ),
         ("accepted", Some(text::moment(&message.accepted_at))),
         ("next attempt", time(&message.due_at).filter(|_| waits)),
         ("given up", time(&message.expires_at).filter(|_| waits)),
@@ -193,7 +196,10 @@ fn whole(message: &Message, names: &HashMap<Uuid, String>) -> String {
         ("last error", message.last_error.clone()),
         ("delegation", message.delegation_id.clone()),
         ("said", message.body.as_ref().map(words)),
-        ("answered", message.response.as_ref().map(|answer| said(answer).unwrap_or_else(|| words(answer)))),
+        (
+            "answered",
+            message.response.as_ref().map(|answer| said(answer).unwrap_or_else(|| words(answer))),
+        ),
         ("status", status),
         ("answer cut", message.response_cut.then(|| "only its end was kept".to_owned())),
     ])
@@ -236,7 +242,8 @@ mod tests {
 
     #[test]
     fn what_was_said_is_its_texts_or_all_of_it() {
-        let parts = json!({ "params": { "message": { "parts": [{ "text": "a" }, { "text": "b" }] } } });
+        let parts =
+            json!({ "params": { "message": { "parts": [{ "text": "a" }, { "text": "b" }] } } });
         assert_eq!(words(&parts), "a b");
         assert_eq!(words(&json!("plain")), "plain");
         assert_eq!(words(&json!({ "x": 1 })), r#"{"x":1}"#);

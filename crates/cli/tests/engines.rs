@@ -8,14 +8,14 @@ use sqlx::{AssertSqlSafe, Connection as _};
 use crate::stack::{Stack, generation, service, until};
 
 /// A database of its own, which goes when the test ends.
-struct Database {
+pub(crate) struct Database {
     server: String,
     name: String,
     url: String,
 }
 
 impl Database {
-    fn create(server: String) -> Self {
+    pub(crate) fn create(server: String) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("ligand_cli_{}_{next}", std::process::id());
@@ -25,9 +25,20 @@ impl Database {
         Self { server, name, url }
     }
 
+    /// Where servers find it.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The same for messages that a dead server was delivering, a minute later.
+    pub(crate) fn end_leases(&self) {
+        let end = "UPDATE messages SET leased_until = 0 WHERE state = 'delivering'";
+        execute(&self.url, end.to_owned());
+    }
+
     /// A server that dies amid a look at a workspace has that one for itself until its claim ends, half a
     /// minute later. This is that half minute.
-    fn end_claims(&self) {
+    pub(crate) fn end_claims(&self) {
         let end = "UPDATE workspaces SET due_at = 0, claimed_until = 0, claimed_by = NULL
             WHERE claimed_by IS NOT NULL";
         execute(&self.url, end.to_owned());

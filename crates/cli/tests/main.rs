@@ -6,6 +6,7 @@
 
 mod bad_requests;
 mod bad_start;
+mod conservation;
 mod crashes;
 mod create;
 mod docker;

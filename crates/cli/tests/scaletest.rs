@@ -40,7 +40,9 @@ fn holds(rows: &[Value], postgres: bool) {
         let value = row["value"].as_f64();
         // The server may weigh less with sixteen agents than it did before, and no faster pace may hold.
         // What the server adds to a turn may be lost among all that is added here.
-        if !(["memory", "proxy"].contains(&scenario) || row["measure"].as_str().unwrap().starts_with("highest")) {
+        if !(["memory", "proxy"].contains(&scenario)
+            || row["measure"].as_str().unwrap().starts_with("highest"))
+        {
             assert!(value.is_some_and(|value| value > 0.0), "{row:#}");
         }
     }

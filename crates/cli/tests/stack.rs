@@ -63,6 +63,7 @@ pub(crate) fn service(name: &str) -> Option<String> {
 /// See the module.
 pub(crate) struct Stack {
     home: Home,
+    data: PathBuf,
     verb: Vec<String>,
     vars: Vec<(String, String)>,
     server: Option<Child>,
@@ -91,14 +92,31 @@ impl Stack {
     /// The same, not started yet.
     pub(crate) fn prepare(verb: &[&str], vars: &[(&str, &str)]) -> Self {
         let vars = vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let home = Home::new();
         Self {
-            home: Home::new(),
+            data: home.path().join("data"),
+            home,
             verb: verb.iter().map(|word| (*word).to_owned()).collect(),
             vars: vars.collect(),
             server: None,
             url: String::new(),
             starts: 0,
         }
+    }
+
+    /// A flag of the server, from its next start on.
+    pub(crate) fn flag(&mut self, name: &str, value: &str) {
+        self.verb.extend([name.to_owned(), value.to_owned()]);
+    }
+
+    /// Another server on the same database, with the same instances; not started yet.
+    pub(crate) fn replica(&self) -> Self {
+        let words: Vec<&str> = self.verb.iter().map(String::as_str).collect();
+        let vars: Vec<(&str, &str)> =
+            self.vars.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let mut replica = Self::prepare(&words, &vars);
+        replica.data.clone_from(&self.data);
+        replica
     }
 
     /// Everything that it writes.
@@ -108,7 +126,7 @@ impl Stack {
 
     /// The server's data directory.
     pub(crate) fn data(&self) -> PathBuf {
-        self.dir().join("data")
+        self.data.clone()
     }
 
     /// What the server tells client verbs.
@@ -314,6 +332,13 @@ impl Stack {
     pub(crate) fn kill_instance(&self, leader: u32) {
         assert!(self.processes().contains(&leader), "{leader} is none of ours");
         kill_process_group(pid(leader), Signal::KILL).unwrap();
+    }
+
+    /// `kill -9` of an instance that may have ended this very moment.
+    pub(crate) fn end_instance(&self, leader: u32) {
+        if self.processes().contains(&leader) {
+            let _ = kill_process_group(pid(leader), Signal::KILL);
+        }
     }
 
     /// A signal to one process of an instance.

@@ -103,7 +103,8 @@ impl Client {
             ("limit", limit.as_deref()),
             ("after", sought.after.as_deref()),
         ];
-        let given = query.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value?)));
+        let given =
+            query.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value?)));
         let query = given.collect::<Vec<_>>().join("&");
         let mark = if query.is_empty() { "" } else { "?" };
         self.get(&format!("/admin/messages{mark}{query}")).await

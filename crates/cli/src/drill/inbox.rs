@@ -48,7 +48,9 @@ impl Inbox {
     /// On a free port of this machine.
     pub(super) async fn open() -> Outcome<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("listen as an agent")?;
-        let url = format!("http://{}", listener.local_addr().context("find the agent's port")?);
+        let port = listener.local_addr().context("find the agent's port")?.port();
+        // By its name: an address of the loopback is refused from agents elsewhere.
+        let url = format!("http://localhost:{port}");
         let (put, letters) = mpsc::channel(MOST);
         let door = tokio::spawn(async move {
             while let Ok((caller, _)) = listener.accept().await {

@@ -30,13 +30,15 @@ const QUIET: Duration = Duration::from_secs(2);
 const BEAT: Duration = Duration::from_millis(500);
 
 pub(super) async fn queue_orphan(scene: &Scene, stack: &mut Stack) -> Outcome {
-    let effects = stack.data().with_file_name("effects");
-    let counts = format!("LIGAND_ECHO_EFFECTS={}", effects.display());
-    let words = ["/usr/bin/env", &counts, &stack.program(), "agent"];
+    // Below the directory that an instance begins in.
+    let words = ["/usr/bin/env", "LIGAND_ECHO_EFFECTS=effects", &stack.program(), "agent"];
     let words = words.map(|word| format!("{word:?}")).join(", ");
+    // An agent of somebody else is called on this machine, too.
+    stack.variable("MOLECULE_ENV", "development");
     let api = stack.serve(&format!("{QUICK}agent = [{words}]\n")).await?;
     let id = api.managed("worker").await?;
     api.online(scene, &id, 0).await?;
+    let effects = stack.data().join("process").join(&id).join("workspace/effects");
     let mut worker = Worker { scene, stack, api, id, effects, accepted: Vec::new() };
     worker.amid_its_turn().await?;
     worker.after_its_turn().await?;

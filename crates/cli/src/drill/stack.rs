@@ -33,6 +33,7 @@ pub(super) struct Stack {
     starts: u32,
     url: String,
     flags: Vec<String>,
+    vars: Vec<(String, String)>,
     agents: BTreeMap<String, Child>,
 }
 
@@ -55,6 +56,7 @@ impl Stack {
             starts: 0,
             url: String::new(),
             flags: Vec::new(),
+            vars: Vec::new(),
             agents: BTreeMap::new(),
         })
     }
@@ -72,6 +74,11 @@ impl Stack {
     /// A flag of the server, from its next start on.
     pub(super) fn flag(&mut self, flag: &str) {
         self.flags.push(flag.to_owned());
+    }
+
+    /// A variable of every process that is started from now on.
+    pub(super) fn variable(&mut self, name: &str, value: &str) {
+        self.vars.push((name.to_owned(), value.to_owned()));
     }
 
     /// Start the server with these settings, and wait until it listens.
@@ -134,6 +141,7 @@ impl Stack {
         command.env("LIGAND_LOG", "info");
         // Everybody here calls from one address, and some of them without pause.
         command.env("RATE_LIMIT", "1000000");
+        command.envs(self.vars.iter().map(|(name, value)| (name, value)));
         #[cfg(feature = "mutants")]
         if let Some(mutant) = crate::env::var(crate::mutant::VARIABLE) {
             command.env(crate::mutant::VARIABLE, mutant);

@@ -122,7 +122,10 @@ impl Ways {
         let status = answer.status();
         let said: Value = answer.json().await.context("read a turn's answer")?;
         let took = begun.elapsed();
-        ensure!(status.is_success() && !said["result"].is_null(), "a turn was answered {status}: {said}");
+        ensure!(
+            status.is_success() && !said["result"].is_null(),
+            "a turn was answered {status}: {said}"
+        );
         Ok(took)
     }
 }

@@ -157,7 +157,8 @@ mod tests {
             piece
         };
         let begun = json!({ "kind": "task", "status": { "state": "working" } });
-        let ended = json!({ "kind": "status-update", "status": { "state": "completed" }, "final": true });
+        let ended =
+            json!({ "kind": "status-update", "status": { "state": "completed" }, "final": true });
         let stream = [begun, old("a", false), old("b", true), old("c\n", false), ended];
         assert_eq!(read(&stream).0, "ab\nc\n");
         let new = |text: &str, append| json!({ "artifactUpdate": piece(text, append) });

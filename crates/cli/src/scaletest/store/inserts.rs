@@ -24,7 +24,8 @@ fn table(uuid: &str, bytes: &str) -> String {
     )
 }
 
-const INSERT: &str = "INSERT INTO inserted (id, workspace_id, key, digest, body, state, accepted_at)
+const INSERT: &str =
+    "INSERT INTO inserted (id, workspace_id, key, digest, body, state, accepted_at)
     VALUES ($1, $2, $3, $4, $5, 'accepted', $6)";
 
 /// Clients that insert one row at a time.
