@@ -30,8 +30,8 @@ use crate::error::{Error, Result};
 use crate::http::body::{Payload, parse, parse_or_default};
 use crate::http::path::WorkspacePath;
 use crate::journal;
-use crate::templates::{Wish, catalogue, start_deadline};
 use crate::messages::{self, Message};
+use crate::templates::{Wish, catalogue, start_deadline};
 
 /// Decisions that `why` goes back.
 const JOURNAL: i64 = 200;
