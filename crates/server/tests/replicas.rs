@@ -165,6 +165,11 @@ fn a_turn_goes_on_while_its_agent_beats_at_another_server() {
             );
         }
         a.app.clock.advance(Duration::from_secs(2));
-        turn.await.refuses(503, "workspace agent is busy");
+        let queued = turn.await;
+        assert_eq!(
+            (queued.status.as_u16(), &queued.body["queued"]),
+            (202, &json!(true)),
+            "{queued:?}"
+        );
     });
 }

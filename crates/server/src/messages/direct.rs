@@ -23,7 +23,7 @@ use super::payload::Payload;
 use super::row::Lease;
 use super::store::leases::{self, Direct};
 use super::turn::{Turn, forwarded};
-use super::waiting::end_of;
+use super::waiting::{Patience, Waited, end_of};
 use super::{Done, store};
 use crate::access::Sender;
 use crate::app::App;
@@ -142,7 +142,9 @@ pub(crate) async fn tell(
     let route = route_to(app, &target).await?;
     let payload = Payload::of(message);
     let body = payload.envelope.to_string();
-    let Begun::Leased(lease) = call.begin(&target.workspace, &payload, &body).await? else {
+    let mut patience = Patience::new(Some(within));
+    let begun = call.begin(&target.workspace, &payload, &body, &mut patience).await?;
+    let Begun::Leased(lease) = begun else {
         return Ok(());
     };
     let mut turn = call.turn(target, route, body);
@@ -165,6 +167,8 @@ pub(super) enum Begun {
     Answered(Box<Response>),
     /// Its workspace is held.
     Held,
+    /// Another call delivers it, for longer than this one waits.
+    Underway,
 }
 
 impl Call<'_> {
@@ -230,26 +234,15 @@ impl Call<'_> {
     /// Deliver, and wait for the answer.
     async fn deliver(&self, target: Target, route: Route, payload: Payload) -> Result<Response> {
         let body = payload.envelope.to_string();
-        let began = async {
-            loop {
-                match self.begin(&target.workspace, &payload, &body).await? {
-                    Begun::Held => self.app.post.waiting.release().await,
-                    begun => return Ok::<_, Error>(begun),
-                }
+        let mut patience = Patience::new(self.left());
+        let lease = loop {
+            match self.begin(&target.workspace, &payload, &body, &mut patience).await? {
+                Begun::Leased(lease) => break lease,
+                Begun::Answered(response) => return Ok(*response),
+                Begun::Held if patience.wait(self.app.post.waiting.release()).await.is_some() => {}
+                // For longer than this caller waits.
+                Begun::Held | Begun::Underway => return self.accept(&payload).await,
             }
-        };
-        let began = match self.left() {
-            None => began.await?,
-            Some(left) => match tokio::time::timeout(left, began).await {
-                Ok(began) => began?,
-                // Held, or made for somebody else, for longer than this caller waits.
-                Err(_) => return self.accept(&payload).await,
-            },
-        };
-        let lease = match began {
-            Begun::Leased(lease) => lease,
-            Begun::Answered(response) => return Ok(*response),
-            Begun::Held => return Err(dropped()),
         };
         let mut turn = self.turn(target, route, body);
         turn.lease = Some(lease);
@@ -292,12 +285,11 @@ impl Call<'_> {
         payload: &Payload,
         queued: Response,
     ) -> Result<Response> {
-        let left = self.left().unwrap_or(AGENT_CEILING);
-        match tokio::time::timeout(left, end_of(self.app, id, false)).await {
-            Err(_) => Ok(queued),
-            Ok(Err(cause)) => Err(cause),
-            Ok(Ok(None)) => Err(Error::not_found("message not found")),
-            Ok(Ok(Some(message))) => recorded(&message, &payload.envelope["id"]),
+        let mut patience = Patience::new(self.left().or(Some(AGENT_CEILING)));
+        match end_of(self.app, id, false, &mut patience).await? {
+            Waited::Impatient => Ok(queued),
+            Waited::Over(None) => Err(Error::not_found("message not found")),
+            Waited::Over(Some(message)) => recorded(&message, &payload.envelope["id"]),
         }
     }
 
@@ -313,7 +305,13 @@ impl Call<'_> {
     }
 
     /// Write the message down, or find out what is known of it.
-    async fn begin(&self, target: &Workspace, payload: &Payload, body: &str) -> Result<Begun> {
+    async fn begin(
+        &self,
+        target: &Workspace,
+        payload: &Payload,
+        body: &str,
+        patience: &mut Patience,
+    ) -> Result<Begun> {
         let headers = serde_json::to_string(&forwarded(self.headers)).unwrap_or_default();
         for _ in 0..RACES {
             let now = self.app.clock.now();
@@ -345,7 +343,7 @@ impl Call<'_> {
                 None => None,
             };
             let Some(known) = known else { continue };
-            if let Some(begun) = self.again(&known, lease, payload).await? {
+            if let Some(begun) = self.again(&known, lease, payload, patience).await? {
                 return Ok(begun);
             }
         }

@@ -14,7 +14,7 @@ use super::queue::{self, Enqueue, Put};
 use super::row::{Lease, Message};
 use super::store::{self, leases};
 use super::turn::forwarded;
-use super::waiting::end_of;
+use super::waiting::{Patience, Waited, end_of};
 use crate::error::{Error, Result};
 use crate::workspaces::{self, Workspace};
 
@@ -25,6 +25,7 @@ impl Call<'_> {
         known: &Message,
         new: Lease,
         payload: &Payload,
+        patience: &mut Patience,
     ) -> Result<Option<Begun>> {
         let answered = |response: Response| Ok(Some(Begun::Answered(Box::new(response))));
         match self.repeated(known, payload).await? {
@@ -40,8 +41,8 @@ impl Call<'_> {
                 }
             }
             Some(Repeat::Join) => {
-                end_of(self.app, known.id, true).await?;
-                Ok(None)
+                let waited = end_of(self.app, known.id, true, patience).await?;
+                Ok(matches!(waited, Waited::Impatient).then_some(Begun::Underway))
             }
             Some(Repeat::Anew) => {
                 let now = self.app.clock.now();

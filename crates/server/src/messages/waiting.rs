@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use ligand_domain::id::MessageId;
 use ligand_domain::message::State;
 use tokio::sync::{oneshot, watch};
@@ -55,25 +57,79 @@ impl Waiting {
     }
 }
 
-/// Wait until a message is over; with `leaves`, also until it is in the queue. `None`: there is none any more.
+/// How long somebody waits. It ends nothing that is under way with the database: an operation that is broken off
+/// costs its connection.
+pub(super) struct Patience {
+    over: bool,
+    end: BoxFuture<'static, ()>,
+}
+
+impl Patience {
+    /// So long; `None`: for ever.
+    pub(super) fn new(left: Option<Duration>) -> Self {
+        let end = async move {
+            match left {
+                Some(left) => drop(tokio::time::timeout(left, std::future::pending::<()>()).await),
+                None => std::future::pending().await,
+            }
+        };
+        Self { over: false, end: end.boxed() }
+    }
+
+    /// Wait for something. `None`: patience is over.
+    pub(super) async fn wait<T>(&mut self, what: impl Future<Output = T>) -> Option<T> {
+        if self.over {
+            return None;
+        }
+        tokio::select! {
+            biased;
+            came = what => Some(came),
+            () = &mut self.end => {
+                self.over = true;
+                None
+            }
+        }
+    }
+}
+
+/// What waiting for a message brought.
+pub(super) enum Waited {
+    /// It is over, or where it was waited for; `None`: there is none any more.
+    Over(Option<Box<Message>>),
+    /// Patience is over.
+    Impatient,
+}
+
+/// Wait until a message is over; with `leaves`, also until it is in the queue.
 ///
 /// # Errors
 /// 503 when the database does not answer.
-pub(super) async fn end_of(app: &App, id: MessageId, leaves: bool) -> Result<Option<Message>> {
+pub(super) async fn end_of(
+    app: &App,
+    id: MessageId,
+    leaves: bool,
+    patience: &mut Patience,
+) -> Result<Waited> {
     loop {
         let heard = app.post.waiting.hear(id);
         let found = super::get(&mut app.db.read().await?, id).await?;
         let waits = |message: &Message| match message.state {
             State::Accepted => !leaves,
             State::Delivering => !(leaves && message.origin.is_promised()),
-            _ => false,
+            State::Processed
+            | State::Acknowledged
+            | State::Expired
+            | State::Dead
+            | State::Dropped => false,
         };
         if !found.as_ref().is_some_and(waits) {
-            return Ok(found);
+            return Ok(Waited::Over(found.map(Box::new)));
         }
         if app.stop.is_cancelled() {
             return Err(Error::Unavailable(anyhow::anyhow!("the server stops")));
         }
-        let _ = tokio::time::timeout(LOOK, heard).await;
+        if patience.wait(tokio::time::timeout(LOOK, heard)).await.is_none() {
+            return Ok(Waited::Impatient);
+        }
     }
 }
