@@ -102,14 +102,15 @@ async fn list(args: ListArgs) -> CommandResult {
     };
     let mut sought = Sought { workspace, state: args.state, ..Sought::default() };
     let mut all = Messages::default();
+    let mut left = args.limit;
     loop {
-        let left = args.limit.saturating_sub(u32::try_from(all.messages.len()).unwrap_or(u32::MAX));
         sought.limit = Some(left.min(PAGE));
         let page = session.client.messages(&sought).await?;
+        left = left.saturating_sub(u32::try_from(page.messages.len()).unwrap_or(left));
         all.messages.extend(page.messages);
         all.next = page.next;
         sought.after.clone_from(&all.next);
-        if all.next.is_none() || left <= PAGE {
+        if all.next.is_none() || left == 0 {
             break;
         }
     }

@@ -21,6 +21,7 @@ mod help;
 mod http;
 mod instances;
 mod lifecycle;
+mod messages;
 mod modes;
 mod python;
 mod run;
