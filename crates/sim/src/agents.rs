@@ -255,8 +255,11 @@ impl World {
         ));
         self.note_minted(at, &answer);
         self.look(at).await?;
+        // Its idempotency key says that it is the one whose answer was lost, whatever older bearer it sends along.
+        let again = letter.key.as_ref().is_some_and(|key| self.unanswered.contains(key));
+        let by = generation.filter(|_| !again);
         self.note_answered(&letter, &answer, lost)?;
-        invariants::call(&self.workspaces[at], &before, &letter, generation, &answer)?;
+        invariants::call(&self.workspaces[at], &before, &letter, by, &answer)?;
         if let (Who::Agent(agent), false) = (letter.who, lost) {
             let fresh = self.dice.text();
             self.agents[agent].hear(&letter, &answer, fresh);
