@@ -143,7 +143,10 @@ impl Told {
 struct Field<'a> {
     stacks: Vec<Stack>,
     database: Option<&'a Database>,
+    /// Workspaces that are harmed, and after them one that is not.
     ids: Vec<String>,
+    /// Under which names the servers hold leases.
+    holders: Vec<String>,
     told: &'a Told,
     /// How messages stood when they were last looked at.
     seen: BTreeMap<String, String>,
@@ -217,7 +220,7 @@ impl Field<'_> {
 
     /// One thing that goes wrong.
     fn harm(&mut self, dice: &mut Dice) -> &'static str {
-        let id = self.ids[dice.roll(self.ids.len())].clone();
+        let id = self.ids[dice.roll(WORKSPACES)].clone();
         match dice.roll(10) {
             0..4 => {
                 let why = self.stacks[0].why(&id);
@@ -243,7 +246,7 @@ impl Field<'_> {
                 self.stacks[at].kill_server();
                 dice.pause(300);
                 self.stacks[at].restart();
-                self.end_claims();
+                self.bury(at);
                 "server killed"
             }
             7..9 => {
@@ -258,12 +261,24 @@ impl Field<'_> {
         }
     }
 
-    /// What a dead server had claimed ends by itself after a minute. On SQLite its next start ends it.
-    fn end_claims(&self) {
+    /// What a dead server had claimed ends by itself after a minute, which is not waited for here. On SQLite its next
+    /// start ends it.
+    fn bury(&mut self, at: usize) {
         if let Some(database) = self.database {
             database.end_claims();
-            database.end_leases();
+            database.end_leases(&self.holders[at]);
+            self.holders[at] = self.introduce(at);
         }
+    }
+
+    /// The name under which a server holds leases, by a message that it delivers.
+    fn introduce(&self, at: usize) -> String {
+        let Some(database) = self.database else { return String::new() };
+        let name = format!("n{}", self.told.count.fetch_add(1, Ordering::SeqCst));
+        let letter = Letter { name, to: self.ids[WORKSPACES].clone(), millis: 0 };
+        let stack = &self.stacks[at];
+        self.told.send(stack.url(), &stack.admin(), &letter, None);
+        database.holder(&letter.name)
     }
 
     /// Nothing goes wrong any more: everything comes to its end.
@@ -324,7 +339,7 @@ fn settings(stack: &Stack) -> String {
 /// The plan of a seed, on these servers.
 fn play(seed: u64, stacks: Vec<Stack>, database: Option<&Database>) {
     say(&format!("seed {seed}"));
-    let names: Vec<String> = (0..WORKSPACES).map(|number| format!("w{number}")).collect();
+    let names: Vec<String> = (0..=WORKSPACES).map(|number| format!("w{number}")).collect();
     names.iter().for_each(|name| drop(stacks[0].ok(&["ws", "create", name])));
     let ids: Vec<String> = names.iter().map(|name| stacks[0].id(name)).collect();
     for id in &ids {
@@ -334,10 +349,12 @@ fn play(seed: u64, stacks: Vec<Stack>, database: Option<&Database>) {
         (stacks.iter().map(|stack| stack.url().to_owned()).collect(), stacks[0].admin());
     let told = Told::default();
     let (seen, looks) = (BTreeMap::new(), 0);
-    let mut field = Field { stacks, database, ids: ids.clone(), told: &told, seen, looks };
+    let (all, holders) = (ids.clone(), Vec::new());
+    let mut field = Field { stacks, database, ids: all, holders, told: &told, seen, looks };
+    field.holders = (0..field.stacks.len()).map(|at| field.introduce(at)).collect();
     std::thread::scope(|scope| {
         for caller in 0..CALLERS {
-            let (told, urls, admin, ids) = (&told, &urls, &admin, &ids);
+            let (told, urls, admin, ids) = (&told, &urls, &admin, &ids[..WORKSPACES]);
             scope.spawn(move || told.call(seed + 1 + caller, urls, admin, ids));
         }
         // Callers end with the plan, also with one that fails.
@@ -351,7 +368,6 @@ fn play(seed: u64, stacks: Vec<Stack>, database: Option<&Database>) {
         }
     });
     say(&format!("calls by status: {:?}", told.statuses.lock().unwrap()));
-    field.end_claims();
     field.drain();
     // Whoever would replace what the others end goes first.
     field.stacks.iter_mut().for_each(Stack::kill_server);

@@ -31,9 +31,20 @@ impl Database {
     }
 
     /// The same for messages that a dead server was delivering, a minute later.
-    pub(crate) fn end_leases(&self) {
-        let end = "UPDATE messages SET leased_until = 0 WHERE state = 'delivering'";
-        execute(&self.url, end.to_owned());
+    pub(crate) fn end_leases(&self, holder: &str) {
+        let end =
+            "UPDATE messages SET leased_until = 0 WHERE state = 'delivering' AND holder::text =";
+        execute(&self.url, format!("{end} '{holder}'"));
+    }
+
+    /// Under which name the server holds leases that took the message of this name.
+    pub(crate) fn holder(&self, message: &str) -> String {
+        let sql = format!("SELECT holder::text FROM messages WHERE key = '{message}'");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut connection = PgConnection::connect(&self.url).await.unwrap();
+            sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap()
+        })
     }
 
     /// A server that dies amid a look at a workspace has that one for itself until its claim ends, half a

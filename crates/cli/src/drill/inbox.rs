@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use super::scene::Outcome;
 
@@ -20,7 +20,8 @@ const MOST: usize = 64;
 pub(super) struct Inbox {
     url: String,
     letters: mpsc::Receiver<Letter>,
-    door: JoinHandle<()>,
+    /// Ends with it.
+    _door: JoinSet<()>,
 }
 
 /// One delivery. Its connection stays open until it is answered or dropped.
@@ -52,14 +53,16 @@ impl Inbox {
         // By its name: an address of the loopback is refused from agents elsewhere.
         let url = format!("http://localhost:{port}");
         let (put, letters) = mpsc::channel(MOST);
-        let door = tokio::spawn(async move {
+        let mut door = JoinSet::new();
+        door.spawn(async move {
+            let mut callers = JoinSet::new();
             while let Ok((caller, _)) = listener.accept().await {
-                let put = put.clone();
                 // Whoever speaks no HTTP has brought nothing.
-                tokio::spawn(async move { receive(caller, put).await.ok() });
+                callers.spawn(receive(caller, put.clone()));
+                while callers.try_join_next().is_some() {}
             }
         });
-        Ok(Self { url, letters, door })
+        Ok(Self { url, letters, _door: door })
     }
 
     /// Where it answers.
@@ -72,12 +75,6 @@ impl Inbox {
         let next = tokio::time::timeout(patience, self.letters.recv()).await;
         let late = || anyhow!("not within {} s: {what}", patience.as_secs());
         Ok(next.ok().flatten().with_context(late)?)
-    }
-}
-
-impl Drop for Inbox {
-    fn drop(&mut self) {
-        self.door.abort();
     }
 }
 

@@ -9,6 +9,7 @@ use ligand_api::message::Message;
 use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use super::api::Api;
 use super::inbox::{Inbox, Letter};
@@ -150,10 +151,10 @@ impl Worker<'_> {
 async fn foreign(scene: &Scene, stack: &mut Stack, api: Api) -> Outcome {
     let (id, token) = api.external("foreign").await?;
     let mut inbox = Inbox::open().await?;
-    let beating = tokio::spawn(beat(api.clone(), id.clone(), token.clone()));
-    let played = play(scene, stack, api, &mut inbox, (&id, &token)).await;
-    beating.abort();
-    played
+    // Ends with the drill.
+    let mut beating = JoinSet::new();
+    beating.spawn(beat(api.clone(), id.clone(), token.clone()));
+    play(scene, stack, api, &mut inbox, (&id, &token)).await
 }
 
 async fn beat(api: Api, id: String, token: String) {
