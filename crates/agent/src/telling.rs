@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
-use ligand_api::registry::{ToldTurn, Turns};
+use ligand_api::message::{Turn, Turns};
 use reqwest::header::HeaderValue;
 use reqwest::{Client, StatusCode, Url};
 use tokio::sync::{Semaphore, watch};
@@ -53,8 +53,8 @@ impl Ledger {
         })
     }
 
-    fn told(&self, state: &str, at_ms: i64) -> ToldTurn {
-        ToldTurn {
+    fn told(&self, state: &str, at_ms: i64) -> Turn {
+        Turn {
             message: self.message.clone(),
             attempt: self.attempt,
             state: state.to_owned(),
@@ -142,7 +142,7 @@ impl Telling {
         if serde_json::to_string(&response).map_or(usize::MAX, |text| text.len()) > LONGEST {
             return;
         }
-        let told = ToldTurn {
+        let told = Turn {
             status: Some(ended.status),
             response: Some(response),
             content_type: ended.kind.clone(),
@@ -172,7 +172,7 @@ enum Heard {
 }
 
 impl Line {
-    async fn tell(&self, turns: Vec<ToldTurn>, patience: Duration) {
+    async fn tell(&self, turns: Vec<Turn>, patience: Duration) {
         let body = Turns { workspace_id: self.workspace.clone(), turns };
         let (began, mut bearer) = (machine::now(), self.bearer.subscribe());
         for nth in 1.. {

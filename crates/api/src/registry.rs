@@ -170,40 +170,6 @@ pub struct Rotated {
     pub generation: i64,
 }
 
-/// Body of `POST /registry/turns`: what an agent with the feature `turns` tells beside its answers.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-pub struct Turns {
-    /// The workspace's id.
-    pub workspace_id: String,
-    /// Each of them counts for itself.
-    pub turns: Vec<ToldTurn>,
-}
-
-/// How far the turn of one delivery has come.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-pub struct ToldTurn {
-    /// What the delivery's `Ligand-Message` said.
-    pub message: String,
-    /// What its `Ligand-Attempt` said.
-    #[serde(default)]
-    pub attempt: i64,
-    /// `received`, `started`, or `ended`.
-    pub state: String,
-    /// When, by the agent's clock, in milliseconds since 1970.
-    pub at_ms: i64,
-    /// Of one that has ended, the HTTP status of its answer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<u16>,
-    /// And the answer: the text of its JSON, or of its whole event stream.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub response: Option<String>,
-    /// And its media type; JSON where nothing is said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub content_type: Option<String>,
-}
-
 /// Body of `POST /registry/update-card`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]

@@ -111,7 +111,7 @@ fn done<'a>(answer: &'a Answer, text: &'a str, cut: bool) -> End<'a> {
 async fn decided(turn: &Turn, lease: Lease, came: &Came, not_queued: bool) -> Done<Settled> {
     let app = &turn.app;
     let (outcome, why) = match came {
-        Came::Answer(answer) => (answer.outcome(), refusal(answer)),
+        Came::Answer(answer) => (answer.outcome(), cause(answer)),
         Came::Lost(lost) => (lost.outcome, lost.why.clone()),
     };
     for _ in 0..TRIES {
@@ -172,6 +172,13 @@ pub(super) fn refusal(answer: &Answer) -> String {
     let said = serde_json::from_slice::<serde_json::Value>(&answer.body).ok();
     let said = said.as_ref().and_then(|body| body["error"].as_str());
     said.or_else(|| answer.status.canonical_reason()).unwrap_or("agent error").to_owned()
+}
+
+/// The same for the ledger, which also hears what the agent's JSON-RPC error says.
+fn cause(answer: &Answer) -> String {
+    let said = serde_json::from_slice::<serde_json::Value>(&answer.body).ok();
+    let said = said.as_ref().and_then(|body| body["error"]["message"].as_str());
+    said.map_or_else(|| refusal(answer), str::to_owned)
 }
 
 /// What a message becomes, as it is written down.
