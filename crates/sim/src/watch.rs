@@ -94,7 +94,11 @@ impl World {
         let leaked = self.minted.keys().find(|token| answer.text.contains(token.as_str()));
         law(leaked.is_none(), "law 10: secrets stay secret", || "in an event".to_owned())?;
         let mut before = last;
-        for seq in answer.text.lines().filter_map(|line| line.strip_prefix("id: ")) {
+        // A comment carries the cursor at which the watcher stands; events have data.
+        let told = answer.text.split("\n\n").filter(|part| part.contains("data:"));
+        let numbers =
+            told.filter_map(|part| part.lines().find_map(|line| line.strip_prefix("id: ")));
+        for seq in numbers {
             let seq: i64 = seq.trim().parse().unwrap_or_default();
             law(seq > before, "event numbers rise", || format!("{seq} after {before}"))?;
             before = seq;

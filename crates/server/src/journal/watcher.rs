@@ -114,7 +114,7 @@ impl Watcher {
     pub(super) async fn next(&mut self) -> std::result::Result<Vec<Arc<News>>, End> {
         loop {
             if self.app.stop.is_cancelled() {
-                return Err(End::Stopping);
+                return self.last().await;
             }
             if let Some(end) = self.seat.end() {
                 return Err(end);
@@ -145,6 +145,24 @@ impl Watcher {
                 _ = self.shown.changed() => {}
                 () = app.clock.tick(pause) => {}
             }
+        }
+    }
+
+    /// The server stops. Whoever is behind what is shown gets what the database has, as after a reconnect elsewhere.
+    async fn last(&mut self) -> std::result::Result<Vec<Arc<News>>, End> {
+        if !self.first.is_empty() {
+            return Ok(std::mem::take(&mut self.first));
+        }
+        if self.place.is_some() {
+            return Err(End::Stopping);
+        }
+        match self.read().await {
+            Ok(Some((news, after))) if !news.is_empty() => {
+                self.after = after;
+                Ok(news)
+            }
+            Ok(Some(_)) | Err(_) => Err(End::Stopping),
+            Ok(None) => Err(End::Revoked),
         }
     }
 

@@ -73,7 +73,8 @@ both! {
         };
         let seen = tokio::select! { seen = watching => seen, () = beating => unreachable!() };
         let types: Vec<&Value> = seen.iter().map(|event| &event["type"]).collect();
-        assert_eq!(types, ["TASK_UPDATED", "WORKSPACE_HEARTBEAT"]);
+        // One part of the stream may bring those of several heartbeats.
+        assert_eq!(types[..2], ["TASK_UPDATED", "WORKSPACE_HEARTBEAT"]);
         assert!(!app.events(&id).await.contains(&"WORKSPACE_HEARTBEAT".to_owned()));
     }
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::backend::Bytestream;
 
@@ -81,13 +82,22 @@ pub struct Incoming {
     rest: Bytes,
     patience: Duration,
     runtime: Handle,
+    given_up: CancellationToken,
 }
 
 impl Incoming {
     /// To be made where there is a runtime. Nothing for as long as `patience` is a failure.
     #[must_use]
     pub fn new(stream: Bytestream, patience: Duration) -> Self {
-        Self { stream, rest: Bytes::new(), patience, runtime: Handle::current() }
+        let (rest, runtime, given_up) = (Bytes::new(), Handle::current(), CancellationToken::new());
+        Self { stream, rest, patience, runtime, given_up }
+    }
+
+    /// Reading fails once this is dropped, also where it waits: the thread is not left with a stream that says no
+    /// more.
+    #[must_use]
+    pub fn while_held(&self) -> DropGuard {
+        self.given_up.clone().drop_guard()
     }
 }
 
@@ -95,10 +105,11 @@ impl Read for Incoming {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.rest.is_empty() {
             let next = async { tokio::time::timeout(self.patience, self.stream.next()).await };
-            match self.runtime.block_on(next) {
-                Ok(Some(piece)) => self.rest = piece?,
-                Ok(None) => return Ok(0),
-                Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+            match self.runtime.block_on(self.given_up.run_until_cancelled(next)) {
+                Some(Ok(Some(piece))) => self.rest = piece?,
+                Some(Ok(None)) => return Ok(0),
+                Some(Err(_)) => return Err(io::ErrorKind::TimedOut.into()),
+                None => return Err(io::ErrorKind::ConnectionAborted.into()),
             }
         }
         let length = self.rest.len().min(buffer.len());

@@ -277,6 +277,7 @@ impl Docker {
         let moved = Arc::new(AtomicU64::new(0));
         let (say, said) = oneshot::channel();
         let mut source = Incoming::new(archive, PATIENCE);
+        let _while_asked = source.while_held();
         let body = archive::stream(move |out| {
             let mut passing =
                 Passing::new(out, Most::default(), Some((owner.0.into(), owner.1.into())));
