@@ -20,7 +20,8 @@ pub fn said(answer: &Value) -> Option<String> {
     (!said.is_empty()).then(|| said.join("\n"))
 }
 
-fn texts(parts: &Value) -> impl Iterator<Item = &str> {
+/// The texts among the parts of a message.
+pub fn texts(parts: &Value) -> impl Iterator<Item = &str> {
     let parts = parts.as_array().into_iter().flatten();
     parts.filter_map(|part| part.get("text").and_then(Value::as_str))
 }

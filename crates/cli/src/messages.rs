@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use ligand_api::answer::said;
 use ligand_api::client::Sought;
 use ligand_api::message::{Message, Messages};
 use ligand_domain::message::State;
@@ -12,7 +13,6 @@ use uuid::Uuid;
 use crate::error::{CommandError, CommandResult, Kind};
 use crate::session::Session;
 use crate::target::ClientArgs;
-use crate::ws::send::said;
 use crate::{clock, text};
 
 /// Most messages that a page of the server holds.

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use clap::Args;
+use ligand_api::answer::said;
 use ligand_api::client::Client;
 use ligand_api::workspace::{Create, Workspace};
 
 use crate::error::{self, CommandError, CommandResult};
 use crate::serve::{ENVIRONMENT, Recorded, ServerArgs, Stop, start};
-use crate::ws::send::said;
 use crate::{clock, output};
 
 /// The workspace that a newcomer meets.

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use ligand_api::answer::{said, texts};
 use ligand_api::client::{Error, Streamed};
 use serde_json::Value;
 
-use super::send::{failure, said, shown, texts, unanswered};
+use super::send::{failure, shown, unanswered};
 use crate::error::{CommandError, CommandResult};
 use crate::output::{self, Format};
 use crate::session::{Named, Session};
