@@ -1,5 +1,6 @@
 //! A workspace's data on Docker, where more is at stake than what every backend must do.
 
+use bollard::query_parameters::{ListContainersOptions, ListVolumesOptions};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -126,9 +127,11 @@ fn an_import_whose_server_dies_changes_nothing_and_the_next_one_ends_it() {
         let (sent, before) =
             (archive(backend, from).await, backend.digest(to.workspace).await.unwrap());
         let importer = format!("ws-{}-import", to.workspace);
+        // By the list: whoever inspects a container waits until nothing is unpacked in it any more.
         let there = async || {
-            let options = None::<bollard::query_parameters::InspectContainerOptions>;
-            bench.engine().inspect_container(&importer, options).await.is_ok()
+            let filters = Some([("name".to_owned(), vec![importer.clone()])].into());
+            let options = ListContainersOptions { all: true, filters, ..Default::default() };
+            bench.engine().list_containers(Some(options)).await.is_ok_and(|found| !found.is_empty())
         };
         // The archive came, and its end did not: the server is gone.
         let endless = again(&sent).chain(stream::pending()).boxed();
@@ -153,7 +156,7 @@ fn an_import_whose_server_dies_changes_nothing_and_the_next_one_ends_it() {
 
 async fn volumes(bench: &Bench, of: Key) -> Vec<String> {
     let filter = ("label".to_owned(), vec![format!("ligand.workspace={}", of.workspace)]);
-    let options = bollard::query_parameters::ListVolumesOptions { filters: Some([filter].into()) };
+    let options = ListVolumesOptions { filters: Some([filter].into()) };
     let found = bench.engine().list_volumes(Some(options)).await.unwrap();
     found.volumes.unwrap_or_default().into_iter().map(|volume| volume.name).collect()
 }
