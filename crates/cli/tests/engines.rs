@@ -100,8 +100,9 @@ fn a_workspace_lives_on_postgres() {
     });
     let reached = stack.settled(&id);
     let cycles = stack.cycles(&id);
-    // Each cycle answers at least one request, and the last one every request that is left.
-    assert!(cycles.ends_with("rp") && !cycles[2..].contains("pp"), "{cycles}");
+    // Each cycle answers at least one request. One that comes when the next is planned and not loaded yet is carried by
+    // it, so the last word need not be a plan.
+    assert!(cycles[2..].contains("rp") && !cycles[2..].contains("pp"), "{cycles}");
     assert_eq!(stack.processes(), [stack.leader(&id, reached)]);
     stack.ok(&["ws", "delete", "a", "--purge"]);
     assert_eq!(stack.processes(), [0; 0]);
