@@ -5,14 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
-use tokio::task::JoinSet;
+use anyhow::Result;
 use uuid::Uuid;
 
 use super::Bench;
 use super::agents::{self, Agent};
 use super::http::Connection;
-use super::load::Outcome;
+use super::load::{Outcome, together};
 use super::options::{Scenario, Size};
 use super::process::Process;
 use super::report::Row;
@@ -87,18 +86,10 @@ async fn closed(
     connections: usize,
     lasts: Duration,
 ) -> Result<Outcome> {
-    let mut callers = JoinSet::new();
-    let begun = clock::instant();
-    for first in 0..connections {
-        let (agents, admin) = (Arc::clone(agents), admin.to_owned());
-        callers.spawn(caller(address, agents, admin, (first, connections), begun + lasts));
-    }
-    let mut all = Outcome::default();
-    while let Some(ended) = callers.join_next().await {
-        all.merge(&ended.context("a caller ended early")?);
-    }
-    all.lasted = begun.elapsed();
-    Ok(all)
+    let until = clock::instant() + lasts;
+    let of =
+        |first| caller(address, Arc::clone(agents), admin.to_owned(), (first, connections), until);
+    together(connections, of).await
 }
 
 async fn caller(

@@ -57,10 +57,20 @@ pub(super) async fn closed(
     connections: usize,
     lasts: Duration,
 ) -> Result<Outcome> {
+    let until = clock::instant() + lasts;
+    let of = |first| caller(address, Arc::clone(agents), (first, connections), until);
+    together(connections, of).await
+}
+
+/// All connections at once, and what came of all of them.
+pub(super) async fn together<F>(connections: usize, caller: impl Fn(usize) -> F) -> Result<Outcome>
+where
+    F: Future<Output = Outcome> + Send + 'static,
+{
     let mut callers = JoinSet::new();
     let begun = clock::instant();
     for first in 0..connections {
-        callers.spawn(caller(address, Arc::clone(agents), (first, connections), begun + lasts));
+        callers.spawn(caller(first));
     }
     let mut all = Outcome::default();
     while let Some(ended) = callers.join_next().await {

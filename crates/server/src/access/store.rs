@@ -94,26 +94,10 @@ pub(super) async fn ended(
     hashes: &[TokenHash],
     now: Timestamp,
 ) -> Result<Vec<TokenHash>, sqlx::Error> {
-    let mut ended = Vec::new();
-    for some in hashes.chunks(list::MOST) {
-        let text = format!(
-            "WITH b (hash) AS (VALUES {})
-             SELECT DISTINCT b.hash FROM b WHERE NOT EXISTS (
-                SELECT 1 FROM credentials c JOIN workspaces w ON w.id = c.workspace_id
-                WHERE c.hash = b.hash AND c.ended_at IS NULL AND w.status <> 'removed'
-                  AND (c.state <> 'pending' OR c.lapses_at IS NULL OR c.lapses_at > $1))",
-            list::rows(2, some.len())
-        );
-        let found: Vec<Vec<u8>> = on!(&mut *tx, c => {
-            let mut query = sqlx::query_scalar(AssertSqlSafe(text)).bind(now.micros());
-            for hash in list::members(some) {
-                query = query.bind(hash.bytes().to_vec());
-            }
-            query.fetch_all(c).await
-        })?;
-        ended.extend(some.iter().filter(|hash| found.iter().any(|it| it == hash.bytes())));
-    }
-    Ok(ended)
+    let live = "SELECT 1 FROM credentials c JOIN workspaces w ON w.id = c.workspace_id
+        WHERE c.hash = b.hash AND c.ended_at IS NULL AND w.status <> 'removed'
+          AND (c.state <> 'pending' OR c.lapses_at IS NULL OR c.lapses_at > $1)";
+    list::without(tx, hashes, live, Some(now)).await
 }
 
 /// Whether a credential still counts. Under the lock of its workspace that stays so.

@@ -3,6 +3,12 @@
 
 use std::fmt::Write as _;
 
+use ligand_domain::credential::TokenHash;
+use ligand_domain::time::Timestamp;
+use sqlx::AssertSqlSafe;
+
+use super::{Tx, on};
+
 /// Most members of a list in one statement.
 pub const MOST: usize = 256;
 
@@ -21,6 +27,38 @@ pub fn members<T: Copy>(list: &[T]) -> impl Iterator<Item = T> {
     let last = list.last().copied();
     let all = list.iter().copied().chain(std::iter::from_fn(move || last));
     all.take(if list.is_empty() { 0 } else { filled(list.len()) })
+}
+
+/// Those of these hashes for which nothing is found: `found` is a query about `b.hash`. With a time, that is its `$1`.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn without(
+    tx: &mut Tx,
+    hashes: &[TokenHash],
+    found: &str,
+    now: Option<Timestamp>,
+) -> Result<Vec<TokenHash>, sqlx::Error> {
+    let mut without = Vec::new();
+    let first = if now.is_some() { 2 } else { 1 };
+    for some in hashes.chunks(MOST) {
+        let text = format!(
+            "WITH b (hash) AS (VALUES {}) SELECT DISTINCT b.hash FROM b WHERE NOT EXISTS ({found})",
+            rows(first, some.len())
+        );
+        let named: Vec<Vec<u8>> = on!(&mut *tx, c => {
+            let mut query = sqlx::query_scalar(AssertSqlSafe(text));
+            if let Some(now) = now {
+                query = query.bind(now.micros());
+            }
+            for hash in members(some) {
+                query = query.bind(hash.bytes().to_vec());
+            }
+            query.fetch_all(c).await
+        })?;
+        without.extend(some.iter().filter(|hash| named.iter().any(|it| it == hash.bytes())));
+    }
+    Ok(without)
 }
 
 fn filled(members: usize) -> usize {

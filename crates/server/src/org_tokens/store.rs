@@ -54,24 +54,8 @@ pub(super) async fn ended(
     tx: &mut Tx,
     hashes: &[TokenHash],
 ) -> Result<Vec<TokenHash>, sqlx::Error> {
-    let mut ended = Vec::new();
-    for some in hashes.chunks(list::MOST) {
-        let text = format!(
-            "WITH b (hash) AS (VALUES {})
-             SELECT DISTINCT b.hash FROM b WHERE NOT EXISTS (
-                SELECT 1 FROM org_tokens t WHERE t.hash = b.hash AND t.revoked_at IS NULL)",
-            list::rows(1, some.len())
-        );
-        let found: Vec<Vec<u8>> = on!(&mut *tx, c => {
-            let mut query = sqlx::query_scalar(AssertSqlSafe(text));
-            for hash in list::members(some) {
-                query = query.bind(hash.bytes().to_vec());
-            }
-            query.fetch_all(c).await
-        })?;
-        ended.extend(some.iter().filter(|hash| found.iter().any(|it| it == hash.bytes())));
-    }
-    Ok(ended)
+    let live = "SELECT 1 FROM org_tokens t WHERE t.hash = b.hash AND t.revoked_at IS NULL";
+    list::without(tx, hashes, live, None).await
 }
 
 /// Note a request made with it, unless one was noted a moment ago.

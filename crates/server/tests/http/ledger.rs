@@ -166,14 +166,7 @@ both! {
     }
 
     async fn a_late_outcome_changes_nothing(app: TestApp) {
-        let (url, seen, permits) = patient(ANSWER).await;
-        let (id, _) = remembering(&app, "a", &url).await;
-        let row = accepted(&app, &id, &named("m", "x")).await;
-        deliver(&app).await;
-        sent(&seen, 1).await;
-        // Somebody else delivers it meanwhile.
-        app.sql("UPDATE messages SET attempt = attempt + 1").await;
-        permits.add_permits(1);
+        let row = overtaken(&app).await;
         a_moment(200).await;
         assert_eq!(message(&app, &row).await["state"], "delivering");
         let metrics = app.get("/metrics").await.text;
@@ -249,17 +242,23 @@ both! {
     }
 }
 
+/// A message whose agent answers after somebody else began to deliver it.
+async fn overtaken(app: &TestApp) -> String {
+    let (url, seen, permits) = patient(ANSWER).await;
+    let (id, _) = remembering(app, "a", &url).await;
+    let row = accepted(app, &id, &named("m", "x")).await;
+    deliver(app).await;
+    sent(&seen, 1).await;
+    app.sql("UPDATE messages SET attempt = attempt + 1").await;
+    permits.add_permits(1);
+    row
+}
+
 // The rule that this test rests on, taken away: then the outcome of an attempt that is over is taken.
 #[cfg(feature = "mutants")]
 crate::support::modes::adjusted! { |config| config.guards = ligand_domain::guards::Guards::without(ligand_domain::guards::Guard::LeaseAttempt);
     async fn without_its_guard_a_late_outcome_is_taken(app: TestApp) {
-        let (url, seen, permits) = patient(ANSWER).await;
-        let (id, _) = remembering(&app, "a", &url).await;
-        let row = accepted(&app, &id, &named("m", "x")).await;
-        deliver(&app).await;
-        sent(&seen, 1).await;
-        app.sql("UPDATE messages SET attempt = attempt + 1").await;
-        permits.add_permits(1);
+        let row = overtaken(&app).await;
         stands(&app, &row, "processed").await;
     }
 }
