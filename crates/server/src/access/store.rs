@@ -6,7 +6,6 @@ pub(super) mod passports;
 use ligand_domain::credential::{Kind, State, TokenHash};
 use ligand_domain::id::{CredentialId, Generation, WorkspaceId};
 use ligand_domain::time::Timestamp;
-use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use super::Held;

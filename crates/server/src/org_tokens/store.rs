@@ -4,7 +4,6 @@ use ligand_api::token::OrgToken as View;
 use ligand_domain::credential::TokenHash;
 use ligand_domain::id::{OrgTokenId, WorkspaceId};
 use ligand_domain::time::Timestamp;
-use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use super::OrgToken;
