@@ -151,6 +151,7 @@ impl Enrolment {
         let report = AgentReport {
             rotation_error: self.rotation_error.clone(),
             receipt: self.receipt.at_heartbeat(bearer),
+            program: None,
         };
         Heartbeat {
             workspace_id: self.workspace.clone(),

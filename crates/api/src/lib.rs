@@ -13,6 +13,7 @@
 //! | [`files`] | the files of a workspace, and those that go with messages |
 //! | [`message`] | messages that were accepted, and the ledger of all of them |
 //! | [`journal`] | `why`, and events |
+//! | [`migration`] | migrations and drains |
 //! | [`activity`], [`spend`] | what went through a workspace; what it may spend, and spent |
 //! | [`delegation`] | tasks that workspaces give to each other |
 //! | [`template`] | templates, and what an import brings |
@@ -36,6 +37,7 @@ pub mod files;
 pub mod http;
 pub mod journal;
 pub mod message;
+pub mod migration;
 pub mod operator;
 pub mod registry;
 pub mod secret;

@@ -114,6 +114,9 @@ pub struct AgentReport {
     /// What a register's declaration may carry too; here where that could not, or the last answer asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<std::collections::BTreeMap<String, String>>,
+    /// What its program does; absent: it runs, as usual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<ProgramState>,
 }
 
 /// What a runtime does by itself, so that the platform need not.
@@ -143,6 +146,32 @@ pub struct Beaten {
     /// The agent should send its receipt: it is not complete yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<bool>,
+    /// What its program should do; absent: run, as usual. One that was started in standby waits until it is told
+    /// to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<ProgramWish>,
+}
+
+/// What the platform wants of an agent's program.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct ProgramWish {
+    /// `run` or `stand-by`.
+    pub state: String,
+    /// With `run`: it should run with secrets that were fetched for this serial, or a later one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<i64>,
+}
+
+/// What an agent's program does.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct ProgramState {
+    /// `running`, `starting`, `stopping` or `standing-by`.
+    pub state: String,
+    /// The serial for which its secrets were fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<i64>,
 }
 
 /// Body of `POST /registry/rotate`.

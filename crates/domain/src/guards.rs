@@ -55,11 +55,23 @@ pub enum Guard {
     LeaseAttempt,
     /// Kept events carry numbers, and a stream resumes from one.
     StreamSequence,
+    /// A cut-over demands what was seen of the target: registered, proved, probed.
+    CutOverEvidence,
+    /// A cut-over looks again in its own transaction, and a revocation rolls a migration back.
+    CutOverRereads,
+    /// A roll-back ends what its candidate could prove itself with, before anything else.
+    RollBackRevokes,
+    /// Where an instance can redeem no passport, the plan of the next one ends the credentials of the last.
+    ForeignSuperseded,
+    /// Where an instance can redeem no passport, its bootstrap takes the planned generation.
+    ForeignPlanned,
+    /// Where an instance can redeem no passport, it bootstraps from the address that its backend reports alone.
+    ForeignAddress,
 }
 
 impl Guard {
     /// Every rule.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 30] = [
         Self::ReplayFirst,
         Self::PassportAgain,
         Self::ResumeBeside,
@@ -84,6 +96,12 @@ impl Guard {
         Self::Receipt,
         Self::LeaseAttempt,
         Self::StreamSequence,
+        Self::CutOverEvidence,
+        Self::CutOverRereads,
+        Self::RollBackRevokes,
+        Self::ForeignSuperseded,
+        Self::ForeignPlanned,
+        Self::ForeignAddress,
     ];
 
     /// The name that `LIGAND_MUTANT` takes.
@@ -114,6 +132,12 @@ impl Guard {
             Self::Receipt => "receipt",
             Self::LeaseAttempt => "lease-attempt",
             Self::StreamSequence => "stream-sequence",
+            Self::CutOverEvidence => "cut-over-evidence",
+            Self::CutOverRereads => "cut-over-rereads",
+            Self::RollBackRevokes => "roll-back-revokes",
+            Self::ForeignSuperseded => "foreign-superseded",
+            Self::ForeignPlanned => "foreign-planned",
+            Self::ForeignAddress => "foreign-address",
         }
     }
 

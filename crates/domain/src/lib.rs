@@ -20,6 +20,7 @@
 //! | [`backoff`] | when a failed replacement is tried again |
 //! | [`credential`] | what a credential is, and its states |
 //! | [`instance`] | one incarnation of a workspace, and what its agent can do |
+//! | [`migration`] | the next step that takes a workspace to another backend, or back |
 //! | [`message`] | what becomes of a message, and of one that is repeated |
 //! | [`access`] | which workspaces may talk to each other |
 //! | [`address`] | which addresses an agent may advertise |
@@ -56,6 +57,7 @@ pub mod lease;
 pub mod lifecycle;
 pub mod mcp;
 pub mod message;
+pub mod migration;
 pub mod orphan;
 pub mod rate;
 pub mod refusal;

@@ -109,6 +109,12 @@ const fn of_platform(guard: Guard) -> Proof {
         Guard::StreamSequence => Proof::Elsewhere(
             "watchers are not modelled; shown by the server's tests of streams and by a drill",
         ),
+        Guard::CutOverEvidence
+        | Guard::CutOverRereads
+        | Guard::RollBackRevokes
+        | Guard::ForeignSuperseded
+        | Guard::ForeignPlanned
+        | Guard::ForeignAddress => Proof::Elsewhere("nothing asks for it yet"),
     }
 }
 

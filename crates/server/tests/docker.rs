@@ -115,9 +115,9 @@ fn credential_and_files_are_there_before_it_starts_and_what_is_left_of_another_i
         let tell = "stat -c '%a %u %n' /configs/.auth_token /configs/sub/config.yaml; cat /configs/.auth_token; \
             echo; cat /configs/sub/config.yaml /configs/.auth_token.next /workspace/kept; echo .";
         let mut wanted = spec(second, tell);
-        wanted.credential = Token::from_entropy([8; 32]);
+        wanted.credential = Some(Token::from_entropy([8; 32]));
         wanted.files = [("sub/config.yaml".to_owned(), Bytes::from_static(b"a: 1\n"))].into();
-        let token = wanted.credential.reveal().to_owned();
+        let token = wanted.credential.as_ref().expect("it has one").reveal().to_owned();
         backend.ensure(wanted).await.unwrap();
         until("it ended", || async { backend.inspect(second).await.unwrap() != Seen::Running })
             .await;

@@ -41,8 +41,8 @@ pub struct Spec {
     pub command: Vec<String>,
     /// Its whole environment, but for what the backend adds (paths, address, label). Nothing is inherited.
     pub env: BTreeMap<String, String>,
-    /// Its credential, delivered before it starts.
-    pub credential: Token,
+    /// Its credential, delivered as a file before it starts. `None` where its environment brings a passport instead.
+    pub credential: Option<Token>,
     /// Its runtime's name, by which a backend chooses an image.
     pub runtime: String,
     /// Files below the configuration directory, by relative path. They are there before it starts, in place of older
@@ -64,7 +64,7 @@ impl Spec {
             key,
             command,
             env: BTreeMap::new(),
-            credential,
+            credential: Some(credential),
             runtime: String::new(),
             files: BTreeMap::new(),
             limits: Limits::default(),
@@ -72,6 +72,15 @@ impl Spec {
             fresh_session: false,
         }
     }
+}
+
+/// How an instance can be given what it proves itself with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// A file that is there before it starts: its credential.
+    File,
+    /// Start-up data alone: a passport in its environment.
+    StartData,
 }
 
 /// What an instance may use of the machine.
@@ -211,6 +220,17 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, BackendError>>;
 pub trait Backend: Send + Sync {
     /// `process`, `fake`, …
     fn kind(&self) -> &'static str;
+
+    /// How its instances are given what they prove themselves with.
+    fn delivery(&self) -> Delivery {
+        Delivery::File
+    }
+
+    /// The handle that is on record for an instance, for a backend whose provider knows nothing else. Told before it
+    /// is asked about that instance; cheap, and of no consequence otherwise.
+    fn known(&self, key: Key, handle: &str) {
+        let _ = (key, handle);
+    }
 
     /// Whether it can be used at all, in a sentence.
     fn fingerprint(&self) -> Answer<'_, String>;

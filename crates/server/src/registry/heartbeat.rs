@@ -125,7 +125,8 @@ async fn decide(
 
 fn answer(next_heartbeat_seconds: u64, rotate: Option<i64>) -> Json<Beaten> {
     let next_heartbeat_seconds = Some(next_heartbeat_seconds);
-    Json(Beaten { status: "ok".to_owned(), next_heartbeat_seconds, rotate, receipt: None })
+    let status = "ok".to_owned();
+    Json(Beaten { status, next_heartbeat_seconds, rotate, ..Beaten::default() })
 }
 
 fn vitals(said: &Heartbeat) -> Vitals {

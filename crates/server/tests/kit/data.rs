@@ -158,7 +158,7 @@ pub(super) async fn what_was_imported_is_there_for_the_next_instance(bench: &mut
 pub(super) async fn credentials_do_not_travel(bench: &mut Bench) -> Done {
     let (from, to) = (key(1, 1), key(2, 1));
     let spec = bench.spec(from, Doing::Writes("x"));
-    let credential = spec.credential.reveal().to_owned();
+    let credential = spec.credential.as_ref().expect("it has one").reveal().to_owned();
     bench.start_as(spec, Doing::Writes("x")).await?;
     bench.text(from, Root::Workspace, "note").await?;
     let archive = bench.archive(from).await?;

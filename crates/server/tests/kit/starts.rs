@@ -170,7 +170,7 @@ pub(super) async fn the_environment_is_exact(bench: &mut Bench) -> Done {
 pub(super) async fn the_credential_is_there_before_it_starts(bench: &mut Bench) -> Done {
     let (key, doing) = (key(1, 1), Doing::Copies(".auth_token"));
     let spec = bench.spec(key, doing);
-    let credential = spec.credential.reveal().to_owned();
+    let credential = spec.credential.as_ref().expect("it has one").reveal().to_owned();
     bench.start_as(spec, doing).await?;
     assert_eq!(bench.text(key, Root::Workspace, "seen").await?, credential);
     Ok(())
@@ -181,7 +181,7 @@ pub(super) async fn the_next_generation_has_a_credential_of_its_own(bench: &mut 
     let spec = bench.spec(new, Doing::Waits);
     bench.start(old, Doing::Waits).await?;
     bench.backend.destroy(old).await?;
-    let credential = spec.credential.reveal().to_owned();
+    let credential = spec.credential.as_ref().expect("it has one").reveal().to_owned();
     bench.start_as(spec, Doing::Waits).await?;
     assert_eq!(bench.text(new, Root::Configs, ".auth_token").await?, credential);
     Ok(())

@@ -162,7 +162,9 @@ fn delivery(spec: &Spec, owner: (u32, u32)) -> Bytes {
     for (path, content) in &spec.files {
         archive.file(Path::new(path), PLAIN, content);
     }
-    archive.file(Path::new(".auth_token"), PRIVATE, spec.credential.reveal().as_bytes());
+    if let Some(credential) = &spec.credential {
+        archive.file(Path::new(".auth_token"), PRIVATE, credential.reveal().as_bytes());
+    }
     archive.finish()
 }
 

@@ -30,7 +30,7 @@ use super::{
 pub struct FakeInstance {
     /// Whose and which.
     pub key: Key,
-    /// The credential that was delivered to it.
+    /// The credential that was delivered to it; empty where it brings a passport instead.
     pub credential: String,
     /// Its whole environment.
     pub env: BTreeMap<String, String>,
@@ -188,13 +188,16 @@ impl State {
         let copies = if fault == Some(&Fault::Twice) { 2 } else { 1 };
         if !self.instances.contains_key(&key) {
             self.starts += u64::from(copies);
-            let credential = spec.credential.reveal().to_owned();
+            let credential =
+                spec.credential.as_ref().map_or_else(String::new, |it| it.reveal().to_owned());
             let tree = self.trees.entry(key.workspace).or_default();
             let at = |path: &str| Place { root: Root::Configs, path: path.into() };
             for (path, content) in &spec.files {
                 tree.put(at(path), content.clone());
             }
-            tree.put(at(".auth_token"), Bytes::from(credential.clone()));
+            if spec.credential.is_some() {
+                tree.put(at(".auth_token"), Bytes::from(credential.clone()));
+            }
             let instance = FakeInstance {
                 key,
                 credential,
