@@ -9,6 +9,7 @@ mod file;
 mod keys;
 mod layers;
 mod messages;
+mod provider;
 mod retention;
 mod templates;
 mod tiers;
