@@ -10,6 +10,7 @@ mod keys;
 mod layers;
 mod messages;
 mod migrations;
+mod provider;
 mod retention;
 mod templates;
 mod tiers;

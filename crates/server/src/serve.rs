@@ -16,9 +16,10 @@ use crate::app::{App, Clock, Ground, Ids, Names};
 use crate::backend::docker::Docker;
 use crate::backend::fake::Fake;
 use crate::backend::process::Process;
-use crate::backend::{Backend, Backends, Push, Pushes};
+use crate::backend::provider::Provider;
+use crate::backend::{Backend, BackendError, Backends, Push, Pushes};
 use crate::briefings::BriefingReconciler;
-use crate::config::{BackendKind, Config, Secret};
+use crate::config::{BackendConfig, BackendKind, Config, Secret};
 use crate::credentials::RotationReconciler;
 use crate::db::{DatabaseUrl, Db, OpenError};
 use crate::files::FileRestarts;
@@ -205,7 +206,7 @@ pub async fn start(mut config: Config) -> Result<Server, StartError> {
     let admin_token_path = admin_token(&mut config, &ids)?;
     config.platform_url.get_or_insert_with(|| format!("http://{}", reachable(address)));
     let (pushes, pushed) = Pushes::channel();
-    let backends = backends(&config, &pushes);
+    let backends = backends(&config, &pushes)?;
     let app = assemble(config, db, ids, backends)?;
     recover(&app).await;
     secrets::warn_of_plain(&app).await;
@@ -323,26 +324,46 @@ fn mint(path: &Path, ids: &Ids) -> std::io::Result<String> {
     Ok(token.reveal().to_owned())
 }
 
-fn backends(config: &Config, pushes: &Pushes) -> Backends {
-    let build = |(name, of): (&String, &crate::config::BackendConfig)| {
-        let backend: Arc<dyn Backend> = match of.kind {
-            BackendKind::Process => {
-                let root = of.root.clone().unwrap_or_else(|| config.data_dir.join(name));
-                Arc::new(Process::with(&root, of.process(), pushes.clone()))
-            }
-            BackendKind::Fake => {
-                let fake = Fake::new(pushes.clone());
-                of.plan.iter().cloned().for_each(|planned| fake.plan(planned));
-                Arc::new(fake)
-            }
-            BackendKind::Docker => {
-                Arc::new(Docker::new(of.setup(&config.data_dir), pushes.clone()))
-            }
-        };
-        (name.clone(), backend)
-    };
+fn backends(config: &Config, pushes: &Pushes) -> Result<Backends, StartError> {
+    let mut all = Vec::new();
+    for (name, of) in &config.backends {
+        let backend = backend(name, of, &config.data_dir, pushes);
+        let what = "a backend";
+        let backend =
+            backend.map_err(|cause| StartError::Machine { what, source: cause.into() })?;
+        all.push((name.clone(), backend));
+    }
     // Backends that nothing is placed on cost nothing: none of them does anything until asked.
-    Backends::new(config.backends.iter().map(build))
+    Ok(Backends::new(all))
+}
+
+/// The backend of this name, as its settings say, with its files below the data directory.
+///
+/// # Errors
+/// Where what it is reached by cannot be set up.
+pub fn backend(
+    name: &str,
+    of: &BackendConfig,
+    data_dir: &Path,
+    pushes: &Pushes,
+) -> Result<Arc<dyn Backend>, BackendError> {
+    Ok(match of.kind {
+        BackendKind::Process => {
+            let root = of.root.clone().unwrap_or_else(|| data_dir.join(name));
+            Arc::new(Process::with(&root, of.process(), pushes.clone()))
+        }
+        BackendKind::Fake => {
+            let fake = Fake::new(pushes.clone());
+            of.plan.iter().cloned().for_each(|planned| fake.plan(planned));
+            Arc::new(fake)
+        }
+        BackendKind::Docker => Arc::new(Docker::new(of.setup(data_dir), pushes.clone())),
+        BackendKind::Provider => {
+            let nowhere = || BackendError::broken(format!("backends.{name}: no address was read"));
+            let at = of.provider.clone().ok_or_else(nowhere)?;
+            Arc::new(Provider::new(at, pushes.clone())?)
+        }
+    })
 }
 
 /// Take up again what an earlier server started. What cannot be is found by its lease.

@@ -9,6 +9,7 @@ pub mod archive;
 pub mod docker;
 pub mod fake;
 pub mod process;
+pub mod provider;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -81,6 +82,52 @@ pub enum Delivery {
     File,
     /// Start-up data alone: a passport in its environment.
     StartData,
+}
+
+/// What not every backend can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Capability {
+    /// Its instances run the command that they are given.
+    Programs,
+    /// The end of a log.
+    Logs,
+    /// A log as it grows.
+    Follow,
+    /// Data as an archive, both ways, and its digest.
+    Data,
+    /// Single files.
+    Files,
+    /// A shell.
+    Terminal,
+    /// Ends of instances are pushed.
+    Events,
+}
+
+impl Capability {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Programs,
+        Self::Logs,
+        Self::Follow,
+        Self::Data,
+        Self::Files,
+        Self::Terminal,
+        Self::Events,
+    ];
+
+    /// Its name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Programs => "programs",
+            Self::Logs => "logs",
+            Self::Follow => "follow",
+            Self::Data => "data",
+            Self::Files => "files",
+            Self::Terminal => "terminal",
+            Self::Events => "events",
+        }
+    }
 }
 
 /// What an instance may use of the machine.
@@ -224,6 +271,12 @@ pub trait Backend: Send + Sync {
     /// How its instances are given what they prove themselves with.
     fn delivery(&self) -> Delivery {
         Delivery::File
+    }
+
+    /// Whether it claims to be able to. A claim is held against it: by the conformance kit.
+    fn can(&self, what: Capability) -> bool {
+        let _ = what;
+        true
     }
 
     /// The handle that is on record for an instance, for a backend whose provider knows nothing else. Told before it

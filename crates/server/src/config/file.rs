@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::backend::docker::{self, Network, Setup};
 use crate::backend::fake::Planned;
 use crate::backend::process::{self, Sandbox};
+use crate::backend::provider::Address;
 
 /// Backends that need no entry in the file.
 pub(super) const BUILTIN: [&str; 3] = ["process", "docker", "fake"];
@@ -50,7 +51,7 @@ pub struct File {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BackendConfig {
-    /// `process`, `docker` or `fake`.
+    /// `process`, `docker`, `fake` or `provider`.
     pub kind: BackendKind,
     /// Where `process` keeps its instances; `<data-dir>/NAME` unless said.
     pub root: Option<PathBuf>,
@@ -78,6 +79,15 @@ pub struct BackendConfig {
     pub owner: Option<String>,
     /// The agent in the images of `docker`, and its first arguments; empty: what runs is said by image and runtime.
     pub agent: Option<Vec<String>>,
+    /// Where a `provider` answers.
+    pub url: Option<String>,
+    /// The file that holds the token of a `provider`.
+    pub token_file: Option<PathBuf>,
+    /// The environment variable that holds it instead.
+    pub token_env: Option<String>,
+    /// The two together, once they are read.
+    #[serde(skip)]
+    pub provider: Option<Address>,
 }
 
 impl BackendConfig {
@@ -127,9 +137,9 @@ impl BackendConfig {
             || self.network != Network::default()
             || !self.images.is_empty()
             || self.image.is_some()
-            || self.owner.is_some()
-            || self.agent.is_some();
-        said && self.kind != BackendKind::Docker
+            || self.owner.is_some();
+        let agent = self.agent.is_some() && self.kind != BackendKind::Provider;
+        (said || agent) && self.kind != BackendKind::Docker
     }
 
     /// Whether its instances are on a network of their own, where this machine has another name.
@@ -137,7 +147,7 @@ impl BackendConfig {
         match self.kind {
             BackendKind::Process => false,
             BackendKind::Docker => self.network == Network::Bridge,
-            BackendKind::Fake => true,
+            BackendKind::Fake | BackendKind::Provider => true,
         }
     }
 
@@ -145,7 +155,7 @@ impl BackendConfig {
     pub(super) fn own_agent(&self) -> Option<Vec<String>> {
         match self.kind {
             BackendKind::Process | BackendKind::Fake => None,
-            BackendKind::Docker => {
+            BackendKind::Docker | BackendKind::Provider => {
                 Some(self.agent.clone().unwrap_or_else(|| vec![docker::AGENT.to_owned()]))
             }
         }
@@ -163,6 +173,8 @@ pub enum BackendKind {
     Docker,
     /// Nothing at all.
     Fake,
+    /// What another program runs, asked over HTTP.
+    Provider,
 }
 
 /// One `[runtimes.NAME]`: what runs a workspace of this runtime, beside Ligand's agent.

@@ -179,9 +179,16 @@ impl<'a> Layers<'a> {
 
     pub(super) fn backends(
         &mut self,
-        named: BTreeMap<String, BackendConfig>,
+        mut named: BTreeMap<String, BackendConfig>,
         chosen: Option<&str>,
     ) -> BTreeMap<String, BackendConfig> {
+        for (name, backend) in &mut named {
+            if let Err((setting, expected)) = backend.resolve(self.env) {
+                let origin = self.file_or_default(true).to_string();
+                let name = format!("backends.{name}.{setting}");
+                self.problems.push(Problem { name, origin, expected });
+            }
+        }
         for (name, backend) in &named {
             self.plan(name, backend);
         }
