@@ -15,6 +15,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::app::{App, Clock, Ground, Ids, Names};
 use crate::backend::docker::Docker;
 use crate::backend::fake::Fake;
+use crate::backend::fleet::Fleet;
 use crate::backend::process::Process;
 use crate::backend::{Backend, Backends, Push, Pushes};
 use crate::briefings::BriefingReconciler;
@@ -335,6 +336,7 @@ fn backends(config: &Config, pushes: &Pushes) -> Backends {
                 of.plan.iter().cloned().for_each(|planned| fake.plan(planned));
                 Arc::new(fake)
             }
+            BackendKind::Fleet => Arc::new(Fleet::new(config.fleet(of))),
             BackendKind::Docker => {
                 Arc::new(Docker::new(of.setup(&config.data_dir), pushes.clone()))
             }

@@ -10,7 +10,7 @@ use crate::backend::fake::Planned;
 use crate::backend::process::{self, Sandbox};
 
 /// Backends that need no entry in the file.
-pub(super) const BUILTIN: [&str; 3] = ["process", "docker", "fake"];
+pub(super) const BUILTIN: [&str; 4] = ["process", "docker", "fake", "fleet"];
 
 /// Numbers below are those of users and services of the machine.
 const LOWEST_UID: u32 = 10_000;
@@ -48,7 +48,7 @@ pub struct File {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BackendConfig {
-    /// `process`, `docker` or `fake`.
+    /// `process`, `docker`, `fake` or `fleet`.
     pub kind: BackendKind,
     /// Where `process` keeps its instances; `<data-dir>/NAME` unless said.
     pub root: Option<PathBuf>,
@@ -74,8 +74,18 @@ pub struct BackendConfig {
     pub image: Option<String>,
     /// What tells this platform's containers from another's on the same engine.
     pub owner: Option<String>,
-    /// The agent in the images of `docker`, and its first arguments; empty: what runs is said by image and runtime.
+    /// The agent in the images of `docker`, or where `fleet` starts instances, and its first arguments; empty: what runs
+    /// is said by image and runtime.
     pub agent: Option<Vec<String>>,
+    /// Where the control plane of `fleet` is, unless a variable says so for all of them.
+    pub url: Option<String>,
+    /// The organisation that asks it, unless it is the server's own.
+    pub org: Option<String>,
+    /// The control plane's provider that this backend stands for.
+    pub provider: Option<String>,
+    /// Agents of `fleet` reach this server through a proxy: where they come from says nothing.
+    #[serde(default)]
+    pub proxied: bool,
 }
 
 impl BackendConfig {
@@ -126,8 +136,14 @@ impl BackendConfig {
             || !self.images.is_empty()
             || self.image.is_some()
             || self.owner.is_some()
-            || self.agent.is_some();
+            || self.agent.is_some() && self.kind != BackendKind::Fleet;
         said && self.kind != BackendKind::Docker
+    }
+
+    /// Whether it has settings that are for a control plane alone, and is none.
+    pub(super) fn speaks_of_a_control_plane(&self) -> bool {
+        let said = [&self.url, &self.org, &self.provider].into_iter().any(Option::is_some);
+        (said || self.proxied) && self.kind != BackendKind::Fleet
     }
 
     /// Whether its instances are on a network of their own, where this machine has another name.
@@ -135,7 +151,7 @@ impl BackendConfig {
         match self.kind {
             BackendKind::Process => false,
             BackendKind::Docker => self.network == Network::Bridge,
-            BackendKind::Fake => true,
+            BackendKind::Fake | BackendKind::Fleet => true,
         }
     }
 
@@ -145,6 +161,11 @@ impl BackendConfig {
             BackendKind::Process | BackendKind::Fake => None,
             BackendKind::Docker => {
                 Some(self.agent.clone().unwrap_or_else(|| vec![docker::AGENT.to_owned()]))
+            }
+            BackendKind::Fleet => {
+                // The fleet puts its own agent in the place of these two words.
+                let agent = || ["ligand", "agent"].map(str::to_owned).to_vec();
+                Some(self.agent.clone().unwrap_or_else(agent))
             }
         }
     }
@@ -161,6 +182,8 @@ pub enum BackendKind {
     Docker,
     /// Nothing at all.
     Fake,
+    /// Whatever a control plane runs, asked over HTTP.
+    Fleet,
 }
 
 /// One `[runtimes.NAME]`: what runs a workspace of this runtime, beside Ligand's agent.
@@ -178,6 +201,9 @@ pub struct Recipe {
     /// Variables without which it does not start.
     #[serde(default)]
     pub required_env: Vec<String>,
+    /// Whether its instances can redeem a passport. Ligand's own agent can, and is put in front of the command unless
+    /// this is `false`: then the command is started as it is.
+    pub redeems: Option<bool>,
 }
 
 /// The file cannot be used.
@@ -221,7 +247,7 @@ pub(super) fn with_builtin_backend(
     mut named: BTreeMap<String, BackendConfig>,
     chosen: Option<&str>,
 ) -> BTreeMap<String, BackendConfig> {
-    let kinds = [BackendKind::Process, BackendKind::Docker, BackendKind::Fake];
+    let kinds = [BackendKind::Process, BackendKind::Docker, BackendKind::Fake, BackendKind::Fleet];
     for (name, kind) in BUILTIN.into_iter().zip(kinds) {
         if chosen == Some(name) {
             named.entry(name.to_owned()).or_insert_with(|| BackendConfig::of(kind));

@@ -12,11 +12,16 @@ use crate::backend::{BackendError, Bytestream, Carried};
 
 impl Fleet {
     /// Where a workspace's data is. Only fleets of ours have it.
-    fn at(&self, workspace: WorkspaceId, rest: &str, method: Method) -> RequestBuilder {
+    fn at(
+        &self,
+        workspace: WorkspaceId,
+        rest: &str,
+        method: Method,
+    ) -> Result<RequestBuilder, BackendError> {
         let url = self.workspace(workspace, rest);
         let provider = self.settings.provider.iter().map(|provider| ("provider", provider));
-        let asked = self.long.request(method, url).query(&provider.collect::<Vec<_>>());
-        self.as_platform(asked)
+        let asked = self.clients()?.long.request(method, url).query(&provider.collect::<Vec<_>>());
+        Ok(self.as_platform(asked))
     }
 
     /// Do something to all of its data. Gives what was answered.
@@ -25,7 +30,7 @@ impl Fleet {
         workspace: WorkspaceId,
         method: Method,
     ) -> Result<Vec<u8>, BackendError> {
-        let request = self.at(workspace, "/data", method).timeout(self.settings.patience);
+        let request = self.at(workspace, "/data", method)?.timeout(self.settings.patience);
         understood(Call::Data, request).await
     }
 
@@ -34,14 +39,14 @@ impl Fleet {
         workspace: WorkspaceId,
         lines: usize,
     ) -> Result<Bytes, BackendError> {
-        let request = self.at(workspace, "/logs", Method::GET).query(&[("lines", lines)]);
+        let request = self.at(workspace, "/logs", Method::GET)?.query(&[("lines", lines)]);
         let request = request.timeout(self.settings.patience);
         understood(Call::Logs, request).await.map(Bytes::from)
     }
 
     pub(super) async fn console_of(&self, workspace: WorkspaceId) -> Result<String, BackendError> {
         let url = format!("{}/cp/admin/workspaces/{workspace}/console", self.settings.url);
-        let answer = understood(Call::Console, self.as_administrator(self.http.get(url))).await?;
+        let answer = understood(Call::Console, self.as_administrator(self.http()?.get(url))).await?;
         calls::parse(Call::Console, &answer).map(|console: Console| console.output)
     }
 
@@ -49,7 +54,7 @@ impl Fleet {
         &self,
         workspace: WorkspaceId,
     ) -> Result<Bytestream, BackendError> {
-        let response = calls::send(Call::Data, self.at(workspace, "/data", Method::GET)).await?;
+        let response = calls::send(Call::Data, self.at(workspace, "/data", Method::GET)?).await?;
         let status = response.status();
         if !status.is_success() {
             let answer = calls::text(Call::Data, response).await?;
@@ -65,7 +70,7 @@ impl Fleet {
         archive: Bytestream,
         expected: Option<String>,
     ) -> Result<Carried, BackendError> {
-        let request = self.at(workspace, "/data", Method::PUT);
+        let request = self.at(workspace, "/data", Method::PUT)?;
         let digest: Vec<_> = expected.iter().map(|digest| ("digest", digest)).collect();
         let request = request.query(&digest).header("content-type", "application/x-tar");
         let answer = understood(Call::Data, request.body(Body::wrap_stream(archive))).await?;
@@ -73,7 +78,7 @@ impl Fleet {
     }
 
     pub(super) async fn digest_of(&self, workspace: WorkspaceId) -> Result<Carried, BackendError> {
-        let answer = understood(Call::Data, self.at(workspace, "/data/digest", Method::GET)).await?;
+        let answer = understood(Call::Data, self.at(workspace, "/data/digest", Method::GET)?).await?;
         carried(&answer)
     }
 }

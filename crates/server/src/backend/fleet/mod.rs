@@ -58,37 +58,48 @@ pub struct Settings {
     pub patience: Duration,
     /// Wait before the second attempt to end an instance.
     pub back_off: Duration,
+    /// Agents reach the platform through somebody else's address: where they come from is not held against them.
+    pub proxied: bool,
 }
 
 /// See the module.
 pub struct Fleet {
     settings: Settings,
-    http: Client,
-    /// The same for data, which takes as long as it takes.
-    long: Client,
+    clients: Result<Clients, String>,
     handles: Handles,
 }
 
+struct Clients {
+    http: Client,
+    /// The same for data, which takes as long as it takes.
+    long: Client,
+}
+
 impl Fleet {
-    /// Nothing is asked yet.
-    ///
-    /// # Errors
-    /// When there can be no client.
-    pub fn new(settings: Settings) -> Result<Self, BackendError> {
-        let broken = |cause: &dyn std::fmt::Display| {
-            BackendError::broken(format!("the client of the control plane: {cause}"))
-        };
+    /// Nothing is asked yet. Where there can be no client, every call says so.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
         let client = |patience: Option<Duration>| {
-            let builder = ligand_api::http::builder().map_err(|cause| broken(&cause))?;
+            let builder = ligand_api::http::builder().map_err(|cause| cause.to_string())?;
             let builder = builder.no_proxy().connect_timeout(CONNECT);
             let builder = match patience {
                 Some(patience) => builder.timeout(patience),
                 None => builder,
             };
-            builder.build().map_err(|cause| broken(&cause))
+            builder.build().map_err(|cause| cause.to_string())
         };
-        let (http, long) = (client(Some(settings.patience))?, client(None)?);
-        Ok(Self { settings, http, long, handles: Handles::default() })
+        let http = client(Some(settings.patience));
+        let clients = http.and_then(|http| Ok(Clients { http, long: client(None)? }));
+        Self { settings, clients, handles: Handles::default() }
+    }
+
+    fn clients(&self) -> Result<&Clients, BackendError> {
+        let broken = |cause: &String| BackendError::broken(format!("no client for the control plane: {cause}"));
+        self.clients.as_ref().map_err(broken)
+    }
+
+    fn http(&self) -> Result<&Client, BackendError> {
+        self.clients().map(|clients| &clients.http)
     }
 
     fn workspace(&self, workspace: WorkspaceId, rest: &str) -> String {
@@ -98,7 +109,7 @@ impl Fleet {
     /// What it said of an instance is kept, by its key. Gives how it is started.
     fn note(&self, key: Key, told: &Told) -> Started {
         let handle = handle(told.instance(), None);
-        self.handles.note(key, &handle, told.host());
+        self.handles.note(key, &handle, told.host().filter(|_| !self.settings.proxied));
         // A foreign one may say where it has its record of the instance, which is not where an agent answers.
         let address = told.url.clone().filter(|url| told.generation.is_some() && !url.is_empty());
         Started { handle, address }
@@ -109,7 +120,7 @@ impl Fleet {
         let env = spec.env.clone();
         let body = wire::provision(&self.settings, spec)?;
         let url = format!("{}/cp/workspaces/provision", self.settings.url);
-        let request = self.as_platform(self.http.post(url)).json(&body);
+        let request = self.as_platform(self.http()?.post(url)).json(&body);
         let scrubbed = |error: BackendError| {
             BackendError { what: wire::scrub(error.what, env.values().map(String::as_str)), ..error }
         };
@@ -128,7 +139,7 @@ impl Fleet {
     /// Instances of one generation, as far as it keeps such a list.
     async fn of_generation(&self, key: Key) -> Result<Option<Told>, BackendError> {
         let path = format!("/instances?generation={}", key.generation);
-        let request = self.as_platform(self.http.get(self.workspace(key.workspace, &path)));
+        let request = self.as_platform(self.http()?.get(self.workspace(key.workspace, &path)));
         let (status, answer) = calls::read(Call::Find, request).await?;
         if !status.is_success() {
             return Err(calls::refused(Call::Find, status, &answer));
@@ -148,7 +159,7 @@ impl Fleet {
 
     async fn status(&self, key: Key) -> Result<Seen, BackendError> {
         let Some(handle) = self.handles.of(key) else { return Ok(Seen::Gone) };
-        let request = self.http.get(self.workspace(key.workspace, "/status"));
+        let request = self.http()?.get(self.workspace(key.workspace, "/status"));
         let request = self.as_platform(request.query(&self.naming(&handle)));
         let (status, answer) = calls::read(Call::Status, request).await?;
         if !status.is_success() {
@@ -175,7 +186,7 @@ impl Fleet {
         }
         let (mut attempt, mut wait) = (1, self.settings.back_off);
         loop {
-            let request = self.http.delete(self.workspace(key.workspace, ""));
+            let request = self.http()?.delete(self.workspace(key.workspace, ""));
             let mut naming = self.naming(&handle);
             naming.extend(prune.then(|| ("prune", "true".to_owned())));
             let asked = calls::read(Call::Stop, self.as_platform(request.query(&naming))).await;
@@ -200,7 +211,7 @@ impl Fleet {
         let Some(handle) = self.handles.of(key).filter(|_| !self.handles.is_ended(key)) else {
             return Ok(());
         };
-        let request = self.http.post(self.workspace(key.workspace, "/stop"));
+        let request = self.http()?.post(self.workspace(key.workspace, "/stop"));
         let request = self.as_platform(request.query(&self.naming(&handle)));
         match calls::read(Call::Halt, request).await {
             Ok((status, _)) if status.is_success() => Ok(()),
@@ -212,7 +223,7 @@ impl Fleet {
 
     async fn inventory(&self) -> Result<Vec<Key>, BackendError> {
         let url = format!("{}/cp/workspaces", self.settings.url);
-        let (status, answer) = calls::read(Call::List, self.as_platform(self.http.get(url))).await?;
+        let (status, answer) = calls::read(Call::List, self.as_platform(self.http()?.get(url))).await?;
         if calls::is_foreign(status) {
             // It cannot list, so nothing is missing from its list: whoever has rows asks about each.
             return Ok(Vec::new());
