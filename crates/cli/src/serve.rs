@@ -113,15 +113,17 @@ impl ServerArgs {
     where
         F: Future<Output = CommandResult>,
     {
-        let mut config = config::load(&self.flags()).map_err(misconfigured)?.config;
+        self.start_log(quiet);
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = runtime.context("start the runtime").map_err(CommandError::internal)?;
+        let given = runtime.block_on(config::given());
+        let loaded = config::load_with(&self.flags(), &given).map_err(misconfigured)?;
+        let mut config = loaded.config;
         if config.agent.is_empty() {
             config.agent = beside()?;
         }
         #[cfg(feature = "mutants")]
         crate::mutant::switch_off(&mut config)?;
-        self.start_log(quiet);
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-        let runtime = runtime.context("start the runtime").map_err(CommandError::internal)?;
         runtime.block_on(Box::pin(body(config)))
     }
 

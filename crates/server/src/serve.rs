@@ -15,6 +15,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::app::{App, Clock, Ground, Ids, Names};
 use crate::backend::docker::Docker;
 use crate::backend::fake::Fake;
+use crate::backend::fleet::Fleet;
 use crate::backend::process::Process;
 use crate::backend::provider::Provider;
 use crate::backend::{Backend, BackendError, Backends, Push, Pushes};
@@ -327,7 +328,10 @@ fn mint(path: &Path, ids: &Ids) -> std::io::Result<String> {
 fn backends(config: &Config, pushes: &Pushes) -> Result<Backends, StartError> {
     let mut all = Vec::new();
     for (name, of) in &config.backends {
-        let backend = backend(name, of, &config.data_dir, pushes);
+        let backend: Result<Arc<dyn Backend>, _> = match of.kind {
+            BackendKind::Fleet => Ok(Arc::new(Fleet::new(config.fleet(of)))),
+            _ => backend(name, of, &config.data_dir, pushes),
+        };
         let what = "a backend";
         let backend =
             backend.map_err(|cause| StartError::Machine { what, source: cause.into() })?;
@@ -340,7 +344,7 @@ fn backends(config: &Config, pushes: &Pushes) -> Result<Backends, StartError> {
 /// The backend of this name, as its settings say, with its files below the data directory.
 ///
 /// # Errors
-/// Where what it is reached by cannot be set up.
+/// Where what it is reached by cannot be set up; a control plane is no backend of a control plane.
 pub fn backend(
     name: &str,
     of: &BackendConfig,
@@ -360,8 +364,12 @@ pub fn backend(
         BackendKind::Docker => Arc::new(Docker::new(of.setup(data_dir), pushes.clone())),
         BackendKind::Provider => {
             let nowhere = || BackendError::broken(format!("backends.{name}: no address was read"));
-            let at = of.provider.clone().ok_or_else(nowhere)?;
+            let at = of.reached.clone().ok_or_else(nowhere)?;
             Arc::new(Provider::new(at, pushes.clone())?)
+        }
+        BackendKind::Fleet => {
+            let what = format!("backends.{name}: a control plane is asked for an organisation");
+            return Err(BackendError::broken(what));
         }
     })
 }

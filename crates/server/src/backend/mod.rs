@@ -8,6 +8,7 @@
 pub mod archive;
 pub mod docker;
 pub mod fake;
+pub mod fleet;
 pub mod process;
 pub mod provider;
 
@@ -55,6 +56,8 @@ pub struct Spec {
     pub mount: Option<Mount>,
     /// Take away the sessions of earlier instances first.
     pub fresh_session: bool,
+    /// Of the backend's providers, the one that somebody chose for it; the backend's own where nobody did.
+    pub provider: Option<String>,
 }
 
 impl Spec {
@@ -71,6 +74,7 @@ impl Spec {
             limits: Limits::default(),
             mount: None,
             fresh_session: false,
+            provider: None,
         }
     }
 }
@@ -285,6 +289,13 @@ pub trait Backend: Send + Sync {
         let _ = (key, handle);
     }
 
+    /// The machine that an instance is on, as its provider reports it, where no whole address is known. Known at the
+    /// latest when the instance is confirmed.
+    fn host(&self, key: Key) -> Option<String> {
+        let _ = key;
+        None
+    }
+
     /// Whether it can be used at all, in a sentence.
     fn fingerprint(&self) -> Answer<'_, String>;
 
@@ -311,6 +322,11 @@ pub trait Backend: Send + Sync {
 
     /// The end of a workspace's log.
     fn logs(&self, workspace: WorkspaceId, lines: usize) -> Answer<'_, Bytes>;
+
+    /// What the machine of a workspace printed while it started.
+    fn console(&self, workspace: WorkspaceId) -> Answer<'_, String> {
+        unsupported(self.kind(), workspace, "show the console")
+    }
 
     /// Take up again what an earlier server started: watch what runs, and report what ended meanwhile.
     fn recover(&self) -> Answer<'_, ()>;

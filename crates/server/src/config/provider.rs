@@ -6,7 +6,8 @@ use crate::backend::provider::Address;
 impl BackendConfig {
     /// Whether it has settings that only a provider has.
     fn speaks_of_a_provider(&self) -> bool {
-        self.url.is_some() || self.token_file.is_some() || self.token_env.is_some()
+        let url = self.url.is_some() && self.kind != BackendKind::Fleet;
+        url || self.token_file.is_some() || self.token_env.is_some()
     }
 
     /// Read where the provider is and what it lets us in by.
@@ -35,7 +36,7 @@ impl BackendConfig {
             })?,
             _ => return Err(("token_file", "expected this, or token_env".to_owned())),
         };
-        self.provider = Some(Address::new(url, &token).map_err(|expected| ("url", expected))?);
+        self.reached = Some(Address::new(url, &token).map_err(|expected| ("url", expected))?);
         Ok(())
     }
 }
