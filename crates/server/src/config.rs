@@ -25,8 +25,7 @@ use ligand_domain::secrets::Keys;
 use ligand_domain::sweep;
 
 pub use self::edge::Edge;
-use self::file::FileError;
-pub use self::file::{BackendConfig, BackendKind, File, Recipe};
+pub use self::file::{BackendConfig, BackendKind, File, FileError, Recipe};
 use self::layers::Layers;
 pub use self::messages::Messages;
 pub use self::retention::Retention;
