@@ -30,8 +30,7 @@ use ligand_domain::sweep;
 
 pub use self::control_plane::ControlPlane;
 pub use self::edge::Edge;
-use self::file::FileError;
-pub use self::file::{BackendConfig, BackendKind, File, Recipe};
+pub use self::file::{BackendConfig, BackendKind, File, FileError, Recipe};
 pub use self::given::{fetch, given};
 use self::layers::Layers;
 pub use self::messages::Messages;
@@ -360,10 +359,7 @@ pub fn load(flags: &Flags) -> Result<Resolved, ConfigError> {
     clippy::disallowed_methods,
     reason = "the one place that reads the environment of the server"
 )]
-pub fn load_with(
-    flags: &Flags,
-    given: &BTreeMap<String, String>,
-) -> Result<Resolved, ConfigError> {
+pub fn load_with(flags: &Flags, given: &BTreeMap<String, String>) -> Result<Resolved, ConfigError> {
     let file = match &flags.config {
         Some(path) => File::read(path)?,
         None => File::default(),

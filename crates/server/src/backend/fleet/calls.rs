@@ -183,6 +183,9 @@ pub(super) fn parse<T: DeserializeOwned>(call: Call, body: &[u8]) -> Result<T, B
     serde_json::from_slice(body).map_err(|cause| {
         // Where, and not what: the answer may hold anything.
         let at = format!("line {}, column {}", cause.line(), cause.column());
-        transient(format!("control plane: decode {} response: not what was expected at {at}", call.name()))
+        transient(format!(
+            "control plane: decode {} response: not what was expected at {at}",
+            call.name()
+        ))
     })
 }

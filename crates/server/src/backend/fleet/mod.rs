@@ -94,7 +94,9 @@ impl Fleet {
     }
 
     fn clients(&self) -> Result<&Clients, BackendError> {
-        let broken = |cause: &String| BackendError::broken(format!("no client for the control plane: {cause}"));
+        let broken = |cause: &String| {
+            BackendError::broken(format!("no client for the control plane: {cause}"))
+        };
         self.clients.as_ref().map_err(broken)
     }
 
@@ -121,8 +123,9 @@ impl Fleet {
         let body = wire::provision(&self.settings, spec)?;
         let url = format!("{}/cp/workspaces/provision", self.settings.url);
         let request = self.as_platform(self.http()?.post(url)).json(&body);
-        let scrubbed = |error: BackendError| {
-            BackendError { what: wire::scrub(error.what, env.values().map(String::as_str)), ..error }
+        let scrubbed = |error: BackendError| BackendError {
+            what: wire::scrub(error.what, env.values().map(String::as_str)),
+            ..error
         };
         let (status, answer) = calls::read(Call::Provision, request).await?;
         if status != StatusCode::CREATED {
@@ -131,7 +134,11 @@ impl Fleet {
         let told: Told = calls::parse(Call::Provision, &answer)?;
         if told.instance().is_empty() {
             let what = "control plane: provision: the answer names no instance_id";
-            return Err(BackendError { kind: ErrorKind::Transient, what: what.to_owned(), source: None });
+            return Err(BackendError {
+                kind: ErrorKind::Transient,
+                what: what.to_owned(),
+                source: None,
+            });
         }
         Ok(self.note(key, &told))
     }
@@ -145,7 +152,8 @@ impl Fleet {
             return Err(calls::refused(Call::Find, status, &answer));
         }
         let list: Inventory = calls::parse(Call::Find, &answer)?;
-        let of = |told: &Told| told.generation == Some(key.generation.number()) && self.is_ours(told);
+        let of =
+            |told: &Told| told.generation == Some(key.generation.number()) && self.is_ours(told);
         Ok(list.instances.into_iter().find(|told| of(told) && !told.is_gone()))
     }
 
@@ -223,7 +231,8 @@ impl Fleet {
 
     async fn inventory(&self) -> Result<Vec<Key>, BackendError> {
         let url = format!("{}/cp/workspaces", self.settings.url);
-        let (status, answer) = calls::read(Call::List, self.as_platform(self.http()?.get(url))).await?;
+        let (status, answer) =
+            calls::read(Call::List, self.as_platform(self.http()?.get(url))).await?;
         if calls::is_foreign(status) {
             // It cannot list, so nothing is missing from its list: whoever has rows asks about each.
             return Ok(Vec::new());

@@ -78,7 +78,9 @@ impl Told {
                 let why = self.evidence.as_deref().unwrap_or("it does not know");
                 Err(doubt(format!("control plane: status: {why}")))
             }
-            None => Err(doubt("control plane: decode status response: there is no state".to_owned())),
+            None => {
+                Err(doubt("control plane: decode status response: there is no state".to_owned()))
+            }
             Some(state) => {
                 let told = self.exit.clone().unwrap_or_default();
                 let said = told.said.or_else(|| Some(format!("the control plane says `{state}`")));
@@ -95,7 +97,8 @@ pub(super) fn provision(settings: &Settings, spec: Spec) -> Result<Provision, Ba
         return Err(BackendError::broken(why));
     }
     if spec.credential.is_some() {
-        let why = "a control plane delivers no credential as a file: only start-up data can be passed";
+        let why =
+            "a control plane delivers no credential as a file: only start-up data can be passed";
         return Err(BackendError::broken(why));
     }
     let mut env = spec.env;
@@ -126,7 +129,9 @@ fn files(all: &BTreeMap<String, bytes::Bytes>) -> Result<BTreeMap<String, String
         files.insert(path.clone(), STANDARD.encode(content));
     }
     if total > MOST_FILES {
-        let why = format!("configuration files: {total} bytes, and at most {MOST_FILES} can be sent along");
+        let why = format!(
+            "configuration files: {total} bytes, and at most {MOST_FILES} can be sent along"
+        );
         return Err(BackendError::broken(why));
     }
     Ok(files)
@@ -173,7 +178,9 @@ mod tests {
         for path in ["config.yaml", "prompts/a.md", "prompts/deep/b.md"] {
             assert!(is_sent(path), "{path}");
         }
-        for path in ["prompts/../../etc/passwd", "/config.yaml", "skills/a.md", ".auth_token", "prompts"] {
+        for path in
+            ["prompts/../../etc/passwd", "/config.yaml", "skills/a.md", ".auth_token", "prompts"]
+        {
             assert!(!is_sent(path), "{path}");
         }
         let large = BTreeMap::from([("config.yaml".to_owned(), vec![0; MOST_FILES + 1].into())]);
@@ -182,7 +189,8 @@ mod tests {
 
     #[test]
     fn what_was_sent_is_not_told_again() {
-        let told = scrub("bad value s3cret-value for A".to_owned(), ["s3cret-value", "A"].into_iter());
+        let told =
+            scrub("bad value s3cret-value for A".to_owned(), ["s3cret-value", "A"].into_iter());
         assert_eq!(told, "bad value [hidden] for A");
     }
 }
