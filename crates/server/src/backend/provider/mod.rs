@@ -10,7 +10,6 @@ pub mod serve;
 mod terminal;
 mod wire;
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -25,7 +24,7 @@ use tokio::task::JoinHandle;
 pub use self::call::Address;
 use self::call::{Caller, LONG, PROMPT, transient};
 use self::wire::{
-    About, Amount, Confirmed, HEADER, Instances, LARGEST, Listed, Observed, Sought, Start, Stop, VERSION,
+    About, Amount, Confirmed, Instances, Listed, Observed, Sought, Start, Stop, VERSION,
     Workspaces,
 };
 use super::{
