@@ -159,6 +159,33 @@ fn a_source_does_not_wait_for_a_target_that_cannot_be_destroyed() {
 }
 
 #[test]
+fn a_source_that_works_after_the_last_copy_turns_it_round() {
+    let mut facts = ready();
+    facts.source.program = Program::Unknown;
+    for phase in Before::ALL.into_iter().filter(|phase| *phase >= Before::Quiesce) {
+        let got = step(Stage::Before(phase), &facts);
+        assert_eq!(got, Step::RollBack(Cause::SourceRuns), "{phase:?}");
+    }
+    let it = at(Stage::Before(Before::CutOver));
+    assert!(may_cut_over(&it, &facts, Guards::ON).is_err());
+    // One that was stopped says nothing any more.
+    (facts.source.ended, facts.source.seen) = (true, Seen::Gone);
+    assert_eq!(may_cut_over(&it, &facts, Guards::ON), Ok(()));
+    (facts.source.ended, facts.data.complete) = (false, false);
+    facts.source.seen = Seen::Running;
+    assert_eq!(step(Stage::Before(Before::Quiesce), &facts), Step::StandBy);
+}
+
+#[test]
+fn a_source_that_ended_while_it_stood_by_is_not_waited_for() {
+    let mut facts = ready();
+    (facts.target.gone, facts.held) = (true, false);
+    assert_eq!(step(Stage::Undoing, &facts), Step::Resume);
+    facts.source.seen = Seen::Gone;
+    assert_eq!(step(Stage::Undoing, &facts), Step::Finish);
+}
+
+#[test]
 fn every_stage_has_a_name_of_its_own() {
     for stage in Stage::all() {
         assert_eq!(Stage::parse(stage.as_str()), Some(stage));
