@@ -214,8 +214,9 @@ fn an_abandoned_generation_is_never_admitted_again() {
 #[test]
 fn the_instance_that_a_backend_has_is_not_told_to_exit_when_another_one_took_the_workspace_up() {
     let credential = Presented::Credential(held(1, State::Revoked));
-    let told =
-        |standing| refusal(facts(Call::Heartbeat, standing, credential)).told.unwrap().action;
+    let told = |standing| {
+        refusal(decide(&facts(Call::Heartbeat, standing, credential))).told.unwrap().action
+    };
     let bound = Standing { born: Some(g(1)), ..standing() };
     assert!(matches!(told(bound), Action::Wait(_)));
     // Since the backend knows of the new one, or replaced both.

@@ -172,7 +172,7 @@ pub fn without(scenario: Scenario, guard: Either) -> Scenario {
 #[derive(Debug, Clone)]
 pub enum Verdict {
     /// The property that misses it, and the way to where it does not hold.
-    Caught(Broken),
+    Caught(Box<Broken>),
     /// The small model says so.
     CaughtAlone(&'static str),
     /// It is shown elsewhere, as said.
@@ -205,7 +205,7 @@ fn explored(guard: Either, name: &str, property: Property) -> Verdict {
         return Verdict::Missed(format!("there is no scenario {name}"));
     };
     match breaks(&without(scenario, guard), property) {
-        Some(broken) => Verdict::Caught(broken),
+        Some(broken) => Verdict::Caught(Box::new(broken)),
         None => Verdict::Missed(format!("{property} holds in {name} without it")),
     }
 }

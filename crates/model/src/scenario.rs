@@ -103,7 +103,9 @@ const EXTERNAL: Scenario = Scenario { managed: false, sealed: false, ..MANAGED }
 /// Every scenario of the normal run. With `far`, one fault more in each that has any.
 #[must_use]
 pub fn all(far: bool) -> Vec<Scenario> {
-    let mut all = [managed(), starts(), external(), special(), migrations()].concat();
+    let mut all =
+        [managed(), starts(), start_data(), external(), special(), migrations(), troubled()]
+            .concat();
     if far {
         for scenario in all.iter_mut().filter(|scenario| scenario.budget.faults > 0) {
             scenario.budget.faults += 1;
@@ -187,27 +189,16 @@ fn starts() -> Vec<Scenario> {
             ..MANAGED
         },
         Scenario {
-            name: "foreign-start-data",
-            sealed: false,
-            foreign: true,
-            by_passport: true,
-            serving: false,
-            losses: true,
-            server_crashes: true,
-            budget: Budget { faults: 1, restarts: 1, revokes: 1, strangers: 1, ..NOTHING },
-            ..MANAGED
-        },
-        Scenario {
-            name: "foreign-start-data-zombies",
-            sealed: false,
-            foreign: true,
-            by_passport: true,
-            serving: false,
+            name: "managed-rotation",
             crashes: true,
-            zombies: true,
-            budget: Budget { faults: 3, restarts: 1, ..NOTHING },
+            budget: Budget { faults: 1, restarts: 1, rotations: 1, ..NOTHING },
             ..MANAGED
         },
+    ]
+}
+
+fn start_data() -> Vec<Scenario> {
+    vec![
         Scenario {
             name: "passport",
             by_passport: true,
@@ -234,9 +225,25 @@ fn starts() -> Vec<Scenario> {
             ..MANAGED
         },
         Scenario {
-            name: "managed-rotation",
+            name: "foreign-start-data",
+            sealed: false,
+            foreign: true,
+            by_passport: true,
+            serving: false,
+            losses: true,
+            server_crashes: true,
+            budget: Budget { faults: 1, restarts: 1, revokes: 1, strangers: 1, ..NOTHING },
+            ..MANAGED
+        },
+        Scenario {
+            name: "foreign-start-data-zombies",
+            sealed: false,
+            foreign: true,
+            by_passport: true,
+            serving: false,
             crashes: true,
-            budget: Budget { faults: 1, restarts: 1, rotations: 1, ..NOTHING },
+            zombies: true,
+            budget: Budget { faults: 3, restarts: 1, ..NOTHING },
             ..MANAGED
         },
     ]
@@ -354,6 +361,11 @@ fn migrations() -> Vec<Scenario> {
             budget: Budget { faults: 1, migrations: 1, thieves: 1, strangers: 1, ..NOTHING },
             ..MANAGED
         },
+    ]
+}
+
+fn troubled() -> Vec<Scenario> {
+    vec![
         Scenario {
             name: "migration-withheld",
             withholds: true,

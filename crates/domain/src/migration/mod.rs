@@ -400,7 +400,7 @@ pub fn may_cut_over(it: &Migration, facts: &Facts, guards: Guards) -> Result<(),
     if !stands && guards.hold(Guard::CutOverRereads) {
         return Err(match facts.intent {
             Intent::Running => Cause::Overtaken,
-            other => Cause::Intent(other),
+            other @ (Intent::Paused | Intent::Hibernated | Intent::Removed) => Cause::Intent(other),
         });
     }
     let probed = matches!(facts.probe, Probe::Completed(serial) if serial >= facts.serial);

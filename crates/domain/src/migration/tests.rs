@@ -61,13 +61,9 @@ fn step(stage: Stage, facts: &Facts) -> Step {
 #[test]
 fn each_phase_leads_to_the_next_and_the_last_to_the_cut_over() {
     for pair in Before::ALL.windows(2) {
-        assert_eq!(
-            step(Stage::Before(pair[0]), &ready()),
-            match pair[0] {
-                Before::Prepare => Step::Prepare,
-                _ => Step::Enter(pair[1]),
-            }
-        );
+        let expected =
+            if pair[0] == Before::Prepare { Step::Prepare } else { Step::Enter(pair[1]) };
+        assert_eq!(step(Stage::Before(pair[0]), &ready()), expected);
     }
     assert_eq!(step(Stage::Before(Before::CutOver), &ready()), Step::CutOver);
 }
