@@ -156,10 +156,7 @@ pub(crate) async fn the_environment_is_exact(bench: &mut Bench) -> Done {
     let text = bench.text(key, Root::Workspace, "environment").await?;
     let found: BTreeMap<&str, &str> =
         text.lines().filter_map(|line| line.split_once('=')).collect();
-    same!(
-        given.map(|(name, _)| found.get(name).copied()),
-        given.map(|(_, value)| Some(value))
-    );
+    same!(given.map(|(name, _)| found.get(name).copied()), given.map(|(_, value)| Some(value)));
     for name in found.keys() {
         let known = ADDED.contains(name) || name.starts_with("LIGAND_");
         holds!(known || names.iter().any(|given| given == name), "{name} was not given");

@@ -46,6 +46,8 @@ CREATE TABLE workspaces (
     provider     TEXT    NOT NULL,
     -- Its data was to be taken away, and it was not provisioned since.
     pruned       BOOLEAN NOT NULL,
+    -- Until then its data is being taken away, and nothing is started.
+    erasing_until BIGINT  NOT NULL DEFAULT 0,
     version      BIGINT  NOT NULL DEFAULT 0
 );
 CREATE INDEX workspaces_of ON workspaces (org_id);
@@ -66,7 +68,6 @@ CREATE TABLE instances (
     spec_version     BIGINT  NOT NULL,
     -- Intent: run, stop, end.
     intent           TEXT    NOT NULL,
-    prune            BOOLEAN NOT NULL,
     -- Observation: pending, running, stopped, gone, unknown.
     state            TEXT    NOT NULL,
     since            BIGINT  NOT NULL,

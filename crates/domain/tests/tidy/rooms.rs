@@ -128,13 +128,25 @@ pub(super) fn domain(file: &File, _: &Tree) -> Vec<Offence> {
 
 /// Which crates of ours each may depend on. None depends on the simulator, the model or the
 /// command line.
-const DIRECTIONS: [(&str, &[&str]); 8] = [
+const DIRECTIONS: [(&str, &[&str]); 9] = [
     ("domain", &[]),
     ("api", &[]),
     ("agent", &["ligand-api"]),
     ("server", &["ligand-api", "ligand-domain"]),
     ("kit", &["ligand-domain", "ligand-server"]),
-    ("cli", &["ligand-agent", "ligand-api", "ligand-domain", "ligand-kit", "ligand-server"]),
+    // Another control plane with another database: it takes the server's engines, and none of its nouns.
+    ("fleet", &["ligand-api", "ligand-domain", "ligand-server"]),
+    (
+        "cli",
+        &[
+            "ligand-agent",
+            "ligand-api",
+            "ligand-domain",
+            "ligand-fleet",
+            "ligand-kit",
+            "ligand-server",
+        ],
+    ),
     ("model", &["ligand-agent", "ligand-domain"]),
     ("sim", &["ligand-agent", "ligand-api", "ligand-domain", "ligand-server"]),
 ];
