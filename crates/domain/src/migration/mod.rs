@@ -372,6 +372,10 @@ fn forward(it: &Migration, phase: Before, facts: &Facts, now: Timestamp, guards:
             Probe::Failed(why) => Step::RollBack(Cause::ProbeFailed(why.clone())),
             Probe::None | Probe::Completed(_) => Step::Probe,
         },
+        // What was written since has to be loaded, and tried, first.
+        Before::CutOver if !serves(facts, guards) && guards.hold(Guard::CutOverEvidence) => {
+            Step::Enter(Before::Activate)
+        }
         Before::CutOver => Step::CutOver,
     }
 }
