@@ -9,6 +9,7 @@ mod file;
 mod keys;
 mod layers;
 mod messages;
+mod migrations;
 mod retention;
 mod templates;
 mod tiers;
@@ -29,6 +30,7 @@ use self::file::FileError;
 pub use self::file::{BackendConfig, BackendKind, File, Recipe};
 use self::layers::Layers;
 pub use self::messages::Messages;
+pub use self::migrations::Migrations;
 pub use self::retention::Retention;
 pub use self::templates::Templates;
 pub use self::tiers::Tiers;
@@ -174,6 +176,8 @@ pub struct Config {
     pub retention: Retention,
     /// How long messages are recognised, and how long they may wait.
     pub messages: Messages,
+    /// How workspaces go from one backend to another.
+    pub migrations: Migrations,
     /// The program that runs beside an agent, and its first arguments.
     pub agent: Vec<String>,
     /// Backends by name.
@@ -376,6 +380,7 @@ pub fn resolve(
             &data_dir,
         ),
         tiers: Tiers::resolve(&mut said),
+        migrations: Migrations::resolve(&mut said, file.migrations, &data_dir),
         data_dir,
         stop_grace: Duration::from_secs(said.of_file(
             "stop_grace_seconds",

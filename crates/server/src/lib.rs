@@ -12,6 +12,7 @@
 //! | [`discovery`] | peers, and where they answer |
 //! | [`templates`] | what a workspace's configuration begins with |
 //! | [`briefings`] | what agents are told after a restart |
+//! | [`transfer`] | a workspace's data on its way to another backend |
 //! | [`workspaces`] | intent, observation, instances, convergence |
 //! | [`access`] | credentials, and the gates in front of handlers |
 //! | [`credentials`] | revoking and rotating them |
@@ -66,4 +67,5 @@ pub mod serve;
 pub mod spend;
 pub mod templates;
 pub mod terminal;
+pub mod transfer;
 pub mod workspaces;

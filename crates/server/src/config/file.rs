@@ -39,6 +39,8 @@ pub struct File {
     #[serde(default)]
     pub(super) messages: super::messages::InFile,
     #[serde(default)]
+    pub(super) migrations: super::migrations::InFile,
+    #[serde(default)]
     pub(super) backends: BTreeMap<String, BackendConfig>,
     #[serde(default)]
     pub(super) runtimes: BTreeMap<String, Recipe>,
