@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::anyhow;
 use ligand_domain::migration::Cause;
 
-use super::facts::Looked;
 use super::reconcile::{Going, Went};
 use super::{Migration, store};
 use crate::backend::ErrorKind;
@@ -37,8 +36,7 @@ impl Meter {
 
 impl Going<'_> {
     /// Copy what there is, while the source goes on changing it.
-    pub(super) async fn copy(&self, it: &Migration, looked: &Looked) -> anyhow::Result<Went> {
-        let _ = looked;
+    pub(super) async fn copy(&self, it: &Migration) -> anyhow::Result<Went> {
         let source = self.backend(&it.from)?;
         let meter = Arc::new(Meter::default());
         let told = Arc::clone(&meter);
@@ -60,8 +58,7 @@ impl Going<'_> {
     }
 
     /// Copy what changed since; nothing changes any more.
-    pub(super) async fn complete(&self, it: &Migration, looked: &Looked) -> anyhow::Result<Went> {
-        let _ = looked;
+    pub(super) async fn complete(&self, it: &Migration) -> anyhow::Result<Went> {
         let source = self.backend(&it.from)?;
         let meter = Arc::new(Meter::default());
         let told = Arc::clone(&meter);

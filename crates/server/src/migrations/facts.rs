@@ -29,7 +29,6 @@ pub(super) struct Looked {
 
 /// Read what the database knows.
 pub(super) async fn look(
-    app: &App,
     tx: &mut Tx,
     it: &Migration,
     workspace: Option<Workspace>,
@@ -62,7 +61,6 @@ pub(super) async fn look(
         turns: messages::in_flight(tx, id).await?,
         probe: it.probe.clone(),
     };
-    let _ = app;
     Ok(Looked { workspace, source, target, facts })
 }
 
@@ -104,7 +102,8 @@ async fn target_of(tx: &mut Tx, it: &Migration, instance: Option<&Instance>) -> 
 }
 
 async fn program(tx: &mut Tx, it: &Migration, generation: Generation) -> Done<Program> {
-    programs::reported(tx, (it.workspace, generation)).await
+    let known = programs::of(tx, (it.workspace, generation)).await?;
+    Ok(known.map_or(Program::Unknown, |known| known.doing()))
 }
 
 fn unasked() -> Seen {

@@ -175,7 +175,7 @@ impl<'a> Going<'a> {
             return Ok(None);
         };
         let workspace = workspaces::get(&mut tx, self.workspace).await?;
-        let looked = look(self.app, &mut tx, &it, workspace, now).await?;
+        let looked = look(&mut tx, &it, workspace, now).await?;
         tx.commit().await?;
         Ok(Some((it, looked)))
     }

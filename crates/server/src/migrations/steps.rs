@@ -1,21 +1,24 @@
 //! The steps of `ligand_domain::migration`, carried out. Each is written down before it is taken, and may be taken
 //! twice.
 
+use std::time::Duration;
+
 use ligand_domain::migration::{Before, LOOK_AGAIN, Program, Stage, Step};
 use ligand_domain::time::Timestamp;
-use std::time::Duration;
 
 use super::facts::Looked;
 use super::reconcile::{Going, Went};
 use super::{Migration, begin, store};
 use crate::messages;
-use crate::programs::{self, Wanted};
+use crate::programs::{self, Wish};
 use crate::workspaces::{self, Instance};
 
 /// What is said to those whose messages wait.
 const HELD: &str = "migration";
 /// Messages wait no longer than its phases may take, and this.
 const SLACK: Duration = Duration::from_secs(60);
+/// It runs with what it has.
+pub(super) const AS_BEFORE: Wish = Wish::Run(0);
 /// Turns that were let through just before messages had to wait are known by then.
 const UNDER_WAY: Duration = Duration::from_millis(100);
 
@@ -31,13 +34,13 @@ impl Going<'_> {
             Step::Enter(phase) => self.enter(Stage::Before(phase)).await,
             Step::Prepare => self.prepare().await,
             Step::Start => self.start(&it, &looked).await,
-            Step::Copy => self.copy(&it, &looked).await,
+            Step::Copy => self.copy(&it).await,
             Step::Hold => self.hold().await,
             Step::StandBy => self.stand_by(&looked).await,
             Step::StopSource => self.stop_source(&looked).await,
-            Step::Complete => self.complete(&it, &looked).await,
+            Step::Complete => self.complete(&it).await,
             Step::Restore => self.restore(&it).await,
-            Step::Run(serial) => self.run(&it, &looked, serial).await,
+            Step::Run(serial) => self.run(&looked, serial).await,
             Step::Probe => self.probe(&it, &looked).await,
             Step::CutOver => self.cut_over().await,
             Step::RollBack(cause) => self.roll_back(cause).await,
@@ -79,30 +82,28 @@ impl Going<'_> {
     /// Tell the source's agent to end its program, and wait until it says that it did.
     async fn stand_by(&self, looked: &Looked) -> anyhow::Result<Went> {
         let Some(source) = &looked.source else { return Ok(self.soon()) };
-        self.tell(source, Wanted::StandBy).await
+        self.tell(source, Wish::StandBy).await
     }
 
     /// Tell the target's agent to run its program with what is stored now, and wait until it says that it does.
-    async fn run(&self, it: &Migration, looked: &Looked, serial: i64) -> anyhow::Result<Went> {
-        let _ = it;
+    async fn run(&self, looked: &Looked, serial: i64) -> anyhow::Result<Went> {
         let Some(target) = &looked.target else { return Ok(self.soon()) };
-        self.tell(target, Wanted::Run(serial)).await
+        self.tell(target, Wish::Run(serial)).await
     }
 
     /// Write down what an agent's program is to do, and give it a nudge: its next heartbeat is told.
-    pub(super) async fn tell(&self, whom: &Instance, wanted: Wanted) -> anyhow::Result<Went> {
+    pub(super) async fn tell(&self, whom: &Instance, wanted: Wish) -> anyhow::Result<Went> {
         let of = (self.workspace, whom.generation);
         let mut reading = self.app.db.read().await?;
         let known = programs::wanted(&mut reading, of).await?;
         drop(reading);
         if known != Some(wanted) {
             let (mut work, _, _) = self.begin().await?;
-            let now = work.now;
-            programs::want(&mut work.tx, of, wanted, now).await?;
+            programs::want(&mut work.tx, of, wanted).await?;
             work.commit().await?;
             self.app.beats.forget(self.workspace);
         }
-        programs::nudge(self.app, whom);
+        programs::nudge(self.app, &whom.url, whom.url_reported);
         Ok(self.soon())
     }
 
@@ -131,7 +132,7 @@ impl Going<'_> {
         let source = looked.source.as_ref().filter(|source| source.ended_at.is_none());
         let patient = self.app.clock.now() < it.since.after(SLACK);
         if let Some(source) = source.filter(|_| rests && patient) {
-            return self.tell(source, Wanted::Run(looked.facts.serial)).await;
+            return self.tell(source, AS_BEFORE).await;
         }
         let (mut work, workspace, mut it) = self.begin().await?;
         let now = work.now;
