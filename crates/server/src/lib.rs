@@ -11,6 +11,7 @@
 //! | [`registry`] | register, heartbeat, card: who is let in |
 //! | [`discovery`] | peers, and where they answer |
 //! | [`templates`] | what a workspace's configuration begins with |
+//! | [`programs`] | what agents' programs are to do, where that is not as usual |
 //! | [`briefings`] | what agents are told after a restart |
 //! | [`transfer`] | a workspace's data on its way to another backend |
 //! | [`workspaces`] | intent, observation, instances, convergence |
@@ -58,6 +59,7 @@ pub mod messages;
 pub mod migrations;
 pub mod operator;
 pub mod org_tokens;
+pub mod programs;
 pub mod reconcile;
 pub mod registry;
 pub mod replicas;

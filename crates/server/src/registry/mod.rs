@@ -83,6 +83,11 @@ impl Admitted {
         }
     }
 
+    /// Whether it is a migration's candidate.
+    pub(crate) fn is_candidate(&self) -> bool {
+        self.inert && self.before.identity.candidate == Some(self.generation)
+    }
+
     /// The serial that its agent should ask for: the current generation's, if it can.
     pub(crate) fn rotate(&self, observed: &Observed) -> Option<i64> {
         let asked = observed.rotates && !observed.inert && self.generation == self.current;

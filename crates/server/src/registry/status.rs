@@ -44,6 +44,10 @@ pub(super) async fn register(
         first_note(work, admitted, "register");
         workspaces::wake(&mut work.tx, id, now).await?;
     }
+    if admitted.is_candidate() {
+        observed.wants_receipt =
+            receipt::of_candidate(app, work, of, &observed, seen.shown).await?;
+    }
     if observed.inert || !standing(admitted).may_move(admitted.generation) {
         return Ok(observed);
     }
@@ -80,6 +84,9 @@ pub(super) async fn heartbeat(
         first_note(work, admitted, "heartbeat");
         workspaces::wake(&mut work.tx, id, now).await?;
         observed.woke = true;
+    }
+    if admitted.is_candidate() {
+        observed.wants_receipt = receipt::of_candidate(app, work, of, &observed, shown).await?;
     }
     // Only the current generation speaks for the workspace.
     if observed.inert || admitted.generation != admitted.current {
