@@ -23,6 +23,7 @@
 //! | [`secrets`] | what programs get and nobody else sees |
 //! | [`canvas`] | where the canvas was left |
 //! | [`messages`] | turns sent to agents |
+//! | [`migrations`] | workspaces that go from one backend to another, and drains |
 //! | [`mcp`] | tools that agents call |
 //! | [`cards`] | what agents say of themselves, for whoever calls them here |
 //! | [`activity`] | what goes through workspaces |
@@ -55,6 +56,7 @@ pub mod journal;
 pub mod liveness;
 pub mod mcp;
 pub mod messages;
+pub mod migrations;
 pub mod operator;
 pub mod org_tokens;
 pub mod programs;

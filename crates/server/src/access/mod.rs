@@ -26,7 +26,9 @@ pub(crate) use sessions::{Session, Sessions, session};
 pub(crate) use store::passports::{
     end_of as end_passports_of, presented as passport, redeem, spend,
 };
-pub(crate) use store::{end_one, ever_issued, for_admission, keep_newest, mark_used};
+pub(crate) use store::{
+    end_one, ever_issued, for_admission, is_active, keep_newest, mark_used, supersede_before,
+};
 pub(crate) use viewer::Viewer;
 
 /// A credential as the database has it.

@@ -222,6 +222,30 @@ pub(super) async fn end_generation(
         .execute(c).await.map(|_| ()))
 }
 
+/// Everything that belongs to generations before this one: they are over.
+pub(crate) async fn supersede_before(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    generation: Generation,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    on!(tx, c => sqlx::query("UPDATE credentials SET state = 'superseded', ended_at = $1
+            WHERE workspace_id = $2 AND generation < $3 AND ended_at IS NULL")
+        .bind(now.micros()).bind(workspace.uuid()).bind(generation.number())
+        .execute(c).await.map(|_| ()))
+}
+
+/// Whether a generation has a credential that was used and still counts.
+pub(crate) async fn is_active(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    generation: Generation,
+) -> Result<bool, sqlx::Error> {
+    on!(tx, c => sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM credentials
+            WHERE workspace_id = $1 AND generation = $2 AND kind = 'instance' AND state = 'active' AND ended_at IS NULL)")
+        .bind(workspace.uuid()).bind(generation.number()).fetch_one(c).await)
+}
+
 /// What a start leaves: its credentials that were never used, and those that were asked for with them. A
 /// current generation's callers keep theirs: its agent may come back.
 pub(super) async fn lapse_pending(

@@ -177,6 +177,19 @@ impl BackendConfig {
         }
     }
 
+    /// Whether two keep what they hold of a workspace in the same place.
+    pub(super) fn beside(&self, other: &Self, roots: (PathBuf, PathBuf), data_dir: &Path) -> bool {
+        let place = |of: &Self| {
+            let setup = of.setup(data_dir);
+            (setup.socket, setup.owner)
+        };
+        match (self.kind, other.kind) {
+            (BackendKind::Process, BackendKind::Process) => roots.0 == roots.1,
+            (BackendKind::Docker, BackendKind::Docker) => place(self) == place(other),
+            _ => false,
+        }
+    }
+
     /// What runs beside the agent's program in an instance, where the backend does not take this server's.
     pub(super) fn own_agent(&self) -> Option<Vec<String>> {
         match self.kind {

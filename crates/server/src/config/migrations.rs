@@ -1,6 +1,10 @@
-//! Migrations: where data lies on its way.
+//! Migrations: how long they may take, what a target is asked, where data lies on its way.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ligand_domain::migration::{Before, Stage};
 
 use super::Secret;
 use super::layers::Layers;
@@ -32,6 +36,12 @@ const AWS: [(&str, &str, bool); 17] = [
 pub struct Migrations {
     /// Where their data lies on its way.
     pub store: Place,
+    /// What the target is asked before it becomes the workspace.
+    pub probe: String,
+    /// How long the source is kept after the cut-over, unless said otherwise.
+    pub grace: Duration,
+    /// How long phases may take, by their names.
+    deadlines: BTreeMap<String, Duration>,
 }
 
 /// `[migrations]` of the settings file.
@@ -39,14 +49,69 @@ pub struct Migrations {
 #[serde(deny_unknown_fields)]
 pub(super) struct InFile {
     store: Option<String>,
+    probe: Option<String>,
+    grace_seconds: Option<u64>,
+    #[serde(default)]
+    deadline_seconds: BTreeMap<String, u64>,
 }
 
+/// What a target is asked, unless said otherwise.
+const PROBE: &str = "ping";
+/// How long a source is kept, unless said otherwise.
+const GRACE_SECONDS: u64 = 30;
+/// Longest grace and longest phase.
+const MOST_SECONDS: u64 = 7 * 24 * 3600;
+
 impl Migrations {
+    /// How long a phase may take.
+    #[must_use]
+    pub fn deadline(&self, phase: Before) -> Duration {
+        let said = self.deadlines.get(Stage::Before(phase).as_str());
+        said.copied().unwrap_or_else(|| phase.deadline())
+    }
+
     pub(super) fn resolve(said: &mut Layers<'_>, file: InFile, data_dir: &Path) -> Self {
+        let probe = said.of_file("migrations.probe", file.probe, PROBE.to_owned());
+        if probe.trim().is_empty() || probe.contains('\0') {
+            said.wrong_in_file("migrations.probe", "expected a text");
+        }
+        let grace =
+            said.of_file("migrations.grace_seconds", file.grace_seconds, GRACE_SECONDS);
+        if grace > MOST_SECONDS {
+            let expected = format!("expected seconds, 0 to {MOST_SECONDS}");
+            said.wrong_in_file("migrations.grace_seconds", &expected);
+        }
+        let grace = Duration::from_secs(grace);
+        let deadlines = deadlines(said, file.deadline_seconds);
+        let store = place(said, file.store, data_dir);
+        Self { store, probe, grace, deadlines }
+    }
+}
+
+fn deadlines(said: &mut Layers<'_>, file: BTreeMap<String, u64>) -> BTreeMap<String, Duration> {
+    const NAME: &str = "migrations.deadline_seconds";
+    let names: Vec<&str> =
+        Before::ALL.into_iter().map(|phase| Stage::Before(phase).as_str()).collect();
+    for (name, seconds) in &file {
+        if !names.contains(&name.as_str()) || !(1..=MOST_SECONDS).contains(seconds) {
+            let expected = format!("expected seconds, 1 to {MOST_SECONDS}, of {}", names.join(", "));
+            said.wrong_in_file(NAME, &expected);
+        }
+    }
+    let shown = file.iter().map(|(name, seconds)| format!("{name} {seconds}"));
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    let text = if shown.is_empty() { "by phase" } else { &shown };
+    said.say_of_file(NAME, text, !file.is_empty());
+    file.into_iter().map(|(name, seconds)| (name, Duration::from_secs(seconds))).collect()
+}
+
+/// Where data lies on its way.
+fn place(said: &mut Layers<'_>, file: Option<String>, data_dir: &Path) -> Place {
+    {
         const NAME: &str = "migrations.store";
-        let in_file = file.store.is_some();
+        let in_file = file.is_some();
         let default = || format!("file://{}", data_dir.join("transfers").display());
-        let text = file.store.unwrap_or_else(default);
+        let text = file.unwrap_or_else(default);
         let url = reqwest::Url::parse(&text).ok();
         let store = match url.as_ref().map(|url| (url.scheme(), url)) {
             _ if !in_file => Some(Place::Folder(data_dir.join("transfers"))),
@@ -60,13 +125,13 @@ impl Migrations {
             let expected = "expected file:///FOLDER (an absolute path) or s3://BUCKET/PREFIX, \
                 without user, password, port, query or fragment";
             said.wrong_in_file(NAME, expected);
-            return Self { store: Place::Folder(PathBuf::new()) };
+            return Place::Folder(PathBuf::new());
         };
         if let (Place::Bucket(_), Err(cause)) = (&store, store.open()) {
             said.wrong_in_file(NAME, &format!("expected settings that make sense: {cause}"));
         }
         said.say_of_file(NAME, &text, in_file);
-        Self { store }
+        store
     }
 }
 

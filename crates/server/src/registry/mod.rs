@@ -287,10 +287,11 @@ fn facts(
 pub async fn abandon(
     work: &mut Work<'_>,
     of: (WorkspaceId, Generation),
+    why: &str,
 ) -> std::result::Result<(), sqlx::Error> {
     let now = work.now;
     access::end_generation(&mut work.tx, of.0, of.1, now).await?;
-    workspaces::abandon(&mut work.tx, of, now).await?;
+    workspaces::abandon(&mut work.tx, of, why, now).await?;
     workspaces::clear_candidate(&mut work.tx, of.0).await
 }
 
@@ -319,6 +320,9 @@ pub(crate) async fn enrol_external(
     .await?;
     Ok(token)
 }
+
+/// Why a generation is abandoned that somebody else overtook.
+pub(crate) const OVERTAKEN: &str = "abandoned: another agent took up the workspace first";
 
 /// Whether a workspace whose instances Ligand starts itself needs an open door. It does not.
 #[must_use]

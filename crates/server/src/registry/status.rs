@@ -24,7 +24,8 @@ pub(super) struct Seen<'a> {
 
 fn standing(admitted: &Admitted) -> Standing {
     let before = admitted.before.standing();
-    Standing { current: admitted.current, newest: admitted.newest, ..before }
+    let newest = admitted.before.planned(admitted.current, admitted.newest);
+    Standing { current: admitted.current, newest, ..before }
 }
 
 pub(super) async fn register(
