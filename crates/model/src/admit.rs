@@ -3,7 +3,7 @@
 
 use ligand_agent::session::Call as AgentCall;
 use ligand_domain::admission::{
-    self, Action, Bootstrap, Call, Decision, Facts, Newest, Presented, Standing,
+    self, Action, Bootstrap, Call, Decision, Facts, Newcomer, Newest, Presented, Standing,
 };
 use ligand_domain::credential::{self, Kind, Origin, PassportState, State};
 use ligand_domain::guards::Guards;
@@ -176,6 +176,7 @@ impl World {
                 opened: self.opened,
                 just_revoked: false,
                 managed: site.managed,
+                newcomer: Newcomer::Proves,
             }),
             purged: false,
             presented,

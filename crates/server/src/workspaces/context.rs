@@ -3,7 +3,7 @@
 //! A start that is resumed loads again, since nothing of the first load is left: what it finds is at least as new,
 //! and the counter says so. What its backend already runs was given what the load before it found.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, bail, ensure};
 use ligand_domain::secrets::{self as domain, Whose};
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::reconcile::CLAIM;
 use super::steps::Steps;
+use super::brings::Brings;
 use super::{Instance, Workspace, store};
 use crate::journal::Work;
 use crate::{secrets, templates};
@@ -24,6 +25,8 @@ pub(super) struct Context {
     pub(super) workspace: Workspace,
     /// The environment, secrets among it. It has no `Debug`.
     pub(super) env: BTreeMap<String, String>,
+    /// The same without secrets.
+    bare: BTreeMap<String, String>,
     /// Variables without which the instance is not started.
     required_env: Vec<String>,
 }
@@ -52,6 +55,13 @@ impl Context {
         let why = format!("required environment is missing: {}", missing.join(", "));
         Err(Refusal { why, more: json!({"missing": missing}) })
     }
+
+    /// With what of it leaves the platform.
+    fn dressed(mut self, brings: Brings, own: &BTreeSet<String>) -> Self {
+        let bare = std::mem::take(&mut self.bare);
+        self.env = brings.dressed(self.env, bare, own);
+        self
+    }
 }
 
 impl Steps<'_> {
@@ -77,9 +87,12 @@ impl Steps<'_> {
             Err(unread) => return Ok(Err(undecryptable(&unread))),
         };
         let required = templates::required_env(&mut work.tx, self.id).await?;
+        let brings = Brings::of(self.app, &workspace);
+        let own = self.own_names(&mut work, brings).await?;
         store::mark_loaded(&mut work.tx, self.id).await?;
         work.commit().await?;
-        Ok(self.context(workspace, instance, &loaded, required).complete())
+        let context = self.context(workspace, instance, &loaded, required).complete();
+        Ok(context.map(|context| context.dressed(brings, &own)))
     }
 
     fn context(
@@ -98,6 +111,7 @@ impl Steps<'_> {
             role: workspace.role.as_deref(),
         };
         let platform = self.platform(&workspace, instance);
+        let bare = domain::environment(platform.clone(), &recipe.env, &BTreeMap::new(), whose);
         let mut env = domain::environment(platform, &recipe.env, loaded, whose);
         let names = loaded.keys().filter(|name| domain::deliverable(name));
         let names: Vec<&str> = names.map(String::as_str).collect();
@@ -105,7 +119,7 @@ impl Steps<'_> {
             env.insert(NAMES.to_owned(), names.join(" "));
         }
         required_env.extend(recipe.required_env);
-        Context { workspace, env, required_env }
+        Context { workspace, env, bare, required_env }
     }
 
     /// What the platform says of itself and of the instance.

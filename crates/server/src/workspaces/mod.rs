@@ -3,6 +3,7 @@
 //! Handlers in `http.rs` write intent and wake the reconciler; `reconcile.rs` converges; `view.rs` says what
 //! callers see. What others may do to a workspace inside their own transaction is in this file.
 
+mod brings;
 mod change;
 mod context;
 mod create;
@@ -32,6 +33,7 @@ use ligand_domain::secrets::Receipt;
 use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Standing, Status};
 
+pub(crate) use self::brings::Brings;
 pub(crate) use self::change::reload;
 pub(crate) use self::create::connection;
 pub(crate) use self::doubt::suspect;
@@ -45,9 +47,9 @@ use crate::db::Tx;
 use crate::error::{Error, Result};
 
 pub(crate) use self::store::{
-    Beat, Register, abandon, bind_newest, clear_candidate, close_bootstrap, count_rotation, get,
+    Beat, Register, abandon, alive, bind_newest, clear_candidate, close_bootstrap, count_rotation, get,
     heard, heard_again, insert_instance, insert_registered, instance_of, let_go, lineage, lineages,
-    lock, note_refused, note_unproven, observe_beat, observe_instance, observe_register,
+    lock, moved, note_refused, note_unproven, observe_beat, observe_instance, observe_register,
     register_failed, register_succeeded, release_all, revoked, rotated, save_card, serving,
     set_budget, set_generations, set_receipt, set_status, touch_outbound, wake,
 };
@@ -266,6 +268,8 @@ pub struct Instance {
     pub url: String,
     /// Whether its backend reported that.
     pub url_reported: bool,
+    /// The machine that it is on, where its backend reported that and no address.
+    pub host: Option<String>,
     /// What its agent can do.
     pub features: Features,
     /// Its last sign of life.
