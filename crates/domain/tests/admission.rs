@@ -1,8 +1,8 @@
 //! The admission table, line by line, and the laws that no combination of facts may break.
 
 use ligand_domain::admission::{
-    Action, Bootstrap, Call, Code, Decision, Facts, Line, Newest, Presented, Refusal, Standing,
-    just_revoked,
+    Action, Bootstrap, Call, Code, Decision, Facts, Line, Newcomer, Newest, Presented, Refusal,
+    Standing, just_revoked,
 };
 use ligand_domain::credential::{Credential, Kind, Passport, PassportState, State};
 use ligand_domain::guards::Guards;
@@ -30,6 +30,7 @@ fn standing() -> Standing {
         opened: false,
         just_revoked: false,
         managed: true,
+        newcomer: Newcomer::Proves,
     }
 }
 

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::config::Secret;
 
-pub use self::handles::handle;
+pub use self::handles::{handle, instance_of, provider_of};
 
 /// Longest wait for an answer.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -58,8 +58,6 @@ pub struct Settings {
     pub patience: Duration,
     /// Wait before the second attempt to end an instance.
     pub back_off: Duration,
-    /// Agents reach the platform through somebody else's address: where they come from is not held against them.
-    pub proxied: bool,
 }
 
 /// See the module.
@@ -109,9 +107,10 @@ impl Fleet {
     }
 
     /// What it said of an instance is kept, by its key. Gives how it is started.
-    fn note(&self, key: Key, told: &Told) -> Started {
-        let handle = handle(told.instance(), None);
-        self.handles.note(key, &handle, told.host().filter(|_| !self.settings.proxied));
+    fn note(&self, key: Key, told: &Told, chosen: Option<&str>) -> Started {
+        let ours = self.settings.provider.as_deref();
+        let handle = handle(told.instance(), chosen.filter(|chosen| Some(*chosen) != ours));
+        self.handles.note(key, &handle, told.host());
         // A foreign one may say where it has its record of the instance, which is not where an agent answers.
         let address = told.url.clone().filter(|url| told.generation.is_some() && !url.is_empty());
         Started { handle, address }
@@ -119,7 +118,7 @@ impl Fleet {
 
     async fn provision(&self, spec: Spec) -> Result<Started, BackendError> {
         let key = spec.key;
-        let env = spec.env.clone();
+        let (env, chosen) = (spec.env.clone(), spec.provider.clone());
         let body = wire::provision(&self.settings, spec)?;
         let url = format!("{}/cp/workspaces/provision", self.settings.url);
         let request = self.as_platform(self.http()?.post(url)).json(&body);
@@ -140,7 +139,7 @@ impl Fleet {
                 source: None,
             });
         }
-        Ok(self.note(key, &told))
+        Ok(self.note(key, &told, chosen.as_deref()))
     }
 
     /// Instances of one generation, as far as it keeps such a list.
@@ -244,7 +243,7 @@ impl Fleet {
         let ours = list.instances.iter().filter(|told| self.is_ours(told) && !told.is_gone());
         let keyed: Vec<(Key, &Told)> = ours.filter_map(|told| Some((told.key()?, told))).collect();
         for (key, told) in &keyed {
-            self.note(*key, told);
+            self.note(*key, told, self.handles.provider(*key).as_deref());
         }
         Ok(keyed.into_iter().map(|(key, _)| key).collect())
     }
@@ -281,7 +280,10 @@ impl Backend for Fleet {
     fn find(&self, key: Key) -> Answer<'_, Option<Started>> {
         Box::pin(async move {
             match self.of_generation(key).await {
-                Ok(told) => Ok(told.map(|told| self.note(key, &told))),
+                Ok(told) => {
+                    let chosen = self.handles.provider(key);
+                    Ok(told.map(|told| self.note(key, &told, chosen.as_deref())))
+                }
                 Err(cause) if cause.kind == ErrorKind::Unsupported => {
                     let known = self.handles.of(key).filter(|_| !self.handles.is_ended(key));
                     Ok(known.map(|handle| Started { handle: handle.to_string(), address: None }))
