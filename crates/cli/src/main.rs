@@ -16,6 +16,7 @@
 //! | [`local`] | how a server on this machine is found |
 //! | [`tap`] | watching at next to no cost |
 //! | [`drill`] | incidents, re-enacted |
+//! | [`provider`] | the protocol of providers, from either side |
 
 mod args;
 mod clock;
@@ -33,6 +34,7 @@ mod messages;
 mod mutant;
 mod openapi;
 mod output;
+mod provider;
 mod scaletest;
 mod secret;
 mod serve;

@@ -88,7 +88,7 @@ pub(crate) struct ServerArgs {
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum LogFormat {
+pub(crate) enum LogFormat {
     #[default]
     Text,
     Json,
@@ -119,24 +119,25 @@ impl ServerArgs {
         }
         #[cfg(feature = "mutants")]
         crate::mutant::switch_off(&mut config)?;
-        self.start_log(quiet);
+        start_log(quiet, self.log);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.context("start the runtime").map_err(CommandError::internal)?;
         runtime.block_on(Box::pin(body(config)))
     }
+}
 
-    fn start_log(&self, quiet: &str) {
-        let said = env::var("LIGAND_LOG").unwrap_or_else(|| quiet.to_owned());
-        let filter = EnvFilter::try_new(&said).unwrap_or_else(|_| {
-            output::note("warning: LIGAND_LOG is not understood; writing warnings");
-            EnvFilter::new("warn")
-        });
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-        let log = log.with_ansi(std::io::stderr().is_terminal());
-        match self.log {
-            LogFormat::Text => log.init(),
-            LogFormat::Json => log.json().init(),
-        }
+/// Write what happens to standard error, and as much of it as `LIGAND_LOG` says.
+pub(crate) fn start_log(quiet: &str, format: LogFormat) {
+    let said = env::var("LIGAND_LOG").unwrap_or_else(|| quiet.to_owned());
+    let filter = EnvFilter::try_new(&said).unwrap_or_else(|_| {
+        output::note("warning: LIGAND_LOG is not understood; writing warnings");
+        EnvFilter::new("warn")
+    });
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = log.with_ansi(std::io::stderr().is_terminal());
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
     }
 }
 
