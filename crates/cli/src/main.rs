@@ -17,6 +17,7 @@
 //! | [`tap`] | watching at next to no cost |
 //! | [`fleet`] | the fleet's server |
 //! | [`drill`] | incidents, re-enacted |
+//! | [`provider`] | the protocol of providers, from either side |
 
 mod args;
 mod clock;
@@ -35,6 +36,7 @@ mod messages;
 mod mutant;
 mod openapi;
 mod output;
+mod provider;
 mod scaletest;
 mod secret;
 mod serve;

@@ -23,6 +23,7 @@ mod instances;
 mod lifecycle;
 mod messages;
 mod modes;
+mod provider;
 mod python;
 mod run;
 mod sample;
