@@ -15,7 +15,8 @@ use crate::app::App;
 use crate::http::{edge, limit, proxy};
 use crate::{
     access, activity, canvas, cards, credentials, delegations, discovery, files, journal, liveness,
-    mcp, messages, migrations, operator, org_tokens, registry, secrets, spend, templates, terminal, workspaces,
+    mcp, messages, migrations, operator, org_tokens, registry, secrets, spend, templates, terminal,
+    workspaces,
 };
 
 /// Routes that answer a caller without a credential, and why that is right. Everything else is 401; a test
@@ -31,8 +32,16 @@ pub const OPEN: [(&str, &str, &str); 11] = [
     ("post", "/registry/rotate", "admission decides"),
     ("get", "/workspaces/{id}", "the contract's short form"),
     // In no document, and there only where the settings name who is behind them.
-    ("any", "/cp/{path}", "passed on to the control plane, which decides; its paths are listed in `domain::gate`"),
-    ("any", "/{path}", "what is nobody's is the canvas's: passed on without cookies and credentials"),
+    (
+        "any",
+        "/cp/{path}",
+        "passed on to the control plane, which decides; its paths are listed in `domain::gate`",
+    ),
+    (
+        "any",
+        "/{path}",
+        "what is nobody's is the canvas's: passed on without cookies and credentials",
+    ),
 ];
 
 #[derive(OpenApi)]

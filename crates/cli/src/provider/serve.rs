@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::read;
 use crate::error::{CommandError, CommandResult};
 use crate::output;
-use crate::serve::{LogFormat, Stop, misconfigured, start_log};
+use crate::serve::{LogFormat, Stop, misconfigured};
 
 /// Where files are kept, unless said: not where a platform keeps its own.
 const DATA_DIR: &str = "./.ligand-provider";
@@ -66,7 +66,7 @@ pub(super) fn serve(args: ServeArgs) -> CommandResult {
         ..Flags::default()
     };
     let config = config::load(&flags).map_err(misconfigured)?.config;
-    start_log("warn", args.log);
+    args.log.start("warn");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("start the runtime").map_err(CommandError::internal)?;
     runtime.block_on(Box::pin(listen(args, config)))

@@ -48,7 +48,8 @@ impl Going<'_> {
         workspaces::set_candidate(&mut work.tx, id, generation).await?;
         let (instance, placed) = (self.app.ids.instance(), Some(it.to.as_str()));
         let of = (id, generation);
-        workspaces::insert_instance(&mut work.tx, instance, of, placed, Phase::Planned, now).await?;
+        workspaces::insert_instance(&mut work.tx, instance, of, placed, Phase::Planned, now)
+            .await?;
         let until = now.after(self.app.config.migrations.deadline(Before::Provision));
         let passport = access::mint_passport(self.app, &mut work, of, placed, until).await?;
         (it.source, it.source_born, it.target) = (left, source.born, Some(generation));
@@ -67,12 +68,6 @@ impl Going<'_> {
         let Some(generation) = it.target else { return Ok(self.soon()) };
         let key = Key { workspace: self.workspace, generation };
         let backend = self.backend(&it.to)?;
-        // A backend that holds no data could not be given any: that is found out before anything is moved.
-        if let Err(cause) = backend.digest(self.workspace).await
-            && cause.kind == ErrorKind::Unsupported
-        {
-            return self.roll_back(Cause::Refused(cause.chain())).await;
-        }
         let found = backend.find(key).await.map_err(|cause| anyhow::anyhow!(cause.chain()))?;
         let started = match found {
             Some(started) => started,

@@ -10,9 +10,9 @@ use ligand_domain::id::Generation;
 use ligand_domain::secrets::{self as domain, Whose};
 use serde_json::{Value, json};
 
+use super::brings::Brings;
 use super::reconcile::CLAIM;
 use super::steps::Steps;
-use super::brings::Brings;
 use super::{Instance, Workspace, store};
 use crate::app::App;
 use crate::journal::Work;
