@@ -344,22 +344,24 @@ fn any_standing() -> impl Strategy<Value = Standing> {
         Just(Newcomer::Proves),
         any::<bool>().prop_map(|there| Newcomer::Bare { there })
     ];
-    (any::<[bool; 6]>(), 0..4i64, newest, newcomer).prop_map(|(flags, current, newest_is, newcomer)| {
-        let [removed, live, sealed, opened, just_revoked, managed] = flags;
-        let newest = if newest_is == Newest::Current { current } else { current + 1 };
-        Standing {
-            removed,
-            current: g(current),
-            newest: g(newest),
-            newest_is,
-            live,
-            bootstrap: if sealed { Bootstrap::Sealed } else { Bootstrap::Open },
-            opened,
-            just_revoked,
-            managed,
-            newcomer,
-        }
-    })
+    (any::<[bool; 6]>(), 0..4i64, newest, newcomer).prop_map(
+        |(flags, current, newest_is, newcomer)| {
+            let [removed, live, sealed, opened, just_revoked, managed] = flags;
+            let newest = if newest_is == Newest::Current { current } else { current + 1 };
+            Standing {
+                removed,
+                current: g(current),
+                newest: g(newest),
+                newest_is,
+                live,
+                bootstrap: if sealed { Bootstrap::Sealed } else { Bootstrap::Open },
+                opened,
+                just_revoked,
+                managed,
+                newcomer,
+            }
+        },
+    )
 }
 
 fn any_credential() -> impl Strategy<Value = Credential> {

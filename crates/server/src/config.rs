@@ -355,10 +355,7 @@ pub fn load(flags: &Flags) -> Result<Resolved, ConfigError> {
     clippy::disallowed_methods,
     reason = "the one place that reads the environment of the server"
 )]
-pub fn load_with(
-    flags: &Flags,
-    given: &BTreeMap<String, String>,
-) -> Result<Resolved, ConfigError> {
+pub fn load_with(flags: &Flags, given: &BTreeMap<String, String>) -> Result<Resolved, ConfigError> {
     let file = match &flags.config {
         Some(path) => File::read(path)?,
         None => File::default(),

@@ -31,8 +31,16 @@ pub const OPEN: [(&str, &str, &str); 11] = [
     ("post", "/registry/rotate", "admission decides"),
     ("get", "/workspaces/{id}", "the contract's short form"),
     // In no document, and there only where the settings name who is behind them.
-    ("any", "/cp/{path}", "passed on to the control plane, which decides; its paths are listed in `domain::gate`"),
-    ("any", "/{path}", "what is nobody's is the canvas's: passed on without cookies and credentials"),
+    (
+        "any",
+        "/cp/{path}",
+        "passed on to the control plane, which decides; its paths are listed in `domain::gate`",
+    ),
+    (
+        "any",
+        "/{path}",
+        "what is nobody's is the canvas's: passed on without cookies and credentials",
+    ),
 ];
 
 #[derive(OpenApi)]

@@ -51,7 +51,8 @@ impl Layers<'_> {
                 _ => {}
             }
             if of.org.is_none() && org.is_none() {
-                let expected = "expected an organisation: MOLECULE_ORG_ID, or `org` in the backend's table";
+                let expected =
+                    "expected an organisation: MOLECULE_ORG_ID, or `org` in the backend's table";
                 self.problem(format!("backends.{name}.org"), &origin, expected);
             }
         }

@@ -44,7 +44,10 @@ pub async fn fetch(url: &str, org: &str, token: &str) -> BTreeMap<String, String
             kept
         }
         Err(why) => {
-            tracing::warn!(why, "the control plane gave no settings: the server starts with what it has");
+            tracing::warn!(
+                why,
+                "the control plane gave no settings: the server starts with what it has"
+            );
             BTreeMap::new()
         }
     }
@@ -75,7 +78,10 @@ fn kept(mut all: BTreeMap<String, String>) -> BTreeMap<String, String> {
     all.retain(|name, value| {
         let fits = !name.is_empty() && value.len() <= LONGEST;
         if !fits {
-            tracing::warn!(name, "a setting of the control plane was left out: it has no name, or is too long");
+            tracing::warn!(
+                name,
+                "a setting of the control plane was left out: it has no name, or is too long"
+            );
         }
         fits
     });
@@ -88,7 +94,11 @@ mod tests {
 
     #[test]
     fn what_has_no_name_or_is_too_long_is_left_out() {
-        let all = [("", "a".to_owned()), ("LONG", "x".repeat(LONGEST + 1)), ("FITS", "x".repeat(LONGEST))];
+        let all = [
+            ("", "a".to_owned()),
+            ("LONG", "x".repeat(LONGEST + 1)),
+            ("FITS", "x".repeat(LONGEST)),
+        ];
         let all = all.map(|(name, value)| (name.to_owned(), value));
         assert_eq!(kept(BTreeMap::from(all)).into_keys().collect::<Vec<_>>(), ["FITS"]);
     }

@@ -84,8 +84,7 @@ impl<'a> Layers<'a> {
         let (value, origin) = self.first(flag.map(|v| ("--backend", v)), variable, file, default);
         let builtin = file::BUILTIN.contains(&value.as_str());
         if value != "none" && !builtin && !named.contains_key(&value) {
-            let expected =
-                "expected process, docker, fake, fleet, none, or a [backends.NAME] of the settings file";
+            let expected = "expected process, docker, fake, fleet, none, or a [backends.NAME] of the settings file";
             self.problem("backend", &origin, expected);
         }
         self.show("backend", &value, origin);
@@ -398,12 +397,7 @@ impl<'a> Layers<'a> {
     }
 
     /// What was said is not repeated: it may hold a password.
-    pub(super) fn problem(
-        &mut self,
-        name: impl Into<String>,
-        origin: &Origin,
-        expected: &str,
-    ) {
+    pub(super) fn problem(&mut self, name: impl Into<String>, origin: &Origin, expected: &str) {
         let (name, origin) = (name.into(), origin.to_string());
         self.problems.push(Problem { name, origin, expected: expected.to_owned() });
     }

@@ -100,7 +100,9 @@ mod tests {
     #[test]
     fn what_a_connection_names_ends_with_it() {
         let mut headers = HeaderMap::new();
-        for (name, value) in [("connection", "close, X-Hop"), ("x-hop", "1"), ("te", "x"), ("x-kept", "1")] {
+        for (name, value) in
+            [("connection", "close, X-Hop"), ("x-hop", "1"), ("te", "x"), ("x-kept", "1")]
+        {
             headers.insert(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         }
         end_to_end(&mut headers);

@@ -24,14 +24,8 @@ const STANDBY: (&str, &str) = ("LIGAND_STANDBY", "pull");
 /// The right to become one generation.
 const PASSPORT: &str = "LIGAND_PASSPORT";
 /// What writes to repositories. Only a workspace's own secrets of these names leave the platform.
-const WRITES_CODE: [&str; 6] = [
-    "BITBUCKET_TOKEN",
-    "GH_TOKEN",
-    "GITEA_TOKEN",
-    "GITHUB_TOKEN",
-    "GITLAB_TOKEN",
-    "GIT_TOKEN",
-];
+const WRITES_CODE: [&str; 6] =
+    ["BITBUCKET_TOKEN", "GH_TOKEN", "GITEA_TOKEN", "GITHUB_TOKEN", "GITLAB_TOKEN", "GIT_TOKEN"];
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,9 +9,9 @@ use anyhow::{Context as _, bail, ensure};
 use ligand_domain::secrets::{self as domain, Whose};
 use serde_json::{Value, json};
 
+use super::brings::Brings;
 use super::reconcile::CLAIM;
 use super::steps::Steps;
-use super::brings::Brings;
 use super::{Instance, Workspace, store};
 use crate::journal::Work;
 use crate::{secrets, templates};

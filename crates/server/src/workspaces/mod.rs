@@ -47,11 +47,11 @@ use crate::db::Tx;
 use crate::error::{Error, Result};
 
 pub(crate) use self::store::{
-    Beat, Register, abandon, alive, bind_newest, clear_candidate, close_bootstrap, count_rotation, get,
-    heard, heard_again, insert_instance, insert_registered, instance_of, let_go, lineage, lineages,
-    lock, moved, note_refused, note_unproven, observe_beat, observe_instance, observe_register,
-    register_failed, register_succeeded, release_all, revoked, rotated, save_card, serving,
-    set_budget, set_generations, set_receipt, set_status, touch_outbound, wake,
+    Beat, Register, abandon, alive, bind_newest, clear_candidate, close_bootstrap, count_rotation,
+    get, heard, heard_again, insert_instance, insert_registered, instance_of, let_go, lineage,
+    lineages, lock, moved, note_refused, note_unproven, observe_beat, observe_instance,
+    observe_register, register_failed, register_succeeded, release_all, revoked, rotated,
+    save_card, serving, set_budget, set_generations, set_receipt, set_status, touch_outbound, wake,
 };
 
 /// A workspace as the database has it.

@@ -111,9 +111,8 @@ pub(super) async fn console(app: &App, id: &str) -> Result<String> {
 }
 
 fn no_console() -> Error {
-    let body = ErrorBody::new("console output needs a control plane").detail(
-        "no backend here has consoles; `ligand ws logs` shows what an instance printed",
-    );
+    let body = ErrorBody::new("console output needs a control plane")
+        .detail("no backend here has consoles; `ligand ws logs` shows what an instance printed");
     Error::Refused(StatusCode::NOT_IMPLEMENTED, Box::new(body))
 }
 

@@ -82,7 +82,9 @@ impl<'a> Steps<'a> {
                 let older = instances.iter().filter(|instance| instance.generation < generation);
                 for instance in older {
                     self.drain(instance).await;
-                    self.replaced(workspace, instance).await.context("end the previous instance")?;
+                    self.replaced(workspace, instance)
+                        .await
+                        .context("end the previous instance")?;
                 }
                 self.start(workspace, of(generation)?).await.context("start the instance")
             }

@@ -7,7 +7,9 @@ use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::instance::Seen;
 use ligand_server::backend::fleet::{Fleet, Settings};
 use ligand_server::backend::{Backend, BackendError, ErrorKind, Key, Spec, fake::Fake};
-use ligand_server::config::{BackendConfig, File, Flags, Origin, Secret, fetch, resolve, resolve_with};
+use ligand_server::config::{
+    BackendConfig, File, Flags, Origin, Secret, fetch, resolve, resolve_with,
+};
 use serde_json::json;
 
 use crate::support::calls_of_platforms::{self, Whole};
@@ -177,9 +179,16 @@ fn no_credential_of_an_administrator_enters_an_instance() {
 fn cp_10_cp_11_of_a_refusal_its_own_word_is_told_and_nothing_else() {
     with(async |at| {
         let fleet = Fleet::new(at.settings());
-        at.instead("provision", 402, r#"{"error":"quota exceeded for s3cret-of-a-program","trace":"internal"}"#);
+        at.instead(
+            "provision",
+            402,
+            r#"{"error":"quota exceeded for s3cret-of-a-program","trace":"internal"}"#,
+        );
         let cause = refused(fleet.ensure(spec(1)).await);
-        assert_eq!(cause.what, "control plane: provision failed (402): quota exceeded for [hidden]");
+        assert_eq!(
+            cause.what,
+            "control plane: provision failed (402): quota exceeded for [hidden]"
+        );
         assert_eq!(cause.kind, ErrorKind::Broken);
         at.instead("provision", 500, "<html>s3cret-of-a-program</html>");
         let cause = refused(fleet.ensure(spec(1)).await);
@@ -263,7 +272,9 @@ fn cp_18_cp_20_cp_21_cp_22_cp_23_cp_24_doubt_about_a_state_is_no_state() {
         at.end("i-5", "stopped");
         assert!(matches!(fleet.inspect(key(1)).await.unwrap(), Seen::Stopped(_)));
         let long = format!(r#"{{"pad":"{}","state":"stopped"}}"#, "x".repeat(70_000));
-        for (status, body) in [(404, "{}"), (500, r#"{"state":"stopped"}"#), (200, "oops"), (200, &long)] {
+        for (status, body) in
+            [(404, "{}"), (500, r#"{"state":"stopped"}"#), (200, "oops"), (200, &long)]
+        {
             at.instead("status", status, body);
             assert_eq!(refused(fleet.inspect(key(1)).await).kind, ErrorKind::Transient, "{status}");
         }
@@ -314,7 +325,9 @@ fn be_02_a_backend_that_is_not_there_is_an_error() {
         let fleet = Fleet::new(nowhere);
         fleet.known(key(1), "i-1");
         assert!(fleet.ensure(spec(1)).await.is_err() && fleet.inspect(key(1)).await.is_err());
-        assert!(fleet.destroy(key(1)).await.is_err() && fleet.console(key(1).workspace).await.is_err());
+        assert!(
+            fleet.destroy(key(1)).await.is_err() && fleet.console(key(1).workspace).await.is_err()
+        );
     });
     on_each("be_02", |db| async move {
         let at = ControlPlane::start().await;
@@ -341,16 +354,23 @@ fn what_a_control_plane_gives_lies_between_environment_and_file() {
         assert_eq!(asked.header("x-molecule-org-id"), Some("org-1"));
         assert_eq!(at.counters().await, json!({"provision_calls": 0, "tenants_config_calls": 1}));
         let env = |name: &str| (name == "RATE_LIMIT").then(|| "9".to_owned());
-        let resolved = resolve_with(&Flags::default(), &env, &given, None, File::default()).unwrap();
+        let resolved =
+            resolve_with(&Flags::default(), &env, &given, None, File::default()).unwrap();
         assert_eq!(resolved.config.edge.rate_limit, 9);
         assert_eq!(resolved.config.edge.org_slug.as_deref(), Some("given"));
         let slug = resolved.shown.iter().find(|shown| shown.name == "org_slug").unwrap();
         assert_eq!(slug.origin, Origin::ControlPlane("MOLECULE_ORG_SLUG"));
         // Whatever it says, a server starts with what it has.
         let long = format!(r#"{{"A":"{}"}}"#, "x".repeat(70_000));
-        for (status, body) in [(500, "{}"), (201, "{}"), (200, "[]"), (200, r#"{"A":1}"#), (200, &long)] {
+        for (status, body) in
+            [(500, "{}"), (201, "{}"), (200, "[]"), (200, r#"{"A":1}"#), (200, &long)]
+        {
             at.instead("config", status, body);
-            assert_eq!(fetch(&at.url, "org-1", IDENTITY).await, BTreeMap::new(), "{status} {body:.20}");
+            assert_eq!(
+                fetch(&at.url, "org-1", IDENTITY).await,
+                BTreeMap::new(),
+                "{status} {body:.20}"
+            );
         }
         assert_eq!(fetch("http://127.0.0.1:1", "org-1", IDENTITY).await, BTreeMap::new());
     });
@@ -369,7 +389,8 @@ fn the_stub_does_what_published_platforms_expect() {
 
 #[test]
 fn a_setting_of_one_kind_is_a_mistake_at_another() {
-    let of = BackendConfig { url: Some("http://127.0.0.1:9".to_owned()), ..BackendConfig::default() };
+    let of =
+        BackendConfig { url: Some("http://127.0.0.1:9".to_owned()), ..BackendConfig::default() };
     assert_eq!(of.kind, ligand_server::config::BackendKind::Process);
     let file = "[backends.here]\nkind = \"process\"\nurl = \"http://127.0.0.1:9\"\n";
     let folder = std::env::temp_dir().join(format!("ligand-settings-{}", std::process::id()));

@@ -49,7 +49,10 @@ fn px_02_px_03_px_04_px_05_a_control_plane_is_asked_as_itself_and_by_whoever_ask
         });
         let answer = app.request(request("POST", "/cp/auth/login?next=%2Fhome", "{\"a\":1}")).await;
         assert_eq!((answer.status.as_u16(), answer.text.as_str()), (299, "{\"a\":1}"));
-        assert_eq!((&answer.headers["x-upstream"], &answer.headers["set-cookie"]), (&"yes", &"s=2"));
+        assert_eq!(
+            (&answer.headers["x-upstream"], &answer.headers["set-cookie"]),
+            (&"yes", &"s=2")
+        );
         assert!(!answer.headers.contains_key("keep-alive"));
         {
             let seen = seen.lock().unwrap();
@@ -60,7 +63,9 @@ fn px_02_px_03_px_04_px_05_a_control_plane_is_asked_as_itself_and_by_whoever_ask
             assert!(!headers.contains_key("x-hop"));
             assert_eq!(body.as_ref(), b"{\"a\":1}");
         }
-        for path in ["/cp/admin/orgs", "/cp/orgsx", "/cp", "/cp/auth/../admin/x", "/cp/auth/%2e%2e/admin"] {
+        for path in
+            ["/cp/admin/orgs", "/cp/orgsx", "/cp", "/cp/auth/../admin/x", "/cp/auth/%2e%2e/admin"]
+        {
             let answer = app.request(request("GET", path, "")).await;
             assert_eq!((answer.status.as_u16(), answer.text.as_str()), (404, ""), "{path}");
         }

@@ -82,7 +82,10 @@ fn e2e_04_an_administrators_restart_stops_revokes_and_provisions_once() {
         beats(&app, &id, &minted).await.ok();
         app.settle().await;
         // What was planned is what serves: nothing is planned again.
-        assert_eq!(is(&app, &id).await, ("online".to_owned(), 2, "http://10.0.0.2:8000".to_owned()));
+        assert_eq!(
+            is(&app, &id).await,
+            ("online".to_owned(), 2, "http://10.0.0.2:8000".to_owned())
+        );
         app.later(400).await;
         assert_eq!(at.counters().await["provision_calls"], 2);
     });
@@ -151,7 +154,10 @@ fn who_can_prove_nothing_takes_the_planned_generation_from_where_it_is() {
         // Before its predecessor has ended, whoever comes is that one.
         app.pass().await;
         app.settle().await;
-        for (token, text) in [(None, "missing workspace auth token"), (Some(old.as_str()), "invalid workspace auth token")] {
+        for (token, text) in [
+            (None, "missing workspace auth token"),
+            (Some(old.as_str()), "invalid workspace auth token"),
+        ] {
             boots(&app, &id, token, "10.0.0.1").await.refuses(401, text);
         }
         boots(&app, &id, None, "10.0.0.9").await.refuses(401, "missing workspace auth token");
@@ -159,7 +165,10 @@ fn who_can_prove_nothing_takes_the_planned_generation_from_where_it_is() {
         boots(&app, &id, None, "10.0.0.2").await.refuses(401, "missing workspace auth token");
         beats(&app, &id, &minted).await.ok();
         app.settle().await;
-        assert_eq!(is(&app, &id).await, ("online".to_owned(), 2, "http://10.0.0.2:8000".to_owned()));
+        assert_eq!(
+            is(&app, &id).await,
+            ("online".to_owned(), 2, "http://10.0.0.2:8000".to_owned())
+        );
     });
 }
 
@@ -212,7 +221,10 @@ fn what_is_removed_is_ended_for_as_long_as_it_takes() {
         app.meanwhile(removed).await;
         app.later(60).await;
         let ended = at.ended();
-        assert!(ended.iter().all(|it| *it == format!("i-stub-{id}")) && ended.len() > 3, "{ended:?}");
+        assert!(
+            ended.iter().all(|it| *it == format!("i-stub-{id}")) && ended.len() > 3,
+            "{ended:?}"
+        );
         boots(&app, &id, None, "10.0.0.1").await.refuses(401, "missing workspace auth token");
     });
 }
@@ -226,8 +238,14 @@ fn a_passport_goes_into_the_start_and_no_secret_does() {
         app.settle().await;
         let body = &at.provisions()[0].body;
         let env = &body["env"];
-        assert_eq!((&env["LIGAND_STANDBY"], &env["LIGAND_GENERATION"]), (&json!("pull"), &json!("1")));
-        assert_eq!((&body["generation"], &body["command"]), (&json!(1), &json!(["ligand", "agent"])));
+        assert_eq!(
+            (&env["LIGAND_STANDBY"], &env["LIGAND_GENERATION"]),
+            (&json!("pull"), &json!("1"))
+        );
+        assert_eq!(
+            (&body["generation"], &body["command"]),
+            (&json!(1), &json!(["ligand", "agent"]))
+        );
         let text = body.to_string();
         assert!(!text.contains("s3cret-green") && !text.contains("COLOUR"), "{text}");
         for credential in [SECRET, IDENTITY, ADMIN] {
@@ -239,7 +257,9 @@ fn a_passport_goes_into_the_start_and_no_secret_does() {
         token(boots(&app, &id, Some(&passport), "10.0.0.1").await);
         let minted = token(boots(&app, &id, Some(&passport), "10.0.0.1").await);
         beats(&app, &id, &minted).await.ok();
-        boots(&app, &id, Some(&passport), "10.0.0.1").await.refuses(401, "invalid workspace auth token");
+        boots(&app, &id, Some(&passport), "10.0.0.1")
+            .await
+            .refuses(401, "invalid workspace auth token");
         let values = format!("/workspaces/{id}/secrets/values");
         let values = app.call("GET", &values, Some(&minted), None).await.ok();
         assert_eq!(values, json!({"COLOUR": "s3cret-green"}));
@@ -269,7 +289,8 @@ fn a_start_that_is_resumed_brings_another_passport_beside_the_first() {
         let app = reborn(app, &at);
         app.later(30).await;
         let sent = at.provisions();
-        let second = sent.last().unwrap().body["env"]["LIGAND_PASSPORT"].as_str().unwrap().to_owned();
+        let second =
+            sent.last().unwrap().body["env"]["LIGAND_PASSPORT"].as_str().unwrap().to_owned();
         assert_ne!(first, second);
         assert_eq!(sent.last().unwrap().body["generation"], 1);
         assert!(app.journal(&id).await.contains(&"resumed".to_owned()));
@@ -297,14 +318,19 @@ fn a_start_whose_answer_was_lost_is_found_and_not_made_twice() {
         app.sql("UPDATE workspaces SET due_at = 0").await;
         app.settle().await;
         let asked = at.asked("GET", "/status");
-        assert_eq!(asked.last().unwrap().names("instance_id"), Some(format!("i-stub-{id}").as_str()));
+        assert_eq!(
+            asked.last().unwrap().names("instance_id"),
+            Some(format!("i-stub-{id}").as_str())
+        );
     });
 }
 
 #[test]
 fn secrets_reach_a_runtime_that_cannot_fetch_them_but_what_writes_code_does_not() {
     with("scm", async |app, at| {
-        for (key, value) in [("GITHUB_TOKEN", "global"), ("GITEA_TOKEN", "global"), ("COLOUR", "green")] {
+        for (key, value) in
+            [("GITHUB_TOKEN", "global"), ("GITEA_TOKEN", "global"), ("COLOUR", "green")]
+        {
             app.post("/settings/secrets", json!({"key": key, "value": value})).await.ok();
         }
         let id = create(&app, FOREIGN).await;
@@ -348,7 +374,10 @@ fn e2e_10_a_foreign_migration_ends_at_its_target() {
         beats(&app, &id, &target).await.ok();
         // 4: the advertised URL flips.
         app.settle().await;
-        assert_eq!(is(&app, &id).await, ("online".to_owned(), 2, "http://10.9.0.1:8000".to_owned()));
+        assert_eq!(
+            is(&app, &id).await,
+            ("online".to_owned(), 2, "http://10.9.0.1:8000".to_owned())
+        );
         beats(&app, &id, &source).await.refuses(401, "invalid workspace auth token");
         // 5: from now on the target's box is what is asked about.
         let repoint = json!({"instance_id": "h-1", "provider": "hetzner"});
@@ -362,7 +391,10 @@ fn e2e_10_a_foreign_migration_ends_at_its_target() {
         app.later(60).await;
         let asked = at.asked("GET", "/status");
         let last = asked.last().unwrap();
-        assert_eq!((last.names("instance_id"), last.names("provider")), (Some("h-1"), Some("hetzner")));
+        assert_eq!(
+            (last.names("instance_id"), last.names("provider")),
+            (Some("h-1"), Some("hetzner"))
+        );
         beats(&app, &id, &target).await.ok();
         app.settle().await;
         // 6: the settle restart brings secrets and credentials anew, where the workspace is now.
@@ -373,11 +405,17 @@ fn e2e_10_a_foreign_migration_ends_at_its_target() {
         assert_eq!(app.post(&admin("restart"), json!({})).await.status, 202);
         app.settle().await;
         assert_eq!(at.ended().last().map(String::as_str), Some("h-1"));
-        assert!(!at.ended().contains(&format!("i-stub-{id}")), "the source is its migrator's to end");
+        assert!(
+            !at.ended().contains(&format!("i-stub-{id}")),
+            "the source is its migrator's to end"
+        );
         let sent = at.provisions();
         assert!(sent.len() > before);
         let body = &sent.last().unwrap().body;
-        assert_eq!((&body["provider"], &body["env"]["COLOUR"]), (&json!("hetzner"), &json!("green")));
+        assert_eq!(
+            (&body["provider"], &body["env"]["COLOUR"]),
+            (&json!("hetzner"), &json!("green"))
+        );
         let settled = token(boots(&app, &id, None, "10.9.0.2").await);
         beats(&app, &id, &settled).await.ok();
         app.settle().await;
@@ -387,7 +425,9 @@ fn e2e_10_a_foreign_migration_ends_at_its_target() {
         let shown = app.workspace(&id).await;
         assert_eq!((&shown["instance_id"] != "h-1", &shown["provider"]), (true, &json!("hetzner")));
         boots(&app, &id, None, "10.0.0.1").await.refuses(401, "missing workspace auth token");
-        boots(&app, &id, Some(&source), "10.0.0.1").await.refuses(401, "invalid workspace auth token");
+        boots(&app, &id, Some(&source), "10.0.0.1")
+            .await
+            .refuses(401, "invalid workspace auth token");
         // And on: the next restart stays where it is.
         app.post(&admin("restart"), json!({})).await.ok();
         app.settle().await;

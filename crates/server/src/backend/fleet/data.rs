@@ -46,7 +46,8 @@ impl Fleet {
 
     pub(super) async fn console_of(&self, workspace: WorkspaceId) -> Result<String, BackendError> {
         let url = format!("{}/cp/admin/workspaces/{workspace}/console", self.settings.url);
-        let answer = understood(Call::Console, self.as_administrator(self.http()?.get(url))).await?;
+        let answer =
+            understood(Call::Console, self.as_administrator(self.http()?.get(url))).await?;
         calls::parse(Call::Console, &answer).map(|console: Console| console.output)
     }
 
@@ -78,7 +79,8 @@ impl Fleet {
     }
 
     pub(super) async fn digest_of(&self, workspace: WorkspaceId) -> Result<Carried, BackendError> {
-        let answer = understood(Call::Data, self.at(workspace, "/data/digest", Method::GET)?).await?;
+        let answer =
+            understood(Call::Data, self.at(workspace, "/data/digest", Method::GET)?).await?;
         carried(&answer)
     }
 }

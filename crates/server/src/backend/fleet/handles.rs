@@ -86,7 +86,9 @@ impl Handles {
     /// What the control plane itself says.
     pub(super) fn note(&self, key: Key, text: &str, host: Option<String>) {
         self.known(key, text);
-        if let Some(known) = self.lock().get_mut(&key).filter(|known| host.is_some() && !known.ended) {
+        if let Some(known) =
+            self.lock().get_mut(&key).filter(|known| host.is_some() && !known.ended)
+        {
             known.host = host;
         }
     }
@@ -114,7 +116,9 @@ impl Handles {
         if let Some(known) = all.get_mut(&key) {
             known.ended = true;
         }
-        all.retain(|other, known| other.workspace != key.workspace || *other >= key || !known.ended);
+        all.retain(|other, known| {
+            other.workspace != key.workspace || *other >= key || !known.ended
+        });
     }
 
     /// The newest of a workspace.

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use ligand_api::fleet::{Exit as Told_, Limits, Provision};
 use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::instance::{Exit, Seen};
+use reqwest::StatusCode;
 use serde::Deserialize;
 
 use super::Settings;
@@ -57,6 +58,12 @@ impl Told {
         self.state.as_deref() == Some("gone")
     }
 
+    /// It is being started, and says so by the words of a fleet of ours.
+    pub(super) fn is_on_its_way(&self) -> bool {
+        let nowhere = self.url.as_deref().is_none_or(str::is_empty);
+        self.generation.is_some() && nowhere && self.state.as_deref() == Some("pending")
+    }
+
     /// The machine that it is on.
     pub(super) fn host(&self) -> Option<String> {
         self.private_ip.as_deref().map(str::trim).filter(|ip| !ip.is_empty()).map(str::to_owned)
@@ -78,7 +85,9 @@ impl Told {
                 let why = self.evidence.as_deref().unwrap_or("it does not know");
                 Err(doubt(format!("control plane: status: {why}")))
             }
-            None => Err(doubt("control plane: decode status response: there is no state".to_owned())),
+            None => {
+                Err(doubt("control plane: decode status response: there is no state".to_owned()))
+            }
             Some(state) => {
                 let told = self.exit.clone().unwrap_or_default();
                 let said = told.said.or_else(|| Some(format!("the control plane says `{state}`")));
@@ -88,6 +97,13 @@ impl Told {
     }
 }
 
+/// Whether an end is accepted and not there yet, by the words of a fleet of ours. From anybody else it is as good as
+/// there.
+pub(super) fn is_under_way(status: StatusCode, answer: &[u8]) -> bool {
+    let told = || serde_json::from_slice::<Told>(answer).unwrap_or_default();
+    status == StatusCode::ACCEPTED && told().generation.is_some()
+}
+
 /// What is asked for.
 pub(super) fn provision(settings: &Settings, spec: Spec) -> Result<Provision, BackendError> {
     if spec.mount.is_some() {
@@ -95,7 +111,8 @@ pub(super) fn provision(settings: &Settings, spec: Spec) -> Result<Provision, Ba
         return Err(BackendError::broken(why));
     }
     if spec.credential.is_some() {
-        let why = "a control plane delivers no credential as a file: only start-up data can be passed";
+        let why =
+            "a control plane delivers no credential as a file: only start-up data can be passed";
         return Err(BackendError::broken(why));
     }
     let mut env = spec.env;
@@ -126,7 +143,9 @@ fn files(all: &BTreeMap<String, bytes::Bytes>) -> Result<BTreeMap<String, String
         files.insert(path.clone(), STANDARD.encode(content));
     }
     if total > MOST_FILES {
-        let why = format!("configuration files: {total} bytes, and at most {MOST_FILES} can be sent along");
+        let why = format!(
+            "configuration files: {total} bytes, and at most {MOST_FILES} can be sent along"
+        );
         return Err(BackendError::broken(why));
     }
     Ok(files)
@@ -173,7 +192,9 @@ mod tests {
         for path in ["config.yaml", "prompts/a.md", "prompts/deep/b.md"] {
             assert!(is_sent(path), "{path}");
         }
-        for path in ["prompts/../../etc/passwd", "/config.yaml", "skills/a.md", ".auth_token", "prompts"] {
+        for path in
+            ["prompts/../../etc/passwd", "/config.yaml", "skills/a.md", ".auth_token", "prompts"]
+        {
             assert!(!is_sent(path), "{path}");
         }
         let large = BTreeMap::from([("config.yaml".to_owned(), vec![0; MOST_FILES + 1].into())]);
@@ -182,7 +203,8 @@ mod tests {
 
     #[test]
     fn what_was_sent_is_not_told_again() {
-        let told = scrub("bad value s3cret-value for A".to_owned(), ["s3cret-value", "A"].into_iter());
+        let told =
+            scrub("bad value s3cret-value for A".to_owned(), ["s3cret-value", "A"].into_iter());
         assert_eq!(told, "bad value [hidden] for A");
     }
 }
