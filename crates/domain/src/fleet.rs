@@ -72,8 +72,7 @@ pub enum State {
 }
 
 impl State {
-    const ALL: [Self; 5] =
-        [Self::Pending, Self::Running, Self::Stopped, Self::Gone, Self::Unknown];
+    const ALL: [Self; 5] = [Self::Pending, Self::Running, Self::Stopped, Self::Gone, Self::Unknown];
 
     /// Text form, in stores and on the wire.
     #[must_use]
@@ -285,7 +284,8 @@ pub fn judge(seen: &Seen, life: Life, now: Timestamp) -> Verdict {
 impl Recreations {
     fn one_more(self, now: Timestamp) -> Verdict {
         let over = self.since.after(WINDOW);
-        let before = if self.count == 0 || over <= now { Self { count: 0, since: now } } else { self };
+        let before =
+            if self.count == 0 || over <= now { Self { count: 0, since: now } } else { self };
         let nth = usize::try_from(before.count).ok();
         match nth.and_then(|nth| WAITS.get(nth)) {
             Some(wait) => Verdict::Recreate {
@@ -371,7 +371,8 @@ mod tests {
         let newest = Generation::new(3);
         let rows = [row(2, 1, Intent::End), row(3, 1, Intent::Run)];
         assert_eq!(place(asked(None, &[1]), newest, &rows), Placing::Same("i-3".to_owned()));
-        let replaced = Placing::New { generation: Generation::new(4), ends: vec!["i-3".to_owned()] };
+        let replaced =
+            Placing::New { generation: Generation::new(4), ends: vec!["i-3".to_owned()] };
         assert_eq!(place(asked(None, &[2]), newest, &rows), replaced);
         let ended = [Existing { ended: true, ..row(3, 1, Intent::Run) }];
         let new = Placing::New { generation: Generation::new(4), ends: Vec::new() };
@@ -395,7 +396,8 @@ mod tests {
             Life { counted: true, recreations: Recreations::default(), booting_until: None };
         let mut waits = Vec::new();
         for _ in 0..BUDGET {
-            let Verdict::Recreate { at: then, recreations } = judge(&Seen::Gone, life, at(0)) else {
+            let Verdict::Recreate { at: then, recreations } = judge(&Seen::Gone, life, at(0))
+            else {
                 panic!("within the budget it is replaced");
             };
             waits.push(then.since(at(0)).as_secs());
@@ -437,7 +439,9 @@ mod tests {
     fn a_slug_can_stand_in_an_address() {
         assert!(["a", "acme-2", "9"].iter().all(|slug| slug_mistake(slug).is_none()));
         let long = "a".repeat(64);
-        assert!(["", "-a", "a-", "Acme", "a_b", &long].iter().all(|slug| slug_mistake(slug).is_some()));
+        assert!(
+            ["", "-a", "a-", "Acme", "a_b", &long].iter().all(|slug| slug_mistake(slug).is_some())
+        );
     }
 
     #[test]

@@ -139,15 +139,21 @@ pub fn resolve(
         let (port, origin) = said.variable("PORT")?;
         Some((format!("127.0.0.1:{}", port.trim()), origin))
     });
-    let first = said.first(flag("--listen", &flags.listen), variable, file.listen, "127.0.0.1:9090");
+    let first =
+        said.first(flag("--listen", &flags.listen), variable, file.listen, "127.0.0.1:9090");
     let listen = said.parse("listen", first, "IP:PORT");
     let variable = said.variable("LIGAND_DATA_DIR");
-    let first = said.first(flag("--data-dir", &flags.data_dir), variable, file.data_dir, "./.ligand");
+    let first =
+        said.first(flag("--data-dir", &flags.data_dir), variable, file.data_dir, "./.ligand");
     let data_dir = PathBuf::from(said.take("data_dir", first));
     let default = format!("sqlite:{}", data_dir.join("fleet.db").display());
     let variable = said.variable("DATABASE_URL");
-    let first =
-        said.first(flag("--database-url", &flags.database_url), variable, file.database_url, &default);
+    let first = said.first(
+        flag("--database-url", &flags.database_url),
+        variable,
+        file.database_url,
+        &default,
+    );
     let database_url =
         said.parse("database_url", first, "sqlite:PATH or postgres://USER@HOST/DATABASE");
     let variable = said.variable("LIGAND_PROVIDER");
@@ -162,14 +168,19 @@ pub fn resolve(
         providers,
         runtimes: file.runtimes,
         agent: file.agent.unwrap_or_default(),
-        stop_grace: Duration::from_secs(said.number("stop_grace_seconds", file.stop_grace_seconds, 5)),
+        stop_grace: Duration::from_secs(said.number(
+            "stop_grace_seconds",
+            file.stop_grace_seconds,
+            5,
+        )),
         keep: Duration::from_secs(86_400 * said.number("keep_days", file.keep_days, 30)),
         admin_token: said.secret("admin_token", &["CP_ADMIN_API_TOKEN"]),
         shared_secret: said
             .secret("shared_secret", &["MOLECULE_CP_SHARED_SECRET", "PROVISION_SHARED_SECRET"]),
         keys: Keys {
             current: said.key("secrets_encryption_key", "SECRETS_ENCRYPTION_KEY"),
-            previous: said.key("secrets_encryption_key_previous", "SECRETS_ENCRYPTION_KEY_PREVIOUS"),
+            previous: said
+                .key("secrets_encryption_key_previous", "SECRETS_ENCRYPTION_KEY_PREVIOUS"),
         },
     };
     match said.problems.is_empty() {
@@ -261,7 +272,8 @@ impl Layers<'_> {
     fn provider(&mut self, said: Said, named: &BTreeMap<String, BackendConfig>) -> String {
         let builtin = BUILTIN.iter().any(|(name, _)| *name == said.0);
         if !builtin && !named.contains_key(&said.0) {
-            let expected = "expected process, docker, fake, or a [providers.NAME] of the settings file";
+            let expected =
+                "expected process, docker, fake, or a [providers.NAME] of the settings file";
             self.problem("provider", &said.1, expected);
         }
         self.take("provider", said)
@@ -283,7 +295,8 @@ impl Layers<'_> {
             }
             let misplaced = provider.kind != BackendKind::Fake && !provider.plan.is_empty();
             let wrong = provider.plan.iter().filter_map(|planned| planned.check().err());
-            let misplaced = misplaced.then(|| "expected none: only the kind `fake` has one".to_owned());
+            let misplaced =
+                misplaced.then(|| "expected none: only the kind `fake` has one".to_owned());
             for expected in misplaced.into_iter().chain(wrong) {
                 self.problem(format!("providers.{name}.plan"), &origin, expected);
             }
@@ -351,10 +364,13 @@ mod tests {
 
     #[test]
     fn every_mistake_is_told_at_once_and_no_secret_with_it() {
-        let file = "provider = \"mars\"\n[providers.a]\nuid_base = 5\nimage = \"x\"";
+        let file =
+            "provider = \"mars\"\n[providers.a]\nkind = \"process\"\nuid_base = 5\nimage = \"x\"";
         let env = [("LIGAND_LISTEN", "here"), ("SECRETS_ENCRYPTION_KEY", "hunter2")];
         let error = of(&Flags::default(), &env, file).unwrap_err().to_string();
-        for name in ["listen", "provider", "providers.a.uid_base", "providers.a ", "secrets_encryption_key"] {
+        for name in
+            ["listen", "provider", "providers.a.uid_base", "providers.a ", "secrets_encryption_key"]
+        {
             assert!(error.contains(name), "{name}: {error}");
         }
         assert!(!error.contains("hunter2"));

@@ -77,7 +77,8 @@ async fn sweep(
     for (workspace, generation) in verdict.end {
         let mut tx = fleet.db.begin().await?;
         let about = About { workspace: Some(workspace), ..About::default() };
-        let what = format!("generation {generation} is on {name}, and nobody asked for it: it is ended");
+        let what =
+            format!("generation {generation} is on {name}, and nobody asked for it: it is ended");
         journal::note(fleet, &mut tx, about, "garbage", &what).await?;
         tx.commit().await?;
         let key = Key { workspace, generation };

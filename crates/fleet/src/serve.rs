@@ -105,8 +105,10 @@ pub fn client() -> Result<reqwest::Client, StartError> {
 /// Providers are what backends are to a platform, in a folder of their own: a platform with the same data directory
 /// would take ours for its own.
 fn providers(config: &Config, pushes: &Pushes) -> Result<Backends, StartError> {
-    let plain = platform::resolve(&platform::Flags::default(), &|_| None, None, platform::File::default());
-    let plain = plain.map_err(|cause| StartError::Machine { what: "settings", source: cause.into() })?;
+    let plain =
+        platform::resolve(&platform::Flags::default(), &|_| None, None, platform::File::default());
+    let plain =
+        plain.map_err(|cause| StartError::Machine { what: "settings", source: cause.into() })?;
     let ours = platform::Config {
         data_dir: config.data_dir.join("fleet"),
         backends: config.providers.clone(),

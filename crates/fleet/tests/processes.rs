@@ -61,7 +61,10 @@ async fn call(
 
 /// Everything that the database has written, its log included.
 fn on_disk(dir: &Path) -> Vec<u8> {
-    ["fleet.db", "fleet.db-wal"].iter().flat_map(|name| std::fs::read(dir.join(name)).unwrap_or_default()).collect()
+    ["fleet.db", "fleet.db-wal"]
+        .iter()
+        .flat_map(|name| std::fs::read(dir.join(name)).unwrap_or_default())
+        .collect()
 }
 
 fn holds(bytes: &[u8], text: &str) -> bool {
@@ -85,7 +88,8 @@ fn a_process_outlives_its_fleet_and_no_secret_is_in_the_database() {
             asked
         };
         let provision = ("POST", "/cp/workspaces/provision");
-        let (status, it) = call(&server, dir, token, provision, &asked(json!({"generation": 1}))).await;
+        let (status, it) =
+            call(&server, dir, token, provision, &asked(json!({"generation": 1}))).await;
         assert_eq!((status, &it["state"]), (201, &json!("running")), "{it}");
         let disk = on_disk(dir);
         assert!(disk.len() > 4096);
@@ -103,7 +107,8 @@ fn a_process_outlives_its_fleet_and_no_secret_is_in_the_database() {
         let status = format!("/cp/workspaces/{WORKSPACE}/status?instance_id={id}");
         let (code, seen) = call(&server, dir, token, ("GET", &status), &Value::Null).await;
         assert_eq!((code, &seen["state"]), (200, &json!("running")), "{seen}");
-        let (_, again) = call(&server, dir, token, provision, &asked(json!({"generation": 1}))).await;
+        let (_, again) =
+            call(&server, dir, token, provision, &asked(json!({"generation": 1}))).await;
         assert_eq!(again["instance_id"], it["instance_id"]);
         let delete = format!("/cp/workspaces/{WORKSPACE}?instance_id={id}&prune=true");
         let (code, gone) = call(&server, dir, token, ("DELETE", &delete), &Value::Null).await;
@@ -127,7 +132,8 @@ fn a_process_that_dies_is_replaced_for_a_platform_that_counts_not() {
         // It falls the first time, and stays the second.
         let script = "test -e \"$WORKSPACE_DIR/mark\" && exec sleep 300; touch \"$WORKSPACE_DIR/mark\"; exit 3";
         let asked = json!({"workspace_id": WORKSPACE, "command": ["sh", "-c", script]});
-        let (code, it) = call(&server, dir, token, ("POST", "/cp/workspaces/provision"), &asked).await;
+        let (code, it) =
+            call(&server, dir, token, ("POST", "/cp/workspaces/provision"), &asked).await;
         assert_eq!(code, 201, "{it}");
         let status = format!("/cp/workspaces/{WORKSPACE}/status");
         let mut seen = Value::Null;

@@ -14,7 +14,9 @@ fn newest(app: &TestFleet) -> Key {
 
 async fn known_to(app: &TestFleet) -> Platform {
     let platform = Platform::listen(|_| (200, json!({"ok": true}))).await;
-    app.operate("PATCH", "/cp/admin/orgs/acme", json!({"platform_url": platform.url()})).await.is(200);
+    app.operate("PATCH", "/cp/admin/orgs/acme", json!({"platform_url": platform.url()}))
+        .await
+        .is(200);
     platform
 }
 

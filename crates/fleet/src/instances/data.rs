@@ -134,7 +134,10 @@ pub(crate) async fn erase(
 
 /// Take a workspace's data away everywhere, if that was asked for and nothing of it is left. Nothing is started
 /// meanwhile; what was asked for since keeps it.
-pub(crate) async fn erase_if_wanted(fleet: &Fleet, id: WorkspaceId) -> std::result::Result<(), sqlx::Error> {
+pub(crate) async fn erase_if_wanted(
+    fleet: &Fleet,
+    id: WorkspaceId,
+) -> std::result::Result<(), sqlx::Error> {
     let mut tx = fleet.db.begin().await?;
     let until = fleet.clock.now().after(ERASING);
     if !store::begin_erasing(&mut tx, id, until).await? {

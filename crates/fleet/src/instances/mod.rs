@@ -10,6 +10,8 @@ mod view;
 
 use std::time::Duration;
 
+use axum::http::StatusCode;
+use ligand_api::error::ErrorBody;
 use ligand_domain::backoff::Failures;
 use ligand_domain::fleet::{Intent, Recreations, State};
 use ligand_domain::id::{Generation, WorkspaceId};
@@ -19,8 +21,6 @@ use ligand_domain::time::Timestamp;
 use ligand_server::backend::{Backend, BackendError, ErrorKind, Key, Push};
 use ligand_server::db::Tx;
 use ligand_server::error::{Error, Result};
-use axum::http::StatusCode;
-use ligand_api::error::ErrorBody;
 use std::sync::Arc;
 
 use crate::app::Fleet;
@@ -107,7 +107,8 @@ impl Instance {
 pub(crate) fn provider<'a>(fleet: &'a Fleet, name: &str) -> Result<&'a Arc<dyn Backend>> {
     fleet.providers.get(name).ok_or_else(|| {
         let known: Vec<&str> = fleet.providers.all().map(|(name, _)| name).collect();
-        let detail = format!("provider: `{name}` is not known here; expected one of {}", known.join(", "));
+        let detail =
+            format!("provider: `{name}` is not known here; expected one of {}", known.join(", "));
         let body = ErrorBody::new("unknown provider").detail(detail).code("broken");
         Error::Refused(StatusCode::BAD_REQUEST, Box::new(body))
     })
@@ -134,7 +135,11 @@ pub(crate) async fn heed(fleet: &Fleet, Push(key): Push) -> std::result::Result<
 }
 
 /// The workspace, if it is this organisation's; otherwise there is none.
-pub(crate) async fn owned(tx: &mut Tx, org: Option<&str>, id: WorkspaceId) -> Result<store::Workspace> {
+pub(crate) async fn owned(
+    tx: &mut Tx,
+    org: Option<&str>,
+    id: WorkspaceId,
+) -> Result<store::Workspace> {
     let found = store::workspace(tx, id).await?;
     let found = found.filter(|found| org.is_none_or(|org| org == found.org));
     found.ok_or_else(|| Error::not_found("workspace not found"))

@@ -18,17 +18,20 @@ use crate::tenants::{self, Tenant};
 
 /// Write down that it is wanted, wait until it is there, and say which it is. What is wanted is committed before
 /// anything is asked of a provider, so a crash at any point leaves a row that the next server takes up.
-pub(super) async fn provision(fleet: &Fleet, tenant: &Tenant, asked: &Provision) -> Result<Instance> {
+pub(super) async fn provision(
+    fleet: &Fleet,
+    tenant: &Tenant,
+    asked: &Provision,
+) -> Result<Instance> {
     let mistakes = spec::mistakes(asked, &tenant.org_id);
     if !mistakes.is_empty() {
         return Err(Error::invalid("invalid provision request", mistakes.join("; ")));
     }
     let name = asked.provider.as_deref().unwrap_or(&fleet.config.provider);
     provider(fleet, name)?;
-    let workspace: WorkspaceId = asked
-        .workspace_id
-        .parse()
-        .map_err(|_| Error::invalid("invalid provision request", "workspace_id: expected a UUID"))?;
+    let workspace: WorkspaceId = asked.workspace_id.parse().map_err(|_| {
+        Error::invalid("invalid provision request", "workspace_id: expected a UUID")
+    })?;
     let text = serde_json::to_string(asked).map_err(Error::internal("cannot keep the request"))?;
     let wanted = Wanted {
         workspace,
@@ -70,12 +73,14 @@ impl Wanted<'_> {
         }
         let rows = store::of_workspace(tx, self.workspace).await?;
         let rows: Vec<Existing> = rows.into_iter().map(existing).collect();
-        let asked = Asked { generation: self.generation, provider: self.provider, wish: &self.wish };
+        let asked =
+            Asked { generation: self.generation, provider: self.provider, wish: &self.wish };
         match place(asked, Generation::new(known.generation), &rows) {
             Placing::Same(id) => Ok(id),
             Placing::Again(id) => {
                 store::revive(tx, &id, &self.wish, &self.spec, now).await?;
-                self.note(fleet, tx, tenant, &id, "asked for again, after its start had failed").await?;
+                self.note(fleet, tx, tenant, &id, "asked for again, after its start had failed")
+                    .await?;
                 Ok(id)
             }
             Placing::New { generation, ends } => {
@@ -116,8 +121,11 @@ impl Wanted<'_> {
         id: &str,
         what: &str,
     ) -> Result<()> {
-        let about =
-            About { org: Some(&tenant.org_id), workspace: Some(self.workspace), instance: Some(id) };
+        let about = About {
+            org: Some(&tenant.org_id),
+            workspace: Some(self.workspace),
+            instance: Some(id),
+        };
         Ok(journal::note(fleet, tx, about, "provision", what).await?)
     }
 

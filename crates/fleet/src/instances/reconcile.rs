@@ -148,7 +148,11 @@ impl Doing<'_> {
         it.last_error = Some(cause.chain());
     }
 
-    async fn start(&mut self, it: &mut Instance, provider: &dyn Backend) -> Result<(), sqlx::Error> {
+    async fn start(
+        &mut self,
+        it: &mut Instance,
+        provider: &dyn Backend,
+    ) -> Result<(), sqlx::Error> {
         let started = match provider.find(it.key()).await {
             Ok(Some(found)) => {
                 self.notes.push("it was there already".to_owned());
@@ -232,7 +236,8 @@ impl Doing<'_> {
             Seen::Gone => "its provider does not have it".to_owned(),
             Seen::Unknown(why) => format!("its provider cannot be asked: {why}"),
         };
-        if State::of(&seen) != it.state {
+        let news = State::of(&seen) != it.state;
+        if news {
             self.notes.push(words.clone());
         }
         it.see(State::of(&seen), words.clone(), now);
@@ -258,8 +263,10 @@ impl Doing<'_> {
             }
             Verdict::Spent { until } => {
                 let why = format!("{words}; it was replaced too often, and is left until {until}");
-                self.notes.push(why.clone());
-                self.tell = Some(why.clone());
+                if news {
+                    self.notes.push(why.clone());
+                    self.tell = Some(why.clone());
+                }
                 (it.last_error, it.due) = (Some(why), until);
             }
         }

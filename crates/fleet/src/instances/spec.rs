@@ -106,7 +106,8 @@ pub(super) fn spec(
     (org, token): (&str, &str),
     generation: Generation,
 ) -> Result<Spec, String> {
-    let workspace: WorkspaceId = asked.workspace_id.parse().map_err(|_| "workspace_id".to_owned())?;
+    let workspace: WorkspaceId =
+        asked.workspace_id.parse().map_err(|_| "workspace_id".to_owned())?;
     let recipe = config.runtimes.get(&asked.runtime);
     let mut env = recipe.map(|recipe| recipe.env.clone()).unwrap_or_default();
     let given = asked.env.iter().filter(|(name, value)| {
@@ -215,7 +216,16 @@ mod tests {
         };
         let found = mistakes(&bad, "org");
         let names: Vec<&str> = found.iter().filter_map(|it| it.split(':').next()).collect();
-        let all = ["org_id", "workspace_id", "generation", "tier", "platform_url", "env", "command", "config_files"];
+        let all = [
+            "org_id",
+            "workspace_id",
+            "generation",
+            "tier",
+            "platform_url",
+            "env",
+            "command",
+            "config_files",
+        ];
         assert_eq!(names, all);
         assert_eq!(mistakes(&asked(), "org"), Vec::<String>::new());
     }

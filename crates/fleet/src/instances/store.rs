@@ -39,7 +39,12 @@ pub(crate) async fn workspace(tx: &mut Tx, id: WorkspaceId) -> Done<Option<Works
 
 /// Read a workspace, and keep everybody else from deciding about it until the transaction ends. It is there
 /// afterwards, as this organisation's if it was nobody's.
-pub(super) async fn claim(tx: &mut Tx, id: WorkspaceId, org: &str, provider: &str) -> Done<Workspace> {
+pub(super) async fn claim(
+    tx: &mut Tx,
+    id: WorkspaceId,
+    org: &str,
+    provider: &str,
+) -> Done<Workspace> {
     on!(&mut *tx, c => sqlx::query("INSERT INTO workspaces (workspace_id, org_id, generation, provider, pruned)
             VALUES ($1, $2, 0, $3, $4) ON CONFLICT DO NOTHING")
         .bind(id.uuid()).bind(org).bind(provider).bind(false).execute(c).await.map(|_| ()))?;
@@ -128,7 +133,10 @@ macro_rules! columns {
 }
 
 fn unreadable(column: &'static str) -> sqlx::Error {
-    sqlx::Error::ColumnDecode { index: column.to_owned(), source: "a word that is not known".into() }
+    sqlx::Error::ColumnDecode {
+        index: column.to_owned(),
+        source: "a word that is not known".into(),
+    }
 }
 
 impl TryFrom<Row> for Instance {
@@ -209,7 +217,13 @@ pub(super) async fn insert(tx: &mut Tx, new: &Instance) -> Done {
 }
 
 /// One that never came to be begins anew, with another spec.
-pub(super) async fn revive(tx: &mut Tx, id: &str, wish: &[u8], spec: &Stored, now: Timestamp) -> Done {
+pub(super) async fn revive(
+    tx: &mut Tx,
+    id: &str,
+    wish: &[u8],
+    spec: &Stored,
+    now: Timestamp,
+) -> Done {
     on!(tx, c => sqlx::query("UPDATE instances SET intent = 'run', state = 'pending', since = $1, evidence = 'asked for again',
             wish = $2, spec = $3, spec_version = $4, ended_at = NULL, last_error = NULL, failures = 0, due_at = $1,
             version = version + 1 WHERE instance_id = $5 AND ended_at IS NOT NULL")

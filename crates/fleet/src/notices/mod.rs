@@ -94,8 +94,7 @@ async fn pass(fleet: &Fleet) -> anyhow::Result<Pass> {
     };
     let now = fleet.clock.now();
     let mut tx = fleet.db.begin().await?;
-    let about =
-        About { org: Some(&notice.org), workspace: Some(notice.workspace), instance: None };
+    let about = About { org: Some(&notice.org), workspace: Some(notice.workspace), instance: None };
     // Older news than an instance may take to register is no news.
     let stale = now.since(notice.created_at) > boot_deadline("hermes");
     let failed = match told {

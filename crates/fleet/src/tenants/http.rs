@@ -91,8 +91,7 @@ pub(crate) async fn tenant_member(
     let unknown = || Error::unauthenticated("no session");
     let session = session_of(&headers).ok_or_else(unknown)?;
     let mut tx = fleet.db.read().await?;
-    let found =
-        store::session(&mut tx, &TokenHash::of(session), &slug, fleet.clock.now()).await?;
+    let found = store::session(&mut tx, &TokenHash::of(session), &slug, fleet.clock.now()).await?;
     let (user_id, member) = found.ok_or_else(unknown)?;
     Ok(Json(Membership { member, user_id }))
 }

@@ -88,7 +88,11 @@ pub(super) async fn all(tx: &mut Tx) -> Done<Vec<(Tenant, i64)>> {
             "SELECT org_id, COUNT(*) FROM instances WHERE ended_at IS NULL GROUP BY org_id")
         .fetch_all(c).await)?;
     let count = |org: &str| counts.iter().find(|(id, _)| id == org).map_or(0, |(_, count)| *count);
-    Ok(rows.into_iter().map(|row| (count(&row.org_id), row)).map(|(n, row)| (row.into(), n)).collect())
+    Ok(rows
+        .into_iter()
+        .map(|row| (count(&row.org_id), row))
+        .map(|(n, row)| (row.into(), n))
+        .collect())
 }
 
 /// Insert one. `false`: its slug, its id or its token is taken.
@@ -153,7 +157,12 @@ pub(super) async fn remove_member(tx: &mut Tx, org: &str, user: &str) -> Done {
         .bind(org).bind(user).execute(c).await.map(|_| ()))
 }
 
-pub(super) async fn add_session(tx: &mut Tx, hash: &TokenHash, user: &str, until: Timestamp) -> Done {
+pub(super) async fn add_session(
+    tx: &mut Tx,
+    hash: &TokenHash,
+    user: &str,
+    until: Timestamp,
+) -> Done {
     on!(tx, c => sqlx::query("INSERT INTO sessions (hash, user_id, expires_at) VALUES ($1, $2, $3)")
         .bind(hash.bytes().to_vec()).bind(user).bind(until.micros()).execute(c).await.map(|_| ()))
 }

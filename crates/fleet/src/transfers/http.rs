@@ -65,7 +65,12 @@ async fn begin(
     view(tx, new).await
 }
 
-fn transfer(fleet: &Fleet, from: &str, to: &str, (concurrency, stop_after): (u32, u32)) -> Transfer {
+fn transfer(
+    fleet: &Fleet,
+    from: &str,
+    to: &str,
+    (concurrency, stop_after): (u32, u32),
+) -> Transfer {
     Transfer {
         id: fleet.ids.event().uuid(),
         from: from.to_owned(),

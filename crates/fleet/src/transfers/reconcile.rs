@@ -16,8 +16,8 @@ use super::{Item, Transfer, store};
 use crate::app::Fleet;
 use crate::drive::Reconciler;
 use crate::journal::{self, About};
-use crate::tenants::{self, Tenant};
 use crate::platform;
+use crate::tenants::{self, Tenant};
 
 /// A pass that takes longer is somebody else's.
 const LEASE: Duration = Duration::from_secs(120);
@@ -60,7 +60,8 @@ async fn pass(fleet: &Fleet) -> anyhow::Result<Pass> {
     }
     for at in 0..items.len() {
         let count = |state: &str| {
-            i64::try_from(items.iter().filter(|item| item.state == state).count()).unwrap_or(i64::MAX)
+            i64::try_from(items.iter().filter(|item| item.state == state).count())
+                .unwrap_or(i64::MAX)
         };
         let (open, failed) = (count("asked"), count("failed"));
         if items[at].state == "waiting"
@@ -107,8 +108,7 @@ async fn step(
     let mut tx = fleet.db.begin().await?;
     store::save_item(&mut tx, transfer.id, item).await?;
     if item.state != before {
-        let about =
-            About { org: Some(&item.org), workspace: Some(item.workspace), instance: None };
+        let about = About { org: Some(&item.org), workspace: Some(item.workspace), instance: None };
         let cause = item.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
         let what = format!("from {} to {}: {}{cause}", transfer.from, transfer.to, item.state);
         journal::note(fleet, &mut tx, about, "transfer", &what).await?;

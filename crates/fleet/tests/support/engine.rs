@@ -10,11 +10,17 @@ use sqlx::{Connection as _, PgConnection};
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);
 
 /// Where the tests' PostgreSQL is. Without one, tests run on SQLite alone, unless everything is asked for.
-#[expect(clippy::disallowed_methods, reason = "the one place where the tests read their environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the tests read their environment"
+)]
 fn postgres() -> Option<String> {
     let url = std::env::var("LIGAND_TEST_POSTGRES_URL").ok();
     let complete = std::env::var("LIGAND_TEST_COMPLETE").is_ok() || std::env::var("CI").is_ok();
-    assert!(url.is_some() || !complete, "LIGAND_TEST_POSTGRES_URL is not set, and nothing may be left out");
+    assert!(
+        url.is_some() || !complete,
+        "LIGAND_TEST_POSTGRES_URL is not set, and nothing may be left out"
+    );
     url
 }
 
@@ -48,8 +54,10 @@ impl Schema {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         // A longer name would be cut short.
         let test: String = test.chars().take(30).collect();
-        let schema =
-            Self { server: server.to_owned(), name: format!("f{}_{number}_{test}", std::process::id()) };
+        let schema = Self {
+            server: server.to_owned(),
+            name: format!("f{}_{number}_{test}", std::process::id()),
+        };
         schema.execute("CREATE").await;
         schema
     }

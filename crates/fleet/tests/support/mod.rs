@@ -148,7 +148,13 @@ impl TestFleet {
     }
 
     /// As a platform with this administrator's token. Reconcilers go on meanwhile.
-    pub(crate) async fn call_as(&self, token: &str, method: &str, path: &str, body: Value) -> Answer {
+    pub(crate) async fn call_as(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        body: Value,
+    ) -> Answer {
         let bearer = format!("Bearer {SECRET}");
         let headers = [("authorization", bearer.as_str()), ("x-molecule-admin-token", token)];
         let body = if body.is_null() { String::new() } else { body.to_string() };

@@ -42,7 +42,8 @@ impl Platform {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let reply: Reply = Box::new(reply);
-        let it = Self(Arc::new(Inner { calls: Mutex::default(), reply: Mutex::new(reply), address }));
+        let it =
+            Self(Arc::new(Inner { calls: Mutex::default(), reply: Mutex::new(reply), address }));
         let router = Router::new().fallback(answer).with_state(it.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         it
@@ -63,7 +64,8 @@ impl Platform {
 
 async fn answer(State(platform): State<Platform>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let header = |name: &str| head.headers.get(name).map_or("", |it| it.to_str().unwrap()).to_owned();
+    let header =
+        |name: &str| head.headers.get(name).map_or("", |it| it.to_str().unwrap()).to_owned();
     let bytes = body.collect().await.unwrap().to_bytes();
     let call = Call {
         what: format!("{} {}", head.method, head.uri.path()),
