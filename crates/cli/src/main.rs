@@ -15,6 +15,7 @@
 //! | [`labels`] | processes of instances |
 //! | [`local`] | how a server on this machine is found |
 //! | [`tap`] | watching at next to no cost |
+//! | [`fleet`] | the fleet's server |
 //! | [`drill`] | incidents, re-enacted |
 
 mod args;
@@ -26,6 +27,7 @@ mod drill;
 mod env;
 mod error;
 mod events;
+mod fleet;
 mod labels;
 mod local;
 mod messages;

@@ -41,7 +41,8 @@ const VERBS: &[&str] = &[
     "openapi",
 ];
 
-const SERVER_VERBS: &[&str] = &["up", "serve", "serve platform", "config", "config show"];
+const SERVER_VERBS: &[&str] =
+    &["up", "serve", "serve platform", "serve fleet", "config", "config show"];
 
 fn help(verb: &str) {
     let args: Vec<&str> = verb.split_whitespace().chain(["--help"]).collect();

@@ -28,8 +28,7 @@ use ligand_domain::sweep;
 
 pub use self::control_plane::ControlPlane;
 pub use self::edge::Edge;
-use self::file::FileError;
-pub use self::file::{BackendConfig, BackendKind, File, Recipe};
+pub use self::file::{BackendConfig, BackendKind, File, FileError, Recipe};
 pub use self::given::{fetch, given};
 use self::layers::Layers;
 pub use self::messages::Messages;

@@ -246,7 +246,8 @@ fn assemble(config: Config, db: Db, ids: Ids, backends: Backends) -> Result<App,
 }
 
 /// Where an address that means "all of them" can be reached from this machine.
-fn reachable(address: SocketAddr) -> SocketAddr {
+#[must_use]
+pub fn reachable(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V4(v4) if v4.ip().is_unspecified() => {
             SocketAddr::from(([127, 0, 0, 1], v4.port()))
@@ -258,13 +259,20 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     }
 }
 
-fn data_dir(path: &Path) -> Result<(), StartError> {
+/// Make the directory where a server keeps its files.
+///
+/// # Errors
+/// [`StartError::DataDir`].
+pub fn data_dir(path: &Path) -> Result<(), StartError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|source| StartError::DataDir { path: path.to_owned(), source })
 }
 
 /// SQLite serves one server. The lock is the kernel's, so a crash never leaves one behind.
-fn lock(database: &Path) -> Result<File, StartError> {
+///
+/// # Errors
+/// [`StartError::InUse`] names the server that has it.
+pub fn lock(database: &Path) -> Result<File, StartError> {
     let path = database.with_extension("lock");
     let failed = |source| StartError::DataDir { path: path.clone(), source };
     let mut file = OpenOptions::new()
@@ -313,6 +321,16 @@ fn admin_token(config: &mut Config, ids: &Ids) -> Result<Option<PathBuf>, StartE
 }
 
 fn mint(path: &Path, ids: &Ids) -> std::io::Result<String> {
+    let text = keep_new(path, ids)?;
+    tracing::info!(path = %path.display(), "an administrator's token was minted");
+    Ok(text)
+}
+
+/// Mint a secret into a file that this user alone can read: whole, or not at all.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn keep_new(path: &Path, ids: &Ids) -> std::io::Result<String> {
     let token = ids.token();
     let draft = path.with_extension("draft");
     let mut file =
@@ -320,11 +338,12 @@ fn mint(path: &Path, ids: &Ids) -> std::io::Result<String> {
     file.write_all(token.reveal().as_bytes())?;
     file.sync_all()?;
     fs::rename(&draft, path)?;
-    tracing::info!(path = %path.display(), "an administrator's token was minted");
     Ok(token.reveal().to_owned())
 }
 
-fn backends(config: &Config, pushes: &Pushes) -> Backends {
+/// The backends that the settings name. Nothing is asked of them yet.
+#[must_use]
+pub fn backends(config: &Config, pushes: &Pushes) -> Backends {
     let build = |(name, of): (&String, &crate::config::BackendConfig)| {
         let backend: Arc<dyn Backend> = match of.kind {
             BackendKind::Process => {

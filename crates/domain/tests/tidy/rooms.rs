@@ -128,12 +128,14 @@ pub(super) fn domain(file: &File, _: &Tree) -> Vec<Offence> {
 
 /// Which crates of ours each may depend on. None depends on the simulator, the model or the
 /// command line.
-const DIRECTIONS: [(&str, &[&str]); 7] = [
+const DIRECTIONS: [(&str, &[&str]); 8] = [
     ("domain", &[]),
     ("api", &[]),
     ("agent", &["ligand-api"]),
     ("server", &["ligand-api", "ligand-domain"]),
-    ("cli", &["ligand-agent", "ligand-api", "ligand-domain", "ligand-server"]),
+    // Another control plane with another database: it takes the server's engines, and none of its nouns.
+    ("fleet", &["ligand-api", "ligand-domain", "ligand-server"]),
+    ("cli", &["ligand-agent", "ligand-api", "ligand-domain", "ligand-fleet", "ligand-server"]),
     ("model", &["ligand-agent", "ligand-domain"]),
     ("sim", &["ligand-agent", "ligand-api", "ligand-domain", "ligand-server"]),
 ];

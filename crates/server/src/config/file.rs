@@ -96,7 +96,7 @@ impl BackendConfig {
     }
 
     /// Settings that make no sense, each with what was expected.
-    pub(super) fn mistakes(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+    pub fn mistakes(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         let low = self.uid_base.is_some_and(|base| (1..LOWEST_UID).contains(&base));
         let relative = self.cgroup.as_ref().is_some_and(|path| path.is_relative());
         let low = low.then_some(("uid_base", "expected 0, or a number from 10000 on"));
@@ -130,7 +130,8 @@ impl BackendConfig {
     }
 
     /// Whether it has settings that are not for its kind.
-    pub(super) fn speaks_of_containers(&self) -> bool {
+    #[must_use]
+    pub fn speaks_of_containers(&self) -> bool {
         let said = self.socket.is_some()
             || self.network != Network::default()
             || !self.images.is_empty()
