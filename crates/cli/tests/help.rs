@@ -44,7 +44,7 @@ const VERBS: &[&str] = &[
 ];
 
 const SERVER_VERBS: &[&str] =
-    &["up", "serve", "serve platform", "provider serve", "config", "config show"];
+    &["up", "serve", "serve platform", "serve fleet", "provider serve", "config", "config show"];
 
 fn help(verb: &str) {
     let args: Vec<&str> = verb.split_whitespace().chain(["--help"]).collect();

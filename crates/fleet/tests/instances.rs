@@ -6,7 +6,7 @@ use ligand_server::backend::fake::{Call, Fault, Planned};
 use ligand_server::backend::{Backend as _, Key, Spec};
 use serde_json::{Value, json};
 
-use crate::support::{OPERATOR, SECRET, TestFleet, WORKSPACE, asked, both};
+use crate::support::{OPERATOR, SECRET, WORKSPACE, asked, both};
 
 fn path(of: &str) -> String {
     format!("/cp/workspaces/{WORKSPACE}{of}")
@@ -238,10 +238,10 @@ both! {
 
     async fn logs_and_the_console_show_the_end_of_what_was_said(app: TestFleet) {
         app.provision(json!({"generation": 1})).await;
-        app.a.say(WORKSPACE.parse().unwrap(), "one");
-        app.a.say(WORKSPACE.parse().unwrap(), "two");
+        app.a.say(WORKSPACE.parse().unwrap(), "one\n");
+        app.a.say(WORKSPACE.parse().unwrap(), "two\n");
         let logs = app.call("GET", &path("/logs?lines=1"), Value::Null).await;
-        assert_eq!(String::from_utf8_lossy(&logs.bytes).trim(), "two");
+        assert_eq!(String::from_utf8_lossy(&logs.bytes).trim(), "two\n");
         let console = format!("/cp/admin/workspaces/{WORKSPACE}/console");
         let output = app.operate("GET", &console, Value::Null).await.is(200);
         assert!(output["output"].as_str().unwrap().contains("one"), "{output}");

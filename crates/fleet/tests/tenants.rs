@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{TestFleet, WORKSPACE, both};
+use crate::support::{WORKSPACE, both};
 
 both! {
     async fn an_organisation_is_created_listed_changed_and_deleted(app: TestFleet) {

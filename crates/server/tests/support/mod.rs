@@ -2,6 +2,8 @@
 //! each of the two engines.
 
 pub(crate) mod agent;
+pub(crate) mod calls_of_platforms;
+pub(crate) mod control_plane;
 pub(crate) mod docker;
 pub(crate) mod engine;
 pub(crate) mod house;

@@ -139,7 +139,25 @@ impl Fleet {
                 source: None,
             });
         }
+        let told = self.arrived(key, told).await;
         Ok(self.note(key, &told, chosen.as_deref()))
+    }
+
+    /// A fleet of ours answers before an instance is there, and says where it is when it knows. Waited for as long as
+    /// for any answer; what is not there by then is on its way.
+    async fn arrived(&self, key: Key, mut told: Told) -> Told {
+        let handle = handles::Handle { instance: told.instance().to_owned(), provider: None };
+        let mut waited = Duration::ZERO;
+        while told.is_on_its_way() && waited < self.settings.patience {
+            waited += pause(waited).await;
+            match self.ask(key, &handle).await {
+                Ok(newer) if newer.state.is_some() => {
+                    told = Told { instance_id: told.instance_id, ..newer };
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+        told
     }
 
     /// Instances of one generation, as far as it keeps such a list.
@@ -166,14 +184,17 @@ impl Fleet {
 
     async fn status(&self, key: Key) -> Result<Seen, BackendError> {
         let Some(handle) = self.handles.of(key) else { return Ok(Seen::Gone) };
+        self.ask(key, &handle).await?.seen()
+    }
+
+    async fn ask(&self, key: Key, handle: &handles::Handle) -> Result<Told, BackendError> {
         let request = self.http()?.get(self.workspace(key.workspace, "/status"));
-        let request = self.as_platform(request.query(&self.naming(&handle)));
+        let request = self.as_platform(request.query(&self.naming(handle)));
         let (status, answer) = calls::read(Call::Status, request).await?;
         if !status.is_success() {
             return Err(calls::refused(Call::Status, status, &answer));
         }
-        let told: Told = calls::parse(Call::Status, &answer)?;
-        told.seen()
+        calls::parse(Call::Status, &answer)
     }
 
     /// Its instance and its provider, as parameters of a call.
@@ -191,13 +212,20 @@ impl Fleet {
         if self.handles.is_ended(key) && !prune {
             return Ok(());
         }
-        let (mut attempt, mut wait) = (1, self.settings.back_off);
+        let (mut attempt, mut wait, mut waited) = (1, self.settings.back_off, Duration::ZERO);
         loop {
             let request = self.http()?.delete(self.workspace(key.workspace, ""));
             let mut naming = self.naming(&handle);
             naming.extend(prune.then(|| ("prune", "true".to_owned())));
             let asked = calls::read(Call::Stop, self.as_platform(request.query(&naming))).await;
             let failed = match asked {
+                Ok((status, answer)) if wire::is_under_way(status, &answer) => {
+                    if waited < self.settings.patience {
+                        waited += pause(waited).await;
+                        continue;
+                    }
+                    calls::refused(Call::Stop, status, &answer)
+                }
                 Ok((status, _)) if status.is_success() => {
                     self.handles.end(key);
                     return Ok(());
@@ -218,13 +246,22 @@ impl Fleet {
         let Some(handle) = self.handles.of(key).filter(|_| !self.handles.is_ended(key)) else {
             return Ok(());
         };
-        let request = self.http()?.post(self.workspace(key.workspace, "/stop"));
-        let request = self.as_platform(request.query(&self.naming(&handle)));
-        match calls::read(Call::Halt, request).await {
-            Ok((status, _)) if status.is_success() => Ok(()),
-            Ok((status, _)) if calls::is_foreign(status) => self.terminate(key, false).await,
-            Ok((status, answer)) => Err(calls::refused(Call::Halt, status, &answer)),
-            Err(failed) => Err(failed),
+        let mut waited = Duration::ZERO;
+        loop {
+            let request = self.http()?.post(self.workspace(key.workspace, "/stop"));
+            let request = self.as_platform(request.query(&self.naming(&handle)));
+            let (status, answer) = calls::read(Call::Halt, request).await?;
+            if calls::is_foreign(status) {
+                return self.terminate(key, false).await;
+            }
+            let under_way = wire::is_under_way(status, &answer);
+            if status.is_success() && !under_way {
+                return Ok(());
+            }
+            if !under_way || waited >= self.settings.patience {
+                return Err(calls::refused(Call::Halt, status, &answer));
+            }
+            waited += pause(waited).await;
         }
     }
 
@@ -247,6 +284,14 @@ impl Fleet {
         }
         Ok(keyed.into_iter().map(|(key, _)| key).collect())
     }
+}
+
+/// Wait before something that is under way is asked about again: ever longer, and never long. Gives how long it was.
+#[expect(clippy::disallowed_methods, reason = "a backend has no clock of the server's")]
+async fn pause(waited: Duration) -> Duration {
+    let wait = (waited / 2).clamp(Duration::from_millis(100), Duration::from_secs(2));
+    tokio::time::sleep(wait).await;
+    wait
 }
 
 impl Backend for Fleet {
@@ -280,9 +325,11 @@ impl Backend for Fleet {
     fn find(&self, key: Key) -> Answer<'_, Option<Started>> {
         Box::pin(async move {
             match self.of_generation(key).await {
-                Ok(told) => {
+                Ok(None) => Ok(None),
+                Ok(Some(told)) => {
+                    let told = self.arrived(key, told).await;
                     let chosen = self.handles.provider(key);
-                    Ok(told.map(|told| self.note(key, &told, chosen.as_deref())))
+                    Ok(Some(self.note(key, &told, chosen.as_deref())))
                 }
                 Err(cause) if cause.kind == ErrorKind::Unsupported => {
                     let known = self.handles.of(key).filter(|_| !self.handles.is_ended(key));
