@@ -25,7 +25,6 @@ use ligand_server::backend::fake::Fake;
 use ligand_server::backend::{Backend, Backends, Push, Pushes};
 use ligand_server::config::{Config, File, Flags, Secret, resolve};
 use ligand_server::db::Db;
-use ligand_server::transfer::Place;
 use ligand_server::reconcile::{Pass, Reconciler as _};
 use ligand_server::transfer::Place;
 use ligand_server::workspaces::{self, WorkspaceReconciler};
@@ -39,12 +38,6 @@ use tower::ServiceExt as _;
 static SEED: AtomicU64 = AtomicU64::new(1);
 
 pub(crate) const ADMIN: &str = "the-admin-token-of-the-tests";
-
-/// Where data lies on its way: migrations of one run have ids of their own.
-fn transfers() -> std::path::PathBuf {
-    let name = format!("transfers-{}", std::process::id());
-    std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
-}
 
 /// Run a test on both engines. Each gets a database of its own.
 macro_rules! both {
@@ -111,7 +104,6 @@ impl TestApp {
         config.admin_token = Secret::new(ADMIN.to_owned());
         config.backend = Some("fake".to_owned());
         config.migrations.store = Place::memory();
-        config.migrations.store = Place::Folder(transfers());
         // The clock of a test stands still: its minute never ends.
         config.edge.rate_limit = u32::MAX;
         config.agent = vec!["ligand".to_owned(), "agent".to_owned()];
