@@ -44,6 +44,8 @@ CREATE TABLE migrations (
     -- For which serial its target completed a turn; or why it did not.
     probed_serial     BIGINT,
     probe_failed      TEXT,
+    -- What its target's program does not prove: names, no values.
+    lacks             TEXT,
     drain_id          UUID,
     -- The reconciler's row lease.
     due_at            BIGINT  NOT NULL,

@@ -93,6 +93,7 @@ pub(super) async fn begin(
         url_before: workspace.agent.url.clone(),
         url_after: None,
         probe: Probe::None,
+        lacks: None,
         drain: asked.drain,
     };
     if !store::insert(&mut work.tx, &new).await? {

@@ -41,7 +41,7 @@ use uuid::Uuid;
 
 pub use self::drains::DrainReconciler;
 pub use self::reconcile::MigrationReconciler;
-pub(crate) use self::store::{purge, release_all, wake};
+pub(crate) use self::store::{note_lacking, purge, release_all, wake};
 use crate::app::App;
 use crate::config::Config;
 use crate::db::Tx;
@@ -91,6 +91,8 @@ pub(crate) struct Migration {
     url_after: Option<String>,
     /// For which serial its target completed a turn; or why it did not.
     probe: domain::Probe,
+    /// What its target's program does not prove.
+    lacks: Option<String>,
     drain: Option<Uuid>,
 }
 
@@ -122,7 +124,7 @@ impl Migration {
                     self.bytes_done = 0;
                 }
                 if before == Before::Activate {
-                    self.probe = domain::Probe::None;
+                    (self.probe, self.lacks) = (domain::Probe::None, None);
                 }
             }
             Stage::After(After::Release | After::Retire) => self.reached = stage,

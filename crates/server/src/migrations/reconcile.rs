@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use ligand_domain::credential::Token;
 use ligand_domain::id::WorkspaceId;
-use ligand_domain::migration::{Stage, Step, Wish, next, waits_for};
+use ligand_domain::migration::{Before, Stage, Step, Wish, next, waits_for};
 use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::Intent;
 use uuid::Uuid;
@@ -34,6 +34,16 @@ const WORKERS: usize = 16;
 /// See the module.
 pub struct MigrationReconciler;
 
+impl MigrationReconciler {
+    /// One step of one that is due, and no more: what a pass does that is cut short.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn step(&self, app: &App) -> anyhow::Result<Pass> {
+        pass(app, 1).await
+    }
+}
+
 impl Reconciler for MigrationReconciler {
     fn name(&self) -> &'static str {
         "migrations"
@@ -48,7 +58,7 @@ impl Reconciler for MigrationReconciler {
     }
 
     fn pass<'a>(&'a self, app: &'a App) -> BoxFuture<'a, anyhow::Result<Pass>> {
-        pass(app).boxed()
+        pass(app, MOST_STEPS).boxed()
     }
 
     fn next_due<'a>(&'a self, app: &'a App) -> BoxFuture<'a, anyhow::Result<Option<Timestamp>>> {
@@ -56,7 +66,7 @@ impl Reconciler for MigrationReconciler {
     }
 }
 
-async fn pass(app: &App) -> anyhow::Result<Pass> {
+async fn pass(app: &App, most: u64) -> anyhow::Result<Pass> {
     let now = app.clock.now();
     let claim = uuid::Builder::from_random_bytes(app.ids.bytes()).into_uuid();
     let mut tx = app.db.begin().await?;
@@ -69,7 +79,7 @@ async fn pass(app: &App) -> anyhow::Result<Pass> {
     let mut pass = Pass { looked_at: 1, ..Pass::default() };
     let mut going = Going { app, id, workspace, claim, fresh: None };
     let outcome = tokio::select! {
-        outcome = going.on(&mut pass) => outcome,
+        outcome = going.on(&mut pass, most) => outcome,
         never = keep(app, id, claim) => match never {},
     };
     let again = match outcome {
@@ -140,8 +150,8 @@ pub(super) struct Going<'a> {
 }
 
 impl<'a> Going<'a> {
-    async fn on(&mut self, pass: &mut Pass) -> anyhow::Result<Timestamp> {
-        for _ in 0..MOST_STEPS {
+    async fn on(&mut self, pass: &mut Pass, most: u64) -> anyhow::Result<Timestamp> {
+        for _ in 0..most {
             let now = self.app.clock.now();
             let Some((it, mut looked)) = self.look(now).await? else {
                 return Ok(Timestamp::NEVER);
@@ -164,7 +174,8 @@ impl<'a> Going<'a> {
                 }
             }
         }
-        Ok(begin::again_at(0, self.app.clock.now()))
+        let now = self.app.clock.now();
+        Ok(if most < MOST_STEPS { now } else { begin::again_at(0, now) })
     }
 
     /// Read it and what belongs to it, if this pass still has it.
@@ -208,7 +219,10 @@ impl<'a> Going<'a> {
         let Stage::Before(phase) = it.stage else { return Ok(()) };
         let what = match it.wish {
             Wish::Pause if phase.pauses() => "a person to resume it".to_owned(),
-            _ => waits_for(&it.decided(), phase, &looked.facts),
+            _ => match (&it.lacks, phase) {
+                (Some(lacks), Before::Activate) => format!("the target, which {lacks}"),
+                _ => waits_for(&it.decided(), phase, &looked.facts),
+            },
         };
         if it.waits_for.as_deref() == Some(what.as_str()) {
             return Ok(());

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ligand_domain::migration::{Before, LOOK_AGAIN, Program, Stage, Step};
 use ligand_domain::time::Timestamp;
+use ligand_domain::workspace::Intent;
 
 use super::facts::Looked;
 use super::reconcile::{Going, Went};
@@ -130,7 +131,8 @@ impl Going<'_> {
     async fn resume(&self, it: &Migration, looked: &Looked) -> anyhow::Result<Went> {
         let rests = looked.facts.source.program == Program::StandsBy;
         let source = looked.source.as_ref().filter(|source| source.ended_at.is_none());
-        let patient = self.app.clock.now() < it.since.after(SLACK);
+        let runs = looked.facts.intent == Intent::Running;
+        let patient = runs && self.app.clock.now() < it.since.after(SLACK);
         if let Some(source) = source.filter(|_| rests && patient) {
             return self.tell(source, AS_BEFORE).await;
         }

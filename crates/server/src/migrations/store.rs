@@ -20,7 +20,7 @@ macro_rules! columns {
          reached, since, deadline, wish, grace, reason, cause, asked_at, ended_at, failures, last_error, \
          next_attempt_at, waits_for, stopping, source_ended, source_gone, target_gone, copied, complete, restored, \
          bytes_total, bytes_done, digest, held_at, released_at, url_before, url_after, probed_serial, probe_failed, \
-         drain_id"
+         lacks, drain_id"
     };
 }
 
@@ -63,6 +63,7 @@ struct Row {
     url_after: Option<String>,
     probed_serial: Option<i64>,
     probe_failed: Option<String>,
+    lacks: Option<String>,
     drain_id: Option<Uuid>,
 }
 
@@ -134,6 +135,7 @@ impl TryFrom<Row> for Migration {
             url_before: row.url_before,
             url_after: row.url_after,
             probe,
+            lacks: row.lacks,
             drain: row.drain_id,
         })
     }
@@ -182,20 +184,31 @@ pub(super) async fn save(tx: &mut Tx, it: &Migration) -> Done {
             deadline = $6, cause = $7, ended_at = $8, failures = $9, last_error = $10, next_attempt_at = $11,
             waits_for = $12, stopping = $13, source_ended = $14, source_gone = $15, target_gone = $16, copied = $17,
             complete = $18, restored = $19, bytes_total = $20, bytes_done = $21, digest = $22, held_at = $23,
-            released_at = $24, url_after = $25, probed_serial = $26, probe_failed = $27 WHERE id = $1")
+            released_at = $24, url_after = $25, probed_serial = $26, probe_failed = $27, lacks = $28 WHERE id = $1")
         .bind(it.id).bind(it.target.map(Generation::number)).bind(it.stage.as_str()).bind(it.reached.as_str())
         .bind(it.since.micros()).bind(it.deadline.micros()).bind(&it.cause).bind(it.ended_at.map(Timestamp::micros))
         .bind(it.failures).bind(&it.last_error).bind(it.next_attempt_at.map(Timestamp::micros)).bind(&it.waits_for)
         .bind(it.stopping).bind(it.source_ended).bind(it.source_gone).bind(it.target_gone).bind(it.data.copied)
         .bind(it.data.complete).bind(it.data.restored).bind(it.bytes_total).bind(it.bytes_done).bind(&it.digest)
         .bind(it.held_at.map(Timestamp::micros)).bind(it.released_at.map(Timestamp::micros)).bind(&it.url_after)
-        .bind(probed).bind(failed).execute(c).await.map(|_| ()))
+        .bind(probed).bind(failed).bind(&it.lacks).execute(c).await.map(|_| ()))
 }
 
 /// How far its data is, in this phase.
 pub(super) async fn note_progress(tx: &mut Tx, id: Uuid, done: i64, total: Option<i64>) -> Done {
     on!(tx, c => sqlx::query("UPDATE migrations SET bytes_done = $2, bytes_total = COALESCE($3, bytes_total) WHERE id = $1")
         .bind(id).bind(done).bind(total).execute(c).await.map(|_| ()))
+}
+
+/// What the target of a workspace's migration does not prove; nothing, once it does.
+pub(crate) async fn note_lacking(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    lacks: Option<&str>,
+) -> Done {
+    on!(tx, c => sqlx::query("UPDATE migrations SET lacks = $2
+            WHERE workspace_id = $1 AND ended_at IS NULL AND COALESCE(lacks, '') <> COALESCE($2, '')")
+        .bind(workspace.uuid()).bind(lacks).execute(c).await.map(|_| ()))
 }
 
 /// What it waits for, if that is something else than it was.

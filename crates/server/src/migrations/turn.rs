@@ -111,6 +111,12 @@ impl Going<'_> {
         if runs && programs::wanted(&mut work.tx, source).await?.is_some() {
             programs::want(&mut work.tx, source, AS_BEFORE).await?;
         }
+        let cause = match (cause, it.lacks.take()) {
+            (Cause::Late(Before::Activate, _), Some(lacks)) => {
+                Cause::Late(Before::Activate, format!("the target {lacks}"))
+            }
+            (cause, _) => cause,
+        };
         it.cause = Some(cause.to_string());
         it.enter(Stage::Undoing, &self.app.config, now);
         store::save(&mut work.tx, &it).await?;

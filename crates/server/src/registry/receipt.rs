@@ -16,6 +16,7 @@ use serde_json::json;
 use super::Admitted;
 use crate::app::App;
 use crate::journal::{Kind, Work};
+use crate::migrations;
 use crate::secrets;
 use crate::workspaces::{self, Observed};
 
@@ -117,8 +118,12 @@ pub(super) async fn of_candidate(
     if !shown.runs {
         return Ok(false);
     }
-    let proof = judge(app, work, of, observed, shown).await?;
-    Ok(matches!(proof, Proof::Lacking(_)))
+    let lacks = match judge(app, work, of, observed, shown).await? {
+        Proof::Lacking(lacks) => Some(lacks),
+        Proof::Complete | Proof::Unsupported => None,
+    };
+    migrations::note_lacking(&mut work.tx, of.0, lacks.as_deref()).await?;
+    Ok(lacks.is_some())
 }
 
 /// It does not come online, and this is why. Call it last.

@@ -1,8 +1,10 @@
 //! Every workspace leaves a backend.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use crate::support::standby::{Move, broken, completed, pass, placed};
+use crate::support::standby::{Move, completed, pass, placed};
 use crate::support::{TestApp, both};
 
 async fn drain(app: &TestApp, more: Value) -> Value {
@@ -20,11 +22,12 @@ async fn look(app: &TestApp, id: &Value) -> Value {
 }
 
 async fn all(app: &TestApp, moves: &mut [Move]) {
-    for it in moves.iter_mut() {
-        it.tick(app).await;
-    }
-    app.app.clock.advance(std::time::Duration::from_secs(1));
     pass(app).await;
+    app.settle().await;
+    for it in moves.iter_mut() {
+        it.agents(app).await;
+    }
+    app.app.clock.advance(Duration::from_secs(1));
 }
 
 /// Until a drain is over. Gives it, and how many were on their way at once.
@@ -64,20 +67,23 @@ both! {
 
     async fn a_drain_stops_after_a_failure_and_says_which_and_why(app: TestApp) {
         let app = app.with_other();
-        let mut moves = vec![placed(&app, "bad", broken).await.0];
+        let mut moves = vec![placed(&app, "bad", completed).await.0];
         for number in 0..3 {
             moves.push(placed(&app, &format!("good{number}"), completed).await.0);
         }
         app.ask(&format!("/workspaces/{}/pause", moves[3].id)).await.ok();
         let begun = drain(&app, json!({"concurrency": 1})).await;
         let id = begun["id"].clone();
+        pass(&app).await;
+        let target = app.other().newest(moves[0].id.parse().unwrap()).unwrap();
+        app.other().kill(target.key, 9);
         for _ in 0..60 {
             all(&app, &mut moves).await;
         }
         let stopped = look(&app, &id).await;
         assert_eq!((&stopped["state"], &stopped["waiting"], &stopped["migrated"]), (&json!("stopped"), &json!(3), &json!(0)), "{stopped}");
         assert_eq!((&stopped["failed"][0]["workspace"], stopped["failed"].as_array().unwrap().len()), (&json!("bad"), 1));
-        assert!(stopped["failed"][0]["cause"].as_str().unwrap().contains("did not complete a turn"), "{stopped}");
+        assert!(stopped["failed"][0]["cause"].as_str().unwrap().contains("signal 9"), "{stopped}");
         app.post(&format!("/admin/drains/{}/resume", id.as_str().unwrap()), json!({})).await.ok();
         let (done, _) = over(&app, &mut moves[..3], &id).await;
         assert_eq!((&done["state"], &done["migrated"]), (&json!("done"), &json!(2)), "{done}");
@@ -110,7 +116,7 @@ both! {
         assert_eq!((&done["state"], &done["migrated"]), (&json!("aborted"), &json!(1)), "{done}");
         let causes: Vec<&str> = done["failed"].as_array().unwrap().iter().map(|it| it["cause"].as_str().unwrap()).collect();
         assert_eq!(causes, ["it was aborted", "the drain was aborted before its turn"]);
-        moves[1].stayed(&app).await;
+        assert_eq!(app.workspace(&moves[1].id).await["backend"], "fake");
     }
 
     async fn what_a_drain_says_is_looked_at(app: TestApp) {

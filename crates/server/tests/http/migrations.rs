@@ -1,14 +1,17 @@
 //! A workspace goes from one backend to another, or stays where it is.
 
-use ligand_domain::migration::Before;
-use ligand_domain::migration::Stage;
+use ligand_domain::id::WorkspaceId;
+use ligand_domain::migration::{Before, Stage};
+use ligand_server::backend::Backend as _;
 use ligand_server::backend::fake::{Call, Fault, Planned};
+use ligand_server::liveness::orphans::Orphans;
+use ligand_server::reconcile::Reconciler as _;
 use serde_json::{Value, json};
 
 use crate::support::agent::{Agent, online};
 use crate::support::runtime::{accepted, deliver, send, stands};
 use crate::support::standby::{Standby, broken, completed, notes, pass, placed};
-use crate::support::{ADMIN, TestApp, both};
+use crate::support::{ADMIN, Answer, TestApp, both};
 
 fn phases(migration: &Value) -> Vec<&str> {
     let all = migration["phases"].as_array().unwrap().iter();
@@ -18,6 +21,14 @@ fn phases(migration: &Value) -> Vec<&str> {
 /// Every phase that can be undone, and is entered by itself.
 fn before() -> impl Iterator<Item = &'static str> {
     Before::ALL.into_iter().map(|phase| Stage::Before(phase).as_str())
+}
+
+async fn migrate(app: &TestApp, id: &str, body: Value) -> Answer {
+    app.post(&format!("/admin/workspaces/{id}/migrate"), body).await
+}
+
+fn detail(answer: &Answer) -> &str {
+    answer.body["detail"].as_str().unwrap_or_default()
 }
 
 async fn set(app: &TestApp, id: &str, key: &str, value: &str) {
@@ -86,29 +97,27 @@ both! {
     async fn what_cannot_be_moved_is_refused_with_the_reason(app: TestApp) {
         let app = app.with_other();
         let (id, _) = online(&app, "a").await;
-        let migrate = async |id: &str, body: Value| app.post(&format!("/admin/workspaces/{id}/migrate"), body).await;
-        let detail = |answer: &crate::support::Answer| answer.body["detail"].as_str().unwrap_or_default().to_owned();
         for (body, field) in [
             (json!({}), "to"),
             (json!({"to": "moon"}), "to: expected the name of a backend: fake, other"),
             (json!({"to": "other", "grace_seconds": 999_999_999}), "grace_seconds"),
             (json!({"to": "other", "reason": "x".repeat(501)}), "reason"),
         ] {
-            let answer = migrate(&id, body.clone()).await;
+            let answer = migrate(&app, &id, body.clone()).await;
             assert_eq!(answer.status, 400, "{body}: {answer:?}");
             assert!(detail(&answer).contains(field), "{body}: {answer:?}");
         }
         let none = "4b6cb9c2-6a1e-4f0b-9d65-3ed0a9f5a1d1";
-        migrate(none, json!({"to": "other"})).await.refuses(404, "workspace not found");
-        assert_eq!(migrate("nobody", json!({"to": "other"})).await.status, 400);
+        migrate(&app, none, json!({"to": "other"})).await.refuses(404, "workspace not found");
+        assert_eq!(migrate(&app, "nobody", json!({"to": "other"})).await.status, 400);
         let outside = crate::support::agent::unclaimed(&app).await;
         for (id, to, why) in [(&id, "fake", "on the backend fake already"), (&outside, "other", "no backend runs it")] {
-            let answer = migrate(id, json!({"to": to})).await;
+            let answer = migrate(&app, id, json!({"to": to})).await;
             answer.refuses(409, "workspace cannot be migrated");
             assert!(detail(&answer).contains(why), "{answer:?}");
         }
         app.ask(&format!("/workspaces/{id}/pause")).await.ok();
-        let answer = migrate(&id, json!({"to": "other"})).await;
+        let answer = migrate(&app, &id, json!({"to": "other"})).await;
         assert!(detail(&answer).contains("paused"), "{answer:?}");
         for verb in ["pause", "resume", "abort"] {
             let answer = app.post(&format!("/admin/workspaces/{id}/migrations/{verb}"), json!({})).await;
@@ -166,8 +175,7 @@ both! {
         it.can(&app, "abort").await.refuses(409, "migration cannot be aborted");
         // The source is kept for its grace, and no sweep takes it.
         assert_eq!(app.fake.instances().len(), 1);
-        use ligand_server::reconcile::Reconciler as _;
-        ligand_server::liveness::orphans::Orphans::default().pass(&app.app).await.unwrap();
+        Orphans::default().pass(&app.app).await.unwrap();
         assert_eq!(app.fake.instances().len(), 1, "it is named by its migration");
         it.done(&app).await;
         assert!(app.fake.instances().is_empty());
@@ -180,6 +188,7 @@ both! {
         it.until(&app, "pre-copy").await;
         assert_eq!(it.can(&app, "pause").await.ok()["state"], "paused");
         for _ in 0..20 {
+            pass(&app).await;
             it.tick(&app).await;
         }
         app.app.clock.advance(std::time::Duration::from_secs(6 * 3600));
@@ -218,7 +227,11 @@ both! {
         it.withheld = Some("API_KEY");
         it.ask(&app).await;
         it.until(&app, "activate").await;
-        it.tick(&app).await;
+        for _ in 0..5 {
+            it.tick(&app).await;
+            pass(&app).await;
+        }
+        assert!(it.latest(&app).await["waits_for"].as_str().unwrap().contains("API_KEY"));
         app.app.clock.advance(std::time::Duration::from_secs(400));
         let over = it.rolled_back(&app).await;
         let cause = over["cause"].as_str().unwrap();
@@ -303,8 +316,7 @@ both! {
             let (answer, ()) = tokio::join!(deleting, working);
             assert_eq!(answer.status, 200, "{phase}: {answer:?}");
             assert!(app.fake.instances().is_empty() && app.other().instances().is_empty(), "{phase}");
-            let id: ligand_domain::id::WorkspaceId = it.id.parse().unwrap();
-            use ligand_server::backend::Backend as _;
+            let id: WorkspaceId = it.id.parse().unwrap();
             assert!(!app.other().list_data().await.unwrap().contains(&id), "{phase}");
             assert!(!app.fake.list_data().await.unwrap().contains(&id), "{phase}");
         }
@@ -407,7 +419,7 @@ both! {
         it.mute = true;
         it.ask(&app).await;
         it.until(&app, "provision").await;
-        it.tick(&app).await;
+        pass(&app).await;
         let waits = it.latest(&app).await;
         assert_eq!(waits["waits_for"], "the target to register");
         app.app.clock.advance(std::time::Duration::from_secs(601));

@@ -43,12 +43,6 @@ static SEED: AtomicU64 = AtomicU64::new(1);
 
 pub(crate) const ADMIN: &str = "the-admin-token-of-the-tests";
 
-/// Where data lies on its way: migrations of one run have ids of their own.
-fn transfers() -> std::path::PathBuf {
-    let name = format!("transfers-{}", std::process::id());
-    std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
-}
-
 /// Run a test on both engines. Each gets a database of its own.
 macro_rules! both {
     ($($(#[$meta:meta])* async fn $name:ident($app:ident: TestApp) $body:block)*) => {$(
@@ -114,7 +108,6 @@ impl TestApp {
         config.admin_token = Secret::new(ADMIN.to_owned());
         config.backend = Some("fake".to_owned());
         config.migrations.store = Place::memory();
-        config.migrations.store = Place::Folder(transfers());
         // The clock of a test stands still: its minute never ends.
         config.edge.rate_limit = u32::MAX;
         config.agent = vec!["ligand".to_owned(), "agent".to_owned()];

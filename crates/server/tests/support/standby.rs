@@ -178,6 +178,8 @@ pub(crate) async fn placed(
     name: &str,
     answer: impl Fn() -> Response + Clone + Send + Sync + 'static,
 ) -> (Move, Arc<Mutex<Vec<String>>>) {
+    // In the order in which they are made.
+    app.app.clock.advance(Duration::from_millis(1));
     let (from, _) = turns(completed).await;
     let (to, seen) = turns(answer).await;
     app.fake.report_address(Some(from.clone()));
@@ -194,15 +196,20 @@ pub(crate) async fn placed(
 impl Move {
     pub(crate) async fn ask(&self, app: &TestApp) -> Value {
         let path = format!("/admin/workspaces/{}/migrate", self.id);
-        let answer = app.post(&path, json!({"to": "other", "reason": "a test"})).await;
+        let answer = app.post(&path, json!({"to": "other", "reason": "a test", "grace_seconds": 2})).await;
         assert_eq!(answer.status, 202, "{answer:?}");
         answer.body
     }
 
     /// Everybody does what is to be done now, and a moment passes.
     pub(crate) async fn tick(&mut self, app: &TestApp) {
-        pass(app).await;
         app.settle().await;
+        self.agents(app).await;
+        app.app.clock.advance(Duration::from_millis(200));
+    }
+
+    /// Both its agents say what there is to say.
+    pub(crate) async fn agents(&mut self, app: &TestApp) {
         self.source.step(app).await;
         let found = Standby::candidate(app.other(), &self.id, &self.to);
         if let (None, Some(mut found)) = (&self.target, found) {
@@ -212,24 +219,27 @@ impl Move {
         if let Some(target) = self.target.as_mut().filter(|_| !self.mute) {
             target.step(app).await;
         }
-        app.app.clock.advance(Duration::from_millis(200));
     }
 
     /// The latest migration of it.
     pub(crate) async fn latest(&self, app: &TestApp) -> Value {
         let path = format!("/admin/workspaces/{}/migrations", self.id);
-        app.get(&path).await.ok()["migrations"][0].clone()
+        let all = app.get(&path).await.ok();
+        all["migrations"][0].clone()
     }
 
     /// Go on until it is in this phase, or over.
     pub(crate) async fn until(&mut self, app: &TestApp, phase: &str) -> Value {
-        for _ in 0..400 {
+        for _ in 0..2000 {
             let latest = self.latest(app).await;
-            let entered = latest["phases"].as_array().unwrap().iter();
-            if entered.last().is_some_and(|it| it["phase"] == phase) {
+            let mut entered = latest["phases"].as_array().unwrap().iter();
+            if entered.next_back().is_some_and(|it| it["phase"] == phase) {
                 return latest;
             }
-            self.tick(app).await;
+            // One step at a time, so that none is passed over.
+            if MigrationReconciler.step(&app.app).await.unwrap().looked_at == 0 {
+                self.tick(app).await;
+            }
         }
         panic!("{phase} does not come: {:#}", self.latest(app).await);
     }
