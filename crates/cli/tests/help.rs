@@ -43,7 +43,8 @@ const VERBS: &[&str] = &[
     "openapi",
 ];
 
-const SERVER_VERBS: &[&str] = &["up", "serve", "serve platform", "provider serve", "config", "config show"];
+const SERVER_VERBS: &[&str] =
+    &["up", "serve", "serve platform", "provider serve", "config", "config show"];
 
 fn help(verb: &str) {
     let args: Vec<&str> = verb.split_whitespace().chain(["--help"]).collect();

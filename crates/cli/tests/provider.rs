@@ -79,7 +79,8 @@ fn a_served_backend_passes_and_ends_when_it_is_asked() {
     assert!(report["passed"].as_u64().unwrap() > 40 && report["failed"] == 0, "{}", ran.stdout);
     for (name, verdict, reason) in others(&ran.stdout) {
         assert_eq!(verdict, "not applicable", "{name}: {reason}");
-        let known = reason == "it does not claim `programs`" || reason.starts_with("needs somebody");
+        let known =
+            reason == "it does not claim `programs`" || reason.starts_with("needs somebody");
         assert!(known, "{name}: {reason}");
     }
     let one = serving.check(&["--only", "starting_twice_starts_once"]);
@@ -140,12 +141,7 @@ fn who_cannot_be_asked_is_told_apart_from_who_refuses() {
 fn one_in_python_passes_what_it_claims() {
     let Some(python) = service("LIGAND_TEST_PYTHON") else { return };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/provider/provider.py");
-    let mut child = other(&python)
-        .arg(script)
-        .arg(TOKEN)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = other(&python).arg(script).arg(TOKEN).stdout(Stdio::piped()).spawn().unwrap();
     let mut url = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
     let args = ["provider", "check", url.trim(), "--output", "json"];

@@ -310,12 +310,10 @@ impl Bench {
     pub(crate) async fn content(&self, key: Key, place: Place) -> Done<Bytes> {
         self.needs(Capability::Files)?;
         let name = format!("{}/{} is written", place.root.as_str(), place.path.display());
-        until(&name, async || {
-            match self.backend.read_file(key.workspace, place.clone()).await {
-                Ok(content) => Some(Ok(content)),
-                Err(cause) if cause.kind == ErrorKind::Missing => None,
-                Err(cause) => Some(Err(cause.into())),
-            }
+        until(&name, async || match self.backend.read_file(key.workspace, place.clone()).await {
+            Ok(content) => Some(Ok(content)),
+            Err(cause) if cause.kind == ErrorKind::Missing => None,
+            Err(cause) => Some(Err(cause.into())),
         })
         .await
     }
@@ -427,7 +425,10 @@ pub(crate) fn refused<T>(answer: Result<T, impl Into<Flaw>>) -> Done<BackendErro
 
 /// Look until there is something. Whoever runs the scenario ends it if it takes too long.
 #[expect(clippy::disallowed_methods, reason = "real instances take real time")]
-pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<Done<T>>) -> Done<T> {
+pub(crate) async fn until<T>(
+    what: &str,
+    mut look: impl AsyncFnMut() -> Option<Done<T>>,
+) -> Done<T> {
     let (mut wait, mut left) = (LOOK, Duration::from_secs(30));
     while left > Duration::ZERO {
         if let Some(found) = look().await {

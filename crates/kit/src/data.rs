@@ -56,10 +56,8 @@ pub(crate) async fn whose_data_is_there_is_listed(bench: &mut Bench) -> Done {
 pub(crate) async fn what_is_imported_is_what_was_exported(bench: &mut Bench) -> Done {
     furnish(bench, 1).await?;
     let (from, to) = (bench.key(1, 1), bench.key(2, 1));
-    let (archive, digest) =
-        (bench.archive(from).await?, bench.digest(from).await?);
-    let came =
-        bench.import(to, pieces(&archive), Some(digest.digest.clone())).await?;
+    let (archive, digest) = (bench.archive(from).await?, bench.digest(from).await?);
+    let came = bench.import(to, pieces(&archive), Some(digest.digest.clone())).await?;
     same!(came, digest);
     same!(bench.digest(to).await?, digest);
     same!(bench.read(to, Root::Workspace, "notes/deep/er/plan.md").await?, "a plan");

@@ -31,8 +31,7 @@ pub(crate) async fn a_file_that_is_not_there_is_missing(bench: &mut Bench) -> Do
 }
 
 async fn listed(bench: &Bench, path: &str, depth: u8) -> Done<BTreeSet<(String, u64, bool)>> {
-    let found =
-        bench.list(bench.key(1, 1), at(Root::Workspace, path), depth).await?;
+    let found = bench.list(bench.key(1, 1), at(Root::Workspace, path), depth).await?;
     let told = found.into_iter().map(|it| (it.path.display().to_string(), it.size, it.dir));
     Ok(told.collect())
 }

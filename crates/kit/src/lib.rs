@@ -26,9 +26,9 @@ mod starts;
 
 use futures_util::future::LocalBoxFuture;
 
+use self::bench::Bench;
 pub use self::bench::{Doing, Ground, Name};
 pub use self::flaw::{Done, Flaw};
-use self::bench::Bench;
 
 /// What a scenario came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,7 +124,8 @@ pub async fn run(ground: Box<dyn Ground>, scenario: &Scenario) -> Verdict {
     let outcome = outcome.unwrap_or_else(|_| Err(late("it took")));
     let cleared = tokio::time::timeout(patience, bench.clear()).await;
     let cleared = cleared.unwrap_or_else(|_| Err(late("ending what it started took")));
-    let cleared = cleared.map_err(|flaw| Flaw::broken(format!("it is not cleared: {}", flaw.text())));
+    let cleared =
+        cleared.map_err(|flaw| Flaw::broken(format!("it is not cleared: {}", flaw.text())));
     // What a scenario failed of is told first; one that was not tried leaves nothing either.
     match outcome {
         Err(flaw @ (Flaw::Failed(_) | Flaw::Broken(_))) => verdict(Err(flaw)),

@@ -37,7 +37,14 @@ pub(crate) async fn a_start_whose_answer_was_lost_is_found(bench: &mut Bench) ->
         _ = bench.backend.ensure(bench.spec(key, Doing::Waits)) => {}
         () = std::future::ready(()) => {}
     }
-    let found = bench.backend.ensure(bench.spec(key, Doing::Waits)).await?;
+    // Where that was before it was carried out, it is the next answer that is lost.
+    let found = until("a start is confirmed", async || {
+        match bench.backend.ensure(bench.spec(key, Doing::Waits)).await {
+            Err(cause) if cause.kind == ErrorKind::Transient => None,
+            answer => Some(answer.map_err(Into::into)),
+        }
+    })
+    .await?;
     same!(bench.backend.find(key).await?, Some(found));
     same!(bench.owned().await?, [key]);
     same!(bench.seen(key).await?, Seen::Running);
@@ -156,10 +163,7 @@ pub(crate) async fn the_environment_is_exact(bench: &mut Bench) -> Done {
     let text = bench.text(key, Root::Workspace, "environment").await?;
     let found: BTreeMap<&str, &str> =
         text.lines().filter_map(|line| line.split_once('=')).collect();
-    same!(
-        given.map(|(name, _)| found.get(name).copied()),
-        given.map(|(_, value)| Some(value))
-    );
+    same!(given.map(|(name, _)| found.get(name).copied()), given.map(|(_, value)| Some(value)));
     for name in found.keys() {
         let known = ADDED.contains(name) || name.starts_with("LIGAND_");
         holds!(known || names.iter().any(|given| given == name), "{name} was not given");

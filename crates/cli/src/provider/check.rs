@@ -114,8 +114,10 @@ fn chosen(only: &[String]) -> CommandResult<Vec<&'static Scenario>> {
     if let Some(unknown) = only.iter().find(|name| !all().any(|it| meant(name, it))) {
         let mut groups: Vec<&str> = all().map(|it| it.group).collect();
         groups.dedup();
-        return Err(CommandError::usage(format!("--only: there is no scenario or group `{unknown}`"))
-            .hint(format!("groups: {}", groups.join(", "))));
+        return Err(CommandError::usage(format!(
+            "--only: there is no scenario or group `{unknown}`"
+        ))
+        .hint(format!("groups: {}", groups.join(", "))));
     }
     Ok(all().filter(|it| only.is_empty() || only.iter().any(|name| meant(name, it))).collect())
 }

@@ -19,7 +19,10 @@ impl BackendConfig {
     ) -> Result<(), (&'static str, String)> {
         if self.kind != BackendKind::Provider {
             return match self.speaks_of_a_provider() {
-                true => Err(("url", "url, token_file and token_env are settings of the kind provider".into())),
+                true => Err((
+                    "url",
+                    "url, token_file and token_env are settings of the kind provider".into(),
+                )),
                 false => Ok(()),
             };
         }

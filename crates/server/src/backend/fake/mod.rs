@@ -21,8 +21,8 @@ use self::data::Tree;
 use self::plan::Plan;
 pub use self::plan::{Call, Fault, Planned};
 use super::{
-    Answer, Backend, BackendError, Bytestream, Capability, Carried, ErrorKind, Found, Key, Limits, Mount,
-    Place, Pushes, Root, Spec, Started, Terminal,
+    Answer, Backend, BackendError, Bytestream, Capability, Carried, ErrorKind, Found, Key, Limits,
+    Mount, Place, Pushes, Root, Spec, Started, Terminal,
 };
 
 /// One instance, as the test sees it.

@@ -180,7 +180,9 @@ impl Caller {
         // What the cause quotes may be a secret: its place is enough.
         serde_json::from_slice(&body).map_err(|cause| {
             let (line, column) = (cause.line(), cause.column());
-            transient(format!("{what}: the answer is not understood (line {line}, column {column})"))
+            transient(format!(
+                "{what}: the answer is not understood (line {line}, column {column})"
+            ))
         })
     }
 
@@ -199,7 +201,9 @@ impl Caller {
         match quiet.map(|until| until.saturating_duration_since(now())) {
             Some(left) if left > Duration::ZERO => {
                 let left = left.as_secs_f64();
-                Err(transient(format!("{what}: the provider asked not to be called for {left:.1} s")))
+                Err(transient(format!(
+                    "{what}: the provider asked not to be called for {left:.1} s"
+                )))
             }
             _ => Ok(()),
         }
@@ -284,10 +288,19 @@ mod tests {
 
     #[test]
     fn an_address_takes_tls_or_this_machine() {
-        for good in ["https://a.example/x", "http://127.0.0.1:1", "http://localhost", "http://[::1]:8"] {
+        for good in
+            ["https://a.example/x", "http://127.0.0.1:1", "http://localhost", "http://[::1]:8"]
+        {
             assert!(Address::new(good, "t").is_ok(), "{good}");
         }
-        for bad in ["http://a.example", "http://10.0.0.1", "ftp://a", "a", "https://u:p@a.example", "https://a/?b"] {
+        for bad in [
+            "http://a.example",
+            "http://10.0.0.1",
+            "ftp://a",
+            "a",
+            "https://u:p@a.example",
+            "https://a/?b",
+        ] {
             let why = Address::new(bad, "hunter2").unwrap_err();
             assert!(why.starts_with("expected an address"), "{why}");
         }
@@ -302,7 +315,8 @@ mod tests {
     #[test]
     fn a_failure_repeats_no_secret() {
         let body = br#"{"error":"cannot run with hunter2-long and\nhunter2","kind":"broken"}"#;
-        let failed = failure("start", StatusCode::BAD_REQUEST, body, &["hunter2", "hunter2-long", "a"]);
+        let failed =
+            failure("start", StatusCode::BAD_REQUEST, body, &["hunter2", "hunter2-long", "a"]);
         assert_eq!(failed.chain(), "start: cannot run with [hidden] and [hidden]");
         assert_eq!(failed.kind, ErrorKind::Broken);
         let denied = failure("start", StatusCode::UNAUTHORIZED, b"{}", &[]);

@@ -24,8 +24,7 @@ use tokio::task::JoinHandle;
 pub use self::call::Address;
 use self::call::{Caller, LONG, PROMPT, transient};
 use self::wire::{
-    About, Amount, Confirmed, Instances, Listed, Observed, Sought, Start, Stop, VERSION,
-    Workspaces,
+    About, Amount, Confirmed, Instances, Listed, Observed, Sought, Start, Stop, VERSION, Workspaces,
 };
 use super::{
     Answer, Backend, BackendError, Bytestream, Capability, Carried, Delivery, ErrorKind, Found,
@@ -87,9 +86,16 @@ impl Provider {
         self.line.caller.request(method, path, Some(PROMPT))
     }
 
-    fn of(&self, method: Method, workspace: WorkspaceId, what: &str, limit: Duration) -> RequestBuilder {
+    fn of(
+        &self,
+        method: Method,
+        workspace: WorkspaceId,
+        what: &str,
+        limit: Duration,
+    ) -> RequestBuilder {
         let id = workspace.to_string();
-        let path: &[&str] = if what.is_empty() { &["workspaces", &id] } else { &["workspaces", &id, what] };
+        let path: &[&str] =
+            if what.is_empty() { &["workspaces", &id] } else { &["workspaces", &id, what] };
         self.line.caller.request(method, path, Some(limit))
     }
 
@@ -100,7 +106,12 @@ impl Provider {
         self.line.caller.request(method, &path, Some(limit))
     }
 
-    fn file(&self, method: Method, workspace: WorkspaceId, at: &Place) -> Result<RequestBuilder, BackendError> {
+    fn file(
+        &self,
+        method: Method,
+        workspace: WorkspaceId,
+        at: &Place,
+    ) -> Result<RequestBuilder, BackendError> {
         Ok(self.of(method, workspace, "file", LONG).query(&placed(at)?))
     }
 
@@ -206,7 +217,8 @@ impl Backend for Provider {
     fn ensure(&self, spec: Spec) -> Answer<'_, Started> {
         Box::pin(async move {
             self.listen().await?;
-            let what = format!("start generation {} of {}", spec.key.generation, spec.key.workspace);
+            let what =
+                format!("start generation {} of {}", spec.key.generation, spec.key.workspace);
             if spec.credential.is_some() && self.delivery() == Delivery::StartData {
                 return Err(transient(format!(
                     "{what}: the provider delivers no files, which was not known when this was planned"
@@ -339,7 +351,9 @@ impl Backend for Provider {
             let found: Vec<Found> = listed.files.into_iter().map(Into::into).collect();
             match found.iter().all(|it| serve::sound(&it.path)) {
                 true => Ok(found),
-                false => Err(BackendError::broken("list files: the provider names a path that leads elsewhere")),
+                false => Err(BackendError::broken(
+                    "list files: the provider names a path that leads elsewhere",
+                )),
             }
         })
     }
@@ -369,3 +383,6 @@ impl Backend for Provider {
         Box::pin(terminal::open(&self.line, key, size))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,9 +30,7 @@ use super::wire::{
     self, About, Amount, Confirmed, Failure, HEADER, Instances, LARGEST, Listed, Observed, Sought,
     Start, Stop, VERSION, Workspaces,
 };
-use crate::backend::{
-    Backend, BackendError, Capability, ErrorKind, Key, Place, Push, Root, Spec,
-};
+use crate::backend::{Backend, BackendError, Capability, ErrorKind, Key, Place, Push, Root, Spec};
 
 /// Ends that wait for somebody who hears slowly.
 const WAITING: usize = 1024;

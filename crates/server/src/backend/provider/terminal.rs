@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
-use reqwest::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use reqwest::header::{
+    CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use reqwest::{Method, StatusCode, Upgraded};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
@@ -18,9 +20,14 @@ use crate::backend::{BackendError, Bytestream, Key, Terminal};
 /// Pieces that may wait, either way.
 const WAITING: usize = 16;
 
-pub(super) async fn open(line: &Line, key: Key, size: (u16, u16)) -> Result<Terminal, BackendError> {
+pub(super) async fn open(
+    line: &Line,
+    key: Key,
+    size: (u16, u16),
+) -> Result<Terminal, BackendError> {
     let what = "open a terminal";
-    let (id, number, nonce) = (key.workspace.to_string(), key.generation.to_string(), generate_key());
+    let (id, number, nonce) =
+        (key.workspace.to_string(), key.generation.to_string(), generate_key());
     let path = ["instances", id.as_str(), number.as_str(), "terminal"];
     let request = line.caller.request(Method::GET, &path, None);
     let request = request

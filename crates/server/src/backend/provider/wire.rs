@@ -316,8 +316,7 @@ pub(super) const fn kind(kind: ErrorKind) -> &'static str {
 
 /// From its name, or else from the status that it came with.
 pub(super) fn kind_of(named: &str, status: u16) -> ErrorKind {
-    let all =
-        [ErrorKind::Transient, ErrorKind::Broken, ErrorKind::Unsupported, ErrorKind::Missing];
+    let all = [ErrorKind::Transient, ErrorKind::Broken, ErrorKind::Unsupported, ErrorKind::Missing];
     let named = all.into_iter().find(|it| kind(*it) == named);
     named.unwrap_or(match status {
         501 => ErrorKind::Unsupported,
@@ -333,7 +332,8 @@ mod tests {
 
     #[test]
     fn a_start_comes_as_it_went() {
-        let key = Key { workspace: WorkspaceId::from_random([7; 16]), generation: Generation::new(3) };
+        let key =
+            Key { workspace: WorkspaceId::from_random([7; 16]), generation: Generation::new(3) };
         let mut spec = Spec::bare(key, vec!["a".to_owned()], Token::from_entropy([1; 32]));
         spec.files.insert("b/c".to_owned(), Bytes::from_static(b"\0\xff"));
         spec.mount = Some(Mount { path: "/d".into(), writable: true });
@@ -353,7 +353,8 @@ mod tests {
     #[test]
     fn what_is_seen_comes_as_it_went_and_no_other_word_is_an_end() {
         let exit = Exit { code: None, signal: Some(9), said: Some("x".to_owned()) };
-        for seen in [Seen::Running, Seen::Gone, Seen::Stopped(exit), Seen::Unknown("y".to_owned())] {
+        for seen in [Seen::Running, Seen::Gone, Seen::Stopped(exit), Seen::Unknown("y".to_owned())]
+        {
             let text = serde_json::to_string(&Observed::from(seen.clone())).unwrap();
             assert_eq!(Seen::from(serde_json::from_str::<Observed>(&text).unwrap()), seen);
         }
