@@ -15,6 +15,7 @@
 //! | [`labels`] | processes of instances |
 //! | [`local`] | how a server on this machine is found |
 //! | [`tap`] | watching at next to no cost |
+//! | [`migrate`], [`drain`] | moving workspaces, with pictures of how it goes |
 //! | [`drill`] | incidents, re-enacted |
 
 mod args;
@@ -22,6 +23,7 @@ mod clock;
 mod completions;
 mod config_show;
 mod doctor;
+mod drain;
 mod drill;
 mod env;
 mod error;
@@ -29,6 +31,7 @@ mod events;
 mod labels;
 mod local;
 mod messages;
+mod migrate;
 #[cfg(feature = "mutants")]
 mod mutant;
 mod openapi;

@@ -45,6 +45,17 @@ impl Said {
     }
 }
 
+/// How a turn was answered.
+#[derive(Debug, Clone)]
+pub(super) enum Sent {
+    /// With its answer.
+    Answered,
+    /// With its id in the ledger: its answer comes later.
+    Accepted(String),
+    /// With anything else.
+    Refused(String),
+}
+
 /// See the module.
 #[derive(Clone)]
 pub(super) struct Api {
@@ -143,6 +154,25 @@ impl Api {
             Some(queued) => Ok(queued.to_owned()),
             None => Err(anyhow::anyhow!("a message was answered {status}: {body}").into()),
         }
+    }
+
+    /// Send a turn of this name, and wait a while for its answer. Sent again it is the same one.
+    pub(super) async fn turn(&self, id: &str, name: &str) -> anyhow::Result<Sent> {
+        let message = json!({
+            "messageId": name, "role": "user", "parts": [{"kind": "text", "text": name}],
+            "metadata": {"ligand_echo_delay_ms": 0},
+        });
+        let body = json!({"jsonrpc": "2.0", "id": 1, "method": "message/send", "params": {"message": message}});
+        let request = self.http.post(format!("{}/workspaces/{id}/a2a", self.url)).json(&body);
+        let request = request.bearer_auth(&self.admin).header("prefer", "wait=15");
+        let answer = request.send().await.context("send a turn")?;
+        let status = answer.status().as_u16();
+        let body: Value = answer.json().await.context("read the answer to a turn")?;
+        Ok(match (status, body["queue_id"].as_str()) {
+            (200, _) if body["result"].is_object() => Sent::Answered,
+            (202, Some(queued)) => Sent::Accepted(queued.to_owned()),
+            _ => Sent::Refused(format!("{status} {body}")),
+        })
     }
 
     /// A workspace that the default backend runs.
