@@ -16,9 +16,11 @@
 //! | [`local`] | how a server on this machine is found |
 //! | [`tap`] | watching at next to no cost |
 //! | [`migrate`], [`drain`] | moving workspaces, with pictures of how it goes |
+//! | [`caller`] | sending turns, and counting them |
 //! | [`drill`] | incidents, re-enacted |
 
 mod args;
+mod caller;
 mod clock;
 mod completions;
 mod config_show;

@@ -10,9 +10,12 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::scene::{Outcome, Scene};
+use crate::caller::{Caller, To};
 
 /// Longest wait for a raw answer.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// A caller sends a turn so often.
+const PACE: Duration = Duration::from_millis(100);
 
 /// What was answered to a raw request.
 #[derive(Debug, Clone)]
@@ -43,17 +46,6 @@ impl Said {
             words => format!("{}: {}", self.status, words.join(", ")),
         }
     }
-}
-
-/// How a turn was answered.
-#[derive(Debug, Clone)]
-pub(super) enum Sent {
-    /// With its answer.
-    Answered,
-    /// With its id in the ledger: its answer comes later.
-    Accepted(String),
-    /// With anything else.
-    Refused(String),
 }
 
 /// See the module.
@@ -156,23 +148,11 @@ impl Api {
         }
     }
 
-    /// Send a turn of this name, and wait a while for its answer. Sent again it is the same one.
-    pub(super) async fn turn(&self, id: &str, name: &str) -> anyhow::Result<Sent> {
-        let message = json!({
-            "messageId": name, "role": "user", "parts": [{"kind": "text", "text": name}],
-            "metadata": {"ligand_echo_delay_ms": 0},
-        });
-        let body = json!({"jsonrpc": "2.0", "id": 1, "method": "message/send", "params": {"message": message}});
-        let request = self.http.post(format!("{}/workspaces/{id}/a2a", self.url)).json(&body);
-        let request = request.bearer_auth(&self.admin).header("prefer", "wait=15");
-        let answer = request.send().await.context("send a turn")?;
-        let status = answer.status().as_u16();
-        let body: Value = answer.json().await.context("read the answer to a turn")?;
-        Ok(match (status, body["queue_id"].as_str()) {
-            (200, _) if body["result"].is_object() => Sent::Answered,
-            (202, Some(queued)) => Sent::Accepted(queued.to_owned()),
-            _ => Sent::Refused(format!("{status} {body}")),
-        })
+    /// Send turns to a workspace, ten a second, until it is ended.
+    pub(super) fn caller(&self, id: &str, name: &str) -> Caller {
+        let url = format!("{}/workspaces/{id}/a2a", self.url);
+        let to = To { http: self.http.clone(), url, bearer: self.admin.clone() };
+        Caller::begin(to, name.to_owned(), PACE)
     }
 
     /// A workspace that the default backend runs.

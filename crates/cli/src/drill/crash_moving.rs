@@ -7,7 +7,7 @@ use ligand_api::migration::Migration;
 
 use super::api::Api;
 use super::crash::{arm, disarm};
-use super::moving::{self, Caller, EAST, WEST};
+use super::moving::{self, EAST, WEST};
 use super::scene::{Outcome, Scene};
 use super::stack::Stack;
 use crate::clock;
@@ -42,7 +42,7 @@ pub(super) async fn crash_amid_a_migration(
         let why = api.why(&id).await?;
         let entry = why.journal.last().map_or(0, |entry| entry.seq);
         let before = Before { backend: moving::backend_of(&why.workspace), entry };
-        let caller = Caller::begin(&api, &id, &format!("turn-{step}"));
+        let caller = api.caller(&id, &format!("turn-{step}"));
         let struck = strike(&api, stack, &id, &before, step).await?;
         if struck {
             api = stack.serve_again().await?;

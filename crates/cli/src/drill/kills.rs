@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use super::DrillArgs;
 use super::api::Api;
-use super::moving::{self, Caller, Count, EAST, WEST};
+use super::moving::{self, Count, EAST, WEST};
 use super::scene::{Ended, Outcome, Scene};
 use super::stack::Stack;
 use crate::error::{CommandError, CommandResult, Kind};
@@ -305,7 +305,7 @@ async fn once(phase: Stage, victim: Victim, stack: &mut Stack) -> Outcome<Cell> 
     let id = api.managed("worker").await?;
     let source = api.online(&scene, &id, 0).await?;
     fill(stack, &id)?;
-    let caller = Caller::begin(&api, &id, "turn");
+    let caller = api.caller(&id, "turn");
     if phase.as_str() == "hold" {
         api.enqueue(&id, "long", LONG).await?;
     }
@@ -486,9 +486,9 @@ mod tests {
         let none = Cell { skipped: Some("no fleet here"), ..Cell::of(rows[0], Victim::Fleet) };
         insta::assert_snapshot!(drawn(&rows, &[back, late, none]), @"
 
-        KILLED AT  PLATFORM  FLEET          SOURCE                                   TARGET
+        KILLED AT  PLATFORM  FLEET          SOURCE                                     TARGET
         hold                 no fleet here  migrated 2.3 s, 3 held, struck in quiesce
-        probe                                                                        rolled back 2.3 s, 3 held
+        probe                                                                          rolled back 2.3 s, 3 held
 
         2 blows, 40 turns: 0 lost, 0 doubled, 0 leaks
         ");

@@ -9,7 +9,7 @@ use ligand_api::workspace::Create;
 use serde_json::json;
 
 use super::api::Api;
-use super::moving::{self, Caller, EAST, WEST};
+use super::moving::{self, EAST, WEST};
 use super::proxy::{Fault, Proxy};
 use super::scene::{Outcome, Scene};
 use super::stack::Stack;
@@ -108,7 +108,7 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
 
 pub(super) async fn blind_cutover(scene: &Scene, stack: &mut Stack) -> Outcome {
     let (api, before) = begin(scene, stack, FAILS_IN_EAST).await?;
-    let caller = Caller::begin(&api, &before.id, "turn");
+    let caller = api.caller(&before.id, "turn");
     clock::pause(Duration::from_millis(300)).await;
     api.client.migrate(&before.id, &moving::to(EAST)).await?;
     scene.step(format!("it goes to {EAST}, where it starts, serves its card, and fails each turn"));

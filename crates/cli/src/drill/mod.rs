@@ -11,7 +11,7 @@
 //! | [`proxy`] | a network that fails as it is told to |
 //! | [`inbox`] | an agent that answers as it is told to |
 //! | [`api`] | the platform, asked from outside |
-//! | [`moving`] | two backends, a caller that goes on sending, and what is counted in the end |
+//! | [`moving`] | a second backend, and what is counted when a migration is over |
 //! | [`kills`] | everything killed in every phase of a migration |
 //! | [`verdict`] | the outcome, as text and as data |
 //! | the others | the drills, by family |

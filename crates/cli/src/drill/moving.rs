@@ -1,21 +1,18 @@
-//! What drills of migrations share: a second backend, a caller that goes on sending turns, and what is counted when
-//! the migration is over.
+//! What drills of migrations share: a second backend, and what is counted when the migration is over.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
 use std::time::Duration;
 
 use ligand_api::message::Message;
 use ligand_api::migration::{Migrate, Migration};
 use ligand_api::workspace::Workspace;
-use tokio::task::JoinHandle;
 
-use super::api::{Api, Sent};
+use super::api::Api;
 use super::scene::{Outcome, Scene};
 use super::stack::Stack;
+use crate::caller::{Turn, effects};
 use crate::clock;
 use crate::labels;
 use crate::migrate::picture::is_over;
@@ -28,10 +25,6 @@ pub(super) const EAST: &str = "east";
 pub(super) const ENDS: Duration = Duration::from_secs(40);
 /// The phases after the cut-over.
 const AFTER: [&str; 2] = ["release", "retire"];
-/// A turn is sent so often.
-const PACE: Duration = Duration::from_millis(100);
-/// How long a caller goes on asking about one turn.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Settings: what else is there, then both backends. Ends with a table, so that no plain setting may follow.
 pub(super) fn settings(plain: &str) -> String {
@@ -166,78 +159,6 @@ pub(super) async fn watched(api: &Api, id: &str, source: i64) -> Outcome<Option<
     Ok(None)
 }
 
-/// A caller that sends a turn ten times a second, and each until it has an answer, or a promise of one.
-pub(super) struct Caller {
-    stop: Arc<AtomicBool>,
-    sending: JoinHandle<Vec<Turn>>,
-}
-
-/// What became of one turn, as its caller knows it.
-#[derive(Debug, Clone)]
-pub(super) struct Turn {
-    pub(super) name: String,
-    /// Under which id the ledger has it, where it was accepted for later.
-    queued: Option<String>,
-    /// It was neither answered nor accepted in time; the last thing that was said.
-    unanswered: Option<String>,
-}
-
-impl Drop for Caller {
-    fn drop(&mut self) {
-        self.sending.abort();
-    }
-}
-
-impl Caller {
-    /// Begin. `name` tells its turns from those of others.
-    #[expect(clippy::disallowed_methods, reason = "it lives as long as its drill, which aborts it")]
-    pub(super) fn begin(api: &Api, id: &str, name: &str) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let sending = send(api.clone(), id.to_owned(), name.to_owned(), Arc::clone(&stop));
-        Self { stop, sending: tokio::spawn(sending) }
-    }
-
-    /// Send no further one, wait for those that are under way, and tell of all.
-    pub(super) async fn end(mut self) -> Outcome<Vec<Turn>> {
-        self.stop.store(true, Ordering::SeqCst);
-        let sent = (&mut self.sending).await;
-        Ok(sent.map_err(|e| anyhow::anyhow!("the caller ended early: {e}"))?)
-    }
-}
-
-/// One after the other would stop with the first that waits: they overlap.
-async fn send(api: Api, id: String, name: String, stop: Arc<AtomicBool>) -> Vec<Turn> {
-    let mut under_way = tokio::task::JoinSet::new();
-    let mut number = 0;
-    while !stop.load(Ordering::SeqCst) {
-        number += 1;
-        under_way.spawn(turn(api.clone(), id.clone(), format!("{name}-{number}")));
-        clock::pause(PACE).await;
-    }
-    under_way.join_all().await
-}
-
-async fn turn(api: Api, id: String, name: String) -> Turn {
-    let begun = clock::instant();
-    let mut said = String::new();
-    while begun.elapsed() < PATIENCE {
-        match api.turn(&id, &name).await {
-            Ok(Sent::Answered) => {
-                return Turn { name, queued: None, unanswered: None };
-            }
-            Ok(Sent::Accepted(queued)) => {
-                let queued = Some(queued);
-                return Turn { name, queued, unanswered: None };
-            }
-            Ok(Sent::Refused(why)) => said = why,
-            // The server is away: nothing was promised, and the same message is sent again.
-            Err(_) => "nobody answered".clone_into(&mut said),
-        }
-        clock::pause(PACE / 2).await;
-    }
-    Turn { name, queued: None, unanswered: Some(said) }
-}
-
 /// What is left when all is over.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Count {
@@ -307,15 +228,6 @@ pub(super) async fn count(
     Ok(count)
 }
 
-/// How often each turn ran.
-pub(super) fn effects(file: &Path) -> BTreeMap<String, usize> {
-    let mut ran = BTreeMap::new();
-    for line in fs::read_to_string(file).unwrap_or_default().lines() {
-        *ran.entry(line.to_owned()).or_default() += 1;
-    }
-    ran
-}
-
 /// What runs or lies at either backend and is not of the instance that the workspace has.
 pub(super) async fn leaks(api: &Api, stack: &Stack, id: &str) -> Outcome<Vec<String>> {
     let why = api.why(id).await?;
@@ -345,7 +257,7 @@ pub(super) async fn leaks(api: &Api, stack: &Stack, id: &str) -> Outcome<Vec<Str
     Ok(leaks)
 }
 
-fn files(below: &PathBuf) -> usize {
+fn files(below: &Path) -> usize {
     let entries = fs::read_dir(below).into_iter().flatten().flatten();
     let count = |entry: fs::DirEntry| match entry.file_type() {
         Ok(kind) if kind.is_dir() => files(&entry.path()),
