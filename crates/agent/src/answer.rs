@@ -227,6 +227,13 @@ pub(crate) fn refused(why: Refusal, id: &Value, started_ms: Option<i64>) -> Resp
     }
 }
 
+/// What every message is told while the agent stands by: it has left no trace, and may come again.
+pub(crate) fn stands_by(id: &Value) -> Response {
+    let text = "the agent stands by: it was told not to run its program for now";
+    let again = [(header::RETRY_AFTER, HeaderValue::from_static("1"))];
+    (StatusCode::SERVICE_UNAVAILABLE, again, Json(error(id, text, "stands-by"))).into_response()
+}
+
 fn error(id: &Value, message: &str, code: &str) -> Value {
     let error = json!({ "code": REFUSED, "message": message, "data": { "code": code } });
     json!({ "jsonrpc": "2.0", "id": id, "error": error })

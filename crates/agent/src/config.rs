@@ -12,6 +12,7 @@ use reqwest::header::HeaderValue;
 use crate::guards::Guards;
 use crate::holdings::Passport;
 use crate::identity::Token;
+use crate::standby::Mode;
 
 /// What is read from the environment alone, for the end of a help text.
 pub const ENVIRONMENT: &str = "\
@@ -22,6 +23,8 @@ Environment without a flag:
   LIGAND_MANAGED=1       a backend started this agent and replaces it
   LIGAND_PASSPORT        right to become one generation; redeemed at the first register
   LIGAND_GENERATION      the generation that it is for
+  LIGAND_STANDBY         when the program starts: wait, once the platform says so; pull, once its secrets
+                         were fetched from the platform, which wait does too (default: at once)
   LIGAND_SECRET_NAMES    names of the secrets that this instance was given, for its receipt
   LIGAND_ECHO_EFFECTS    for tests: the echo adds a line to this file for each turn it runs
   LIGAND_ECHO_DELAY_MS   for tests: how long a turn of the echo takes";
@@ -109,6 +112,8 @@ pub struct Settings {
     pub managed: bool,
     /// A right to become one generation.
     pub passport: Option<Passport<Token>>,
+    /// When the program is started, and where its secrets come from.
+    pub standby: Mode,
     /// Names of the secrets that this instance was given.
     pub secret_names: Vec<String>,
     /// Which rules hold: all of them, but for a mutant.
@@ -170,6 +175,7 @@ impl Settings {
         let passport = env("LIGAND_PASSPORT").map(|text| passport(&text, env("LIGAND_GENERATION")));
         let passport = passport.transpose();
         let echo = echoing(path("LIGAND_ECHO_EFFECTS"), env("LIGAND_ECHO_DELAY_MS"));
+        let standby = env("LIGAND_STANDBY").map_or(Ok(Mode::AtOnce), |word| standby(&word));
         let mut words = args.command.into_iter();
         let command = words.next().map(|program| CommandLine { program, args: words.collect() });
 
@@ -178,8 +184,8 @@ impl Settings {
         let (org_id, listen) = (noted(org_id, &mut problems), noted(listen, &mut problems));
         let (advertise, passport) =
             (noted(advertise, &mut problems), noted(passport, &mut problems));
-        let echo = noted(echo, &mut problems);
-        match (platform_url, workspace_id, org_id, listen, advertise, passport, echo) {
+        let (echo, standby) = (noted(echo, &mut problems), noted(standby, &mut problems));
+        match (platform_url, workspace_id, org_id, listen, advertise, passport, echo, standby) {
             (
                 Some(platform_url),
                 Some(workspace_id),
@@ -188,6 +194,7 @@ impl Settings {
                 Some(advertise),
                 Some(passport),
                 Some(echo),
+                Some(standby),
             ) => Ok(Self {
                 platform_url,
                 configs_dir: configs_dir.unwrap_or_else(|| "/configs".into()),
@@ -198,6 +205,7 @@ impl Settings {
                 name: env("LIGAND_AGENT_NAME").unwrap_or_else(|| workspace_id.clone()),
                 managed: env("LIGAND_MANAGED").as_deref() == Some("1"),
                 passport,
+                standby,
                 secret_names: names(env("LIGAND_SECRET_NAMES")),
                 guards: guards(&env),
                 workspace_id,
@@ -234,6 +242,14 @@ fn guards(_: &impl Fn(&str) -> Option<String>) -> Guards {
 fn guards(env: &impl Fn(&str) -> Option<String>) -> Guards {
     let off = env("LIGAND_MUTANT").and_then(|name| crate::guards::Guard::parse(name.trim()));
     off.map_or(Guards::ON, Guards::without)
+}
+
+fn standby(word: &str) -> Result<Mode, Problem> {
+    Mode::parse(word.trim()).ok_or_else(|| Problem {
+        setting: "LIGAND_STANDBY",
+        wrong: format!("{word:?} is neither wait nor pull"),
+        hint: "whoever starts this agent sets it; leave it unset to start the program at once",
+    })
 }
 
 /// The generation names what is obtained with it; where none is told, the passport's first characters do.

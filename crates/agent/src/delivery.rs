@@ -14,18 +14,20 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream::{BoxStream, StreamExt as _};
 use ligand_api::error::ErrorBody;
+use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 
-use crate::answer::{refused, replayed};
+use crate::answer::{refused, replayed, stands_by};
 use crate::echo::Echo;
 use crate::guards::Guards;
+use crate::nudge::Nudges;
 use crate::records::{Found, Head, Record, Records};
 use crate::relay::Relay;
 use crate::run::Run;
 use crate::telling::{Ledger, Telling};
 use crate::turns::{self, Known, Named, Refusal, Step};
-use crate::vitals::{Turn, Vitals};
+use crate::vitals::{Program, Turn, Vitals};
 
 /// Bytes of a request that are looked at for a message's name. A longer one passes through as it comes.
 const LARGEST_MESSAGE: usize = 16 << 20;
@@ -42,6 +44,8 @@ pub(crate) struct Answer {
 pub(crate) enum Missed {
     /// The program does not run at present.
     NotReady(String),
+    /// It is not to run at present.
+    StandsBy,
     /// It does, and could not be reached: it never had the request.
     NotReached(String),
     /// It had the request.
@@ -63,8 +67,9 @@ impl Answerer {
     }
 
     /// Whether a request would reach anybody at all.
-    fn ready(&self) -> Result<(), Missed> {
+    fn ready(&self, program: Program) -> Result<(), Missed> {
         match self {
+            _ if program.stands_by() => Err(Missed::StandsBy),
             Self::Program(relay) => relay.port().map(drop),
             Self::Echo(_) => Ok(()),
         }
@@ -80,6 +85,7 @@ pub(crate) struct Front {
     pub(crate) guards: Guards,
     pub(crate) tasks: TaskTracker,
     pub(crate) running: Arc<Running>,
+    pub(crate) nudges: Arc<Nudges>,
 }
 
 /// A request that names a message.
@@ -165,19 +171,30 @@ pub(crate) enum Opened {
 impl Front {
     /// A request that names no message: passed on, and its answer passed back as it comes.
     async fn pass(&self, parts: Parts, body: Body) -> Response {
+        // Begun before it is looked whether it may: who stands by waits for the turns that it sees.
         let turn = (parts.method == Method::POST).then(|| self.vitals.begin_turn());
+        if self.vitals.program().stands_by() {
+            drop(turn);
+            return stands_by(&Value::Null);
+        }
         match self.answerer.ask(parts, body).await {
             Ok(answer) => passed(answer, Arc::clone(&self.vitals), turn),
             Err(missed) => {
                 finish(turn, true);
-                self.unanswered(missed)
+                self.unanswered(missed, &Value::Null)
             }
         }
     }
 
+    /// Whether no turn is running.
+    pub(crate) fn quiet(&self) -> bool {
+        self.running.is_empty() && self.vitals.active_turns() == 0
+    }
+
     /// What the caller is told when there is no answer.
-    pub(crate) fn unanswered(&self, missed: Missed) -> Response {
+    pub(crate) fn unanswered(&self, missed: Missed, id: &Value) -> Response {
         let (status, detail) = match missed {
+            Missed::StandsBy => return stands_by(id),
             Missed::NotReady(detail) => (StatusCode::SERVICE_UNAVAILABLE, detail),
             Missed::NotReached(detail) | Missed::Broken(detail) => {
                 self.vitals.note_error(&format!("the agent's program does not answer: {detail}"));
@@ -197,7 +214,8 @@ impl Front {
                     let run = Run { front: Arc::clone(&self), delivery, slot };
                     self.tasks.spawn(run.go(reply));
                     return answer.await.unwrap_or_else(|_| {
-                        self.unanswered(Missed::NotReady("the agent is stopping".to_owned()))
+                        let stopping = Missed::NotReady("the agent is stopping".to_owned());
+                        self.unanswered(stopping, &Value::Null)
                     });
                 }
                 Entered::Joined(end) => {
@@ -221,7 +239,7 @@ impl Front {
             started_ms: crate::machine::wall_ms(),
             ended: None,
         };
-        let (ready, guards) = (self.answerer.ready(), self.guards);
+        let (ready, guards) = (self.answerer.ready(self.vitals.program()), self.guards);
         let again = delivery.ledger.as_ref().is_some_and(|ledger| ledger.again);
         let (records, file) = (Arc::clone(&self.records), named.file.clone());
         let looked = self.tasks.spawn_blocking(move || {
@@ -229,6 +247,10 @@ impl Front {
                 Ok(found) => found,
                 Err(e) => return Opened::Unrecorded(e),
             };
+            if ready == Err(Missed::StandsBy) {
+                // Not even what is recorded: it may be on its way elsewhere, or not be here yet.
+                return Opened::NotReady(Missed::StandsBy);
+            }
             let (known, same) = found.known(&head.digest);
             match turns::step(known, same, again, guards) {
                 Step::Run => match ready.map(|()| records.begin(&file, &head)) {
@@ -304,6 +326,10 @@ enum Entered<F> {
 }
 
 impl Running {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     fn enter(
         self: &Arc<Self>,
         named: &Named,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ligand_api::registry::{AGENT_FEATURES, AgentReport, Declaration, Heartbeat, Register, Rotate};
 
@@ -9,10 +10,13 @@ use crate::guards::Guards;
 use crate::identity::{Identity, Token, Unwritable};
 use crate::logs::Logs;
 use crate::machine;
+use crate::nudge::Nudges;
 use crate::platform::Platform;
 use crate::receipt::Receipt;
-use crate::session::{Bearer, Call, Next, Session};
+use crate::session::{Bearer, Call, Facts, Next, Session};
+use crate::steer::Steering;
 use crate::telling::Telling;
+use crate::values::Values;
 use crate::vitals::Vitals;
 
 type Answer = crate::session::Answer<Token>;
@@ -36,6 +40,8 @@ pub(crate) struct Enrolment {
     /// Why the rotation that was ordered came to nothing so far.
     pub(crate) rotation_error: Option<String>,
     pub(crate) receipt: Receipt,
+    pub(crate) steering: Steering,
+    pub(crate) nudges: Arc<Nudges>,
 }
 
 impl Enrolment {
@@ -47,11 +53,12 @@ impl Enrolment {
         let mut session = Session::new(self.managed, self.guards);
         let mut said = Said::default();
         let mut next = session.first(self.identity.facts(machine::jitter()));
+        let mut at_leisure = false;
         loop {
             let (call, bearer) = match next {
                 Next::Exit { why } => return why,
                 Next::Call { call, bearer, wait, reread } => {
-                    machine::sleep(wait).await;
+                    self.pause(wait, at_leisure).await;
                     if reread {
                         self.identity.reread();
                     }
@@ -63,13 +70,24 @@ impl Enrolment {
                 self.telling.credential(self.identity.presented(bearer));
             }
             said.answer(call, &answer);
+            at_leisure = matches!(answer, Answer::Beaten { .. });
             let (facts, written) = self.identity.learn(&answer, bearer, machine::jitter());
+            let facts = Facts { fetch: self.steering.wants().is_some(), ..facts };
             if let Err(e) = &written {
                 self.report(e);
             }
             self.note_rotation(call, bearer, &answer, written.err());
             next = session.after(&answer, facts);
         }
+    }
+
+    /// Wait, until there is a reason not to. After anything but a heartbeat that was accepted there is none: what
+    /// was refused, or not answered, is not asked for more often because somebody wishes for it.
+    async fn pause(&self, wait: Duration, at_leisure: bool) {
+        let stirred = async {
+            tokio::select! { () = self.nudges.next() => {} () = self.steering.stirred() => {} }
+        };
+        tokio::select! { () = machine::sleep(wait) => {} () = stirred, if at_leisure => {} }
     }
 
     async fn ask(&mut self, call: Call, bearer: Bearer) -> Answer {
@@ -82,16 +100,32 @@ impl Enrolment {
             Call::Register => self.register(presented).await,
             Call::Heartbeat => {
                 let body = self.heartbeat(presented);
-                let (answer, wanted) = self.platform.heartbeat(&body, presented).await;
+                let (answer, told) = self.platform.heartbeat(&body, presented).await;
                 if let Answer::Beaten { .. } = answer {
-                    self.receipt.beaten(wanted);
+                    let carried = body.ligand.is_some_and(|report| report.receipt.is_some());
+                    self.receipt.beaten(carried, told.receipt == Some(true));
+                    self.steering.heard(told.program.as_ref());
                 }
                 answer
             }
+            Call::Secrets => self.fetch(presented).await,
             Call::Rotate { serial } => {
                 let body = Rotate { workspace_id: self.workspace.clone(), serial };
                 self.platform.rotate(&body, presented).await
             }
+        }
+    }
+
+    /// Fetch what the program is to find in its environment.
+    async fn fetch(&mut self, bearer: Option<&Token>) -> Answer {
+        let serial = self.steering.wants().unwrap_or_default();
+        match self.platform.secrets(&self.workspace, bearer).await {
+            Ok(fetched) => {
+                self.receipt.renewed();
+                self.steering.fetched(serial, Values::new(fetched, machine::variable));
+                Answer::Fetched
+            }
+            Err(answer) => answer,
         }
     }
 
@@ -125,6 +159,8 @@ impl Enrolment {
         if let Err(e) = written {
             self.report(&e);
         }
+        let receipt = self.receipt.at_register(bearer, &self.steering.held());
+        let carried = receipt.is_some();
         let body = Register {
             id: self.workspace.clone(),
             url: Some(self.url.clone()),
@@ -134,24 +170,25 @@ impl Enrolment {
             ligand: Some(Declaration {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 features: AGENT_FEATURES.map(str::to_owned).to_vec(),
-                receipt: self.receipt.at_register(bearer),
+                receipt,
+                program: self.steering.report(),
             }),
         };
         let answer = self.platform.register(&body, bearer, &key).await;
         if let Answer::Registered { .. } = answer {
-            self.receipt.registered(bearer.is_some());
+            self.receipt.registered(carried);
         }
         answer
     }
 
-    fn heartbeat(&self, bearer: Option<&Token>) -> Heartbeat {
+    fn heartbeat(&mut self, bearer: Option<&Token>) -> Heartbeat {
         if let Some(trouble) = self.logs.take_trouble() {
             self.vitals.note_error(&trouble);
         }
         let report = AgentReport {
             rotation_error: self.rotation_error.clone(),
-            receipt: self.receipt.at_heartbeat(bearer),
-            program: None,
+            receipt: self.receipt.at_heartbeat(bearer, &self.steering.held()),
+            program: self.steering.report(),
         };
         Heartbeat {
             workspace_id: self.workspace.clone(),
@@ -184,6 +221,7 @@ impl Said {
             Call::Register => "register",
             Call::Heartbeat => "heartbeat",
             Call::Rotate { .. } => "rotate",
+            Call::Secrets => "the request for secrets",
         };
         match answer {
             Answer::Registered { token, .. } => {
@@ -196,6 +234,7 @@ impl Said {
                 }
             }
             Answer::Rotated { .. } => tracing::info!("a new credential was brought"),
+            Answer::Fetched => tracing::info!("the program's secrets were fetched"),
             Answer::Refused(refusal) => {
                 self.once(format!("{name} was refused: {}; going on trying", refusal.why));
             }

@@ -211,6 +211,7 @@ impl<T: Clone + PartialEq> Holdings<T> {
             has_next: self.next.is_some(),
             next_ready: self.next.is_some() && !self.refused && (written || self.required),
             has_passport: self.passport.is_some(),
+            fetch: false,
             jitter,
         }
     }
@@ -233,7 +234,7 @@ impl<T: Clone + PartialEq> Holdings<T> {
                 return self.held.is_some() && self.held != presented;
             }
             Answer::Refused(_) => self.refused |= bearer == Bearer::Next,
-            Answer::Rejected { .. } | Answer::Failed { .. } => {}
+            Answer::Fetched | Answer::Rejected { .. } | Answer::Failed { .. } => {}
         }
         false
     }

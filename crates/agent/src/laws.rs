@@ -129,7 +129,8 @@ impl Platform {
                 Answer::Rotated { token }
             }
             Call::Rotate { .. } if valid => Answer::Rejected { why: String::new() },
-            Call::Heartbeat | Call::Rotate { .. } => self.refuse(bearer),
+            Call::Secrets if valid => Answer::Fetched,
+            Call::Heartbeat | Call::Rotate { .. } | Call::Secrets => self.refuse(bearer),
         }
     }
 
@@ -373,14 +374,16 @@ proptest! {
 }
 
 fn any_answer() -> impl Strategy<Value = (Facts, Answer<Value>)> {
-    let facts = any::<(bool, bool, bool, bool, bool)>().prop_map(|(a, b, c, d, e)| Facts {
-        file_differs: a,
-        holds: b,
-        has_next: c,
-        next_ready: c && d,
-        has_passport: e,
-        jitter: 0.0,
-    });
+    let facts =
+        any::<(bool, bool, bool, bool, bool, bool)>().prop_map(|(a, b, c, d, e, f)| Facts {
+            file_differs: a,
+            holds: b,
+            has_next: c,
+            next_ready: c && d,
+            has_passport: e,
+            fetch: f,
+            jitter: 0.0,
+        });
     let advice = prop::option::of(prop::sample::select(vec![
         Action::Reread,
         Action::Register,
@@ -397,6 +400,7 @@ fn any_answer() -> impl Strategy<Value = (Facts, Answer<Value>)> {
         1 => pace().prop_map(|pace| Answer::Registered { token: None, pace }),
         2 => (pace(), any::<Option<i64>>()).prop_map(|(pace, rotate)| Answer::Beaten { pace, rotate }),
         1 => Just(Answer::Rotated { token: 1 }),
+        1 => Just(Answer::Fetched),
         1 => Just(Answer::Rejected { why: String::new() }),
         1 => Just(Answer::Failed { why: String::new(), retry_after: None }),
     ];

@@ -15,6 +15,9 @@
 //! | [`session`] | what to do after an answer of the platform; pure |
 //! | [`holdings`] | the credentials in memory and what is to be written; pure |
 //! | `enrol` | the loop around it |
+//! | [`standby`] | whether the program runs, and with which secrets; pure |
+//! | `steer`, [`values`] | that carried out; secrets that were fetched |
+//! | `nudge` | requests to send the next heartbeat now |
 //! | [`guards`] | the rules that carry load, by name |
 //! | `platform` | the calls, and what their answers mean |
 //! | [`identity`] | the credential files |
@@ -27,6 +30,7 @@
 //! | `vitals` | what heartbeats report |
 //! | [`logs`] | log lines, to a rotated file or standard error |
 //! | `receipt` | proof of the secrets that the program holds |
+//! | `waits` | how long to wait; pure |
 //! | `machine` | clock, randomness, environment: the only file that reads them |
 //!
 //! Not here: anything of the server, and any file but the credentials, the records of turns and the log.
@@ -46,6 +50,7 @@ pub mod identity;
 mod laws;
 pub mod logs;
 mod machine;
+mod nudge;
 mod platform;
 mod reap;
 mod receipt;
@@ -53,12 +58,16 @@ mod records;
 mod relay;
 mod run;
 pub mod session;
+pub mod standby;
+mod steer;
 mod supervise;
 mod telling;
 #[cfg(test)]
 mod testing;
 pub mod turns;
+pub mod values;
 mod vitals;
+mod waits;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
@@ -77,10 +86,13 @@ use echo::Echo;
 use enrol::Enrolment;
 use identity::Identity;
 use logs::Logs;
+use nudge::Nudges;
 use platform::Platform;
 use receipt::Receipt;
 use records::Records;
 use relay::Relay;
+use standby::Mode;
+use steer::{Conductor, Steering};
 use supervise::{Patience, Started, Supervisor};
 use telling::Telling;
 use vitals::{Program, Vitals};
@@ -223,7 +235,7 @@ struct Agent {
     enrolment: Enrolment,
     server: (TcpListener, Arc<Front>),
     end_server: CancellationToken,
-    program: Option<(Supervisor, Started)>,
+    program: (Conductor, Option<Started>),
     own: Arc<reap::Own>,
     tasks: TaskTracker,
 }
@@ -246,7 +258,12 @@ impl Agent {
         let telling = Telling::new(&base, org.clone(), &settings.workspace_id, tasks.clone(), end);
         let telling = Arc::new(telling.map_err(no_http)?);
         let platform = Platform::new(base, org).map_err(no_http)?;
-        let vitals = Vitals::new(if echoes { Program::None } else { Program::Starting });
+        let (mode, nudges) = (settings.standby, Arc::new(Nudges::default()));
+        let vitals = Vitals::new(match mode {
+            Mode::Wait | Mode::Pull => Program::StandingBy,
+            Mode::AtOnce if echoes => Program::None,
+            Mode::AtOnce => Program::Starting,
+        });
         let answerer = if echoes {
             Answerer::Echo(Echo::new(card.clone(), settings.echo))
         } else {
@@ -260,17 +277,21 @@ impl Agent {
             guards,
             tasks: tasks.clone(),
             running: Arc::new(Running::default()),
+            nudges: Arc::clone(&nudges),
         });
         let own = Arc::new(reap::Own::default());
         let program = settings.command.map(|command| {
             let (vitals, logs, tasks) = (Arc::clone(&vitals), logs.clone(), tasks.clone());
             let own = Arc::clone(&own);
-            let patience = Patience::USUAL;
-            let supervisor = Supervisor { command, vitals, logs, own, patience, tasks };
-            let started = supervisor.start().map_err(|e| cannot_start(&supervisor, &e))?;
-            Ok((supervisor, started))
+            Supervisor { command, vitals, logs, own, patience: Patience::USUAL, tasks }
         });
-        let program = program.transpose()?;
+        let at_once = program.as_ref().filter(|_| mode == Mode::AtOnce);
+        let first = at_once
+            .map(|program| program.start(None).map_err(|e| cannot_start(program, &e)))
+            .transpose()?;
+        let steering = Steering::new(mode, Arc::clone(&vitals));
+        let orders = steering.orders();
+        let conductor = Conductor { program, front: Arc::clone(&front), orders };
         let (workspace, managed) = (settings.workspace_id, settings.managed);
         let enrolment = Enrolment {
             platform,
@@ -285,8 +306,11 @@ impl Agent {
             guards,
             rotation_error: None,
             receipt: Receipt::of(settings.secret_names),
+            steering,
+            nudges,
         };
-        Ok(Self { enrolment, server: (listener, front), end_server, program, own, tasks })
+        let (server, program) = ((listener, front), (conductor, first));
+        Ok(Self { enrolment, server, end_server, program, own, tasks })
     }
 
     async fn live(self, stop: CancellationToken) -> Exit {
@@ -300,8 +324,8 @@ impl Agent {
             let end = end_server.clone();
             tasks.spawn(async move { end.run_until_cancelled(reap::orphans(own)).await });
         }
-        let program = program
-            .map(|(supervisor, started)| tasks.spawn(supervisor.run(started, end_program.clone())));
+        let (conductor, first) = program;
+        let program = tasks.spawn(conductor.run(first, end_program.clone()));
         let vitals = Arc::clone(&enrolment.vitals);
         let exit = tokio::select! {
             () = stop.cancelled() => Exit::Stopped,
@@ -313,9 +337,7 @@ impl Agent {
         }
         // The program first: turns it finishes in its grace still reach their callers.
         end_program.cancel();
-        if let Some(program) = program
-            && let Err(e) = program.await
-        {
+        if let Err(e) = program.await {
             tracing::error!("the supervisor failed: {e}");
         }
         end_server.cancel();

@@ -1,11 +1,12 @@
 //! The calls to the platform, and what their answers mean.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ligand_api::error::ErrorBody;
 use ligand_api::registry::{Beaten, Heartbeat, Register, Registered, Rotate, Rotated};
 use reqwest::header::{HeaderValue, RETRY_AFTER};
-use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 
 use crate::identity::Token;
@@ -19,6 +20,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 const REBUILD_AFTER: u32 = 10;
 /// Bytes of an answer that are read.
 const LONGEST_ANSWER: usize = 1 << 20;
+/// The same of secrets: more than an environment can hold.
+const LONGEST_SECRETS: usize = 16 << 20;
 
 type Answer = crate::session::Answer<Token>;
 
@@ -62,19 +65,31 @@ impl Platform {
         }
     }
 
-    /// `POST /registry/heartbeat`; and whether the answer asks for the receipt.
+    /// `POST /registry/heartbeat`; and what the answer says beside what concerns the credential.
     pub(crate) async fn heartbeat(
         &mut self,
         body: &Heartbeat,
         bearer: Option<&Token>,
-    ) -> (Answer, bool) {
+    ) -> (Answer, Beaten) {
         let request = self.post("registry/heartbeat", bearer);
         match self.call::<Beaten>(request.json(body)).await {
-            Ok(Beaten { next_heartbeat_seconds: pace, rotate, receipt, .. }) => {
-                (Answer::Beaten { pace, rotate }, receipt == Some(true))
+            Ok(beaten) => {
+                let Beaten { next_heartbeat_seconds: pace, rotate, .. } = beaten;
+                (Answer::Beaten { pace, rotate }, beaten)
             }
-            Err(answer) => (answer, false),
+            Err(answer) => (answer, Beaten::default()),
         }
+    }
+
+    /// `GET /workspaces/{id}/secrets/values`.
+    pub(crate) async fn secrets(
+        &mut self,
+        workspace: &str,
+        bearer: Option<&Token>,
+    ) -> Result<BTreeMap<String, String>, Answer> {
+        let path = format!("workspaces/{workspace}/secrets/values");
+        let request = self.request(Method::GET, &path, bearer);
+        self.call_for(request, LONGEST_SECRETS).await
     }
 
     /// `POST /registry/rotate`.
@@ -87,8 +102,12 @@ impl Platform {
     }
 
     fn post(&self, path: &str, bearer: Option<&Token>) -> RequestBuilder {
+        self.request(Method::POST, path, bearer)
+    }
+
+    fn request(&self, method: Method, path: &str, bearer: Option<&Token>) -> RequestBuilder {
         let base = self.base.as_str().trim_end_matches('/');
-        let mut request = self.http.post(format!("{base}/{path}")).timeout(PATIENCE);
+        let mut request = self.http.request(method, format!("{base}/{path}")).timeout(PATIENCE);
         if let Some(org) = &self.org {
             request = request.header("X-Molecule-Org-Id", org);
         }
@@ -100,10 +119,19 @@ impl Platform {
 
     /// Send, and read a 200; every other end is the `Err`.
     async fn call<T: DeserializeOwned>(&mut self, request: RequestBuilder) -> Result<T, Answer> {
+        self.call_for(request, LONGEST_ANSWER).await
+    }
+
+    /// The same, for an answer of up to `most` bytes.
+    async fn call_for<T: DeserializeOwned>(
+        &mut self,
+        request: RequestBuilder,
+        most: usize,
+    ) -> Result<T, Answer> {
         let outcome = async {
             let response = request.send().await?;
             let (status, retry_after) = (response.status(), retry_after(&response));
-            Ok::<_, reqwest::Error>((status, retry_after, read(response).await?))
+            Ok::<_, reqwest::Error>((status, retry_after, read(response, most).await?))
         };
         match outcome.await {
             Ok((status, retry_after, body)) => {
@@ -144,12 +172,12 @@ pub(crate) fn client(base: &Url) -> Result<Client, NoClient> {
     Ok(builder.build()?)
 }
 
-async fn read(mut response: Response) -> reqwest::Result<Vec<u8>> {
+async fn read(mut response: Response, most: usize) -> reqwest::Result<Vec<u8>> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
-        let room = LONGEST_ANSWER - body.len();
+        let room = most - body.len();
         body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if body.len() == LONGEST_ANSWER {
+        if body.len() == most {
             break;
         }
     }

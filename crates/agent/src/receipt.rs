@@ -3,7 +3,8 @@
 //!
 //! For each name that the platform told it is the HMAC-SHA256 of name, a zero byte and value, keyed with the
 //! SHA-256 of the credential that is presented along with it. The program inherits our environment but for what
-//! steers the agent, so what we find there is what it holds; a name of which we find nothing is left out.
+//! steers the agent, so what we find there is what it holds; a name of which we find nothing is left out. Where we
+//! fetched its secrets it holds those; and while it does not run it holds nothing, and there is no receipt.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +14,12 @@ use ring::{digest, hmac};
 
 use crate::identity::Token;
 use crate::machine;
+use crate::steer::Held;
 
 /// What there is to prove, and whether the platform waits for it.
 #[derive(Debug)]
 pub(crate) struct Receipt {
+    /// Of the secrets that came with the start-up data.
     names: Vec<String>,
     /// Goes with the next call that presents a credential.
     due: bool,
@@ -29,13 +32,21 @@ impl Receipt {
     }
 
     /// For a register with this credential: always, since whoever registers is judged anew.
-    pub(crate) fn at_register(&self, bearer: Option<&Token>) -> Option<BTreeMap<String, String>> {
-        bearer.map(|bearer| self.signed(bearer))
+    pub(crate) fn at_register(
+        &self,
+        bearer: Option<&Token>,
+        held: &Held<'_>,
+    ) -> Option<BTreeMap<String, String>> {
+        bearer.and_then(|bearer| self.signed(bearer, held))
     }
 
     /// For a heartbeat with this credential: while it is due.
-    pub(crate) fn at_heartbeat(&self, bearer: Option<&Token>) -> Option<BTreeMap<String, String>> {
-        bearer.filter(|_| self.due).map(|bearer| self.signed(bearer))
+    pub(crate) fn at_heartbeat(
+        &self,
+        bearer: Option<&Token>,
+        held: &Held<'_>,
+    ) -> Option<BTreeMap<String, String>> {
+        self.at_register(bearer.filter(|_| self.due), held)
     }
 
     /// A register was answered: what it could not carry is still due.
@@ -43,15 +54,29 @@ impl Receipt {
         self.due = !carried;
     }
 
-    /// A heartbeat was answered; `wanted`: the platform asks for it.
-    pub(crate) fn beaten(&mut self, wanted: bool) {
-        self.due = wanted;
+    /// A heartbeat was answered; `wanted`: the platform asks for it. What it could not carry is still due.
+    pub(crate) fn beaten(&mut self, carried: bool, wanted: bool) {
+        self.due = wanted || self.due && !carried;
     }
 
-    fn signed(&self, bearer: &Token) -> BTreeMap<String, String> {
-        let held = |name: &String| Some((name.clone(), machine::variable(name)?));
-        let held = self.names.iter().filter_map(held);
-        held.map(|(name, value)| (name.clone(), proof(bearer, &name, &value))).collect()
+    /// The program is about to hold something else.
+    pub(crate) fn renewed(&mut self) {
+        self.due = true;
+    }
+
+    fn signed(&self, bearer: &Token, held: &Held<'_>) -> Option<BTreeMap<String, String>> {
+        let prove = |name: &String, value: &str| (name.clone(), proof(bearer, name, value));
+        match held {
+            Held::Nothing => None,
+            Held::These(values) => {
+                let all = values.secrets().iter();
+                Some(all.map(|(name, value)| prove(name, value)).collect())
+            }
+            Held::Inherited => {
+                let found = |name: &String| Some(prove(name, &machine::variable(name)?));
+                Some(self.names.iter().filter_map(found).collect())
+            }
+        }
     }
 }
 
@@ -67,6 +92,7 @@ fn proof(bearer: &Token, name: &str, value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::values::Values;
 
     fn token(text: &str) -> Token {
         Token::parse(text).expect("a credential")
@@ -85,14 +111,34 @@ mod tests {
         let bearer = token("the-credential");
         let names = ["PATH".to_owned(), "NOT_SET_ANYWHERE".to_owned()];
         let mut receipt = Receipt::of(names.to_vec());
-        assert_eq!(receipt.at_register(None), None, "nothing to key it with");
+        let held = Held::Inherited;
+        assert_eq!(receipt.at_register(None, &held), None, "nothing to key it with");
         receipt.registered(false);
-        let said = receipt.at_heartbeat(Some(&bearer)).expect("due");
+        let said = receipt.at_heartbeat(Some(&bearer), &held).expect("due");
         assert_eq!(said.keys().collect::<Vec<_>>(), ["PATH"], "what is not held is left out");
-        receipt.beaten(false);
-        assert_eq!(receipt.at_heartbeat(Some(&bearer)), None);
-        receipt.beaten(true);
-        assert_eq!(receipt.at_heartbeat(Some(&bearer)), Some(said.clone()));
-        assert_eq!(receipt.at_register(Some(&bearer)), Some(said));
+        receipt.beaten(true, false);
+        assert_eq!(receipt.at_heartbeat(Some(&bearer), &held), None);
+        receipt.beaten(false, true);
+        assert_eq!(receipt.at_heartbeat(Some(&bearer), &held), Some(said.clone()));
+        assert_eq!(receipt.at_register(Some(&bearer), &held), Some(said));
+    }
+
+    #[test]
+    fn of_what_was_fetched_it_says_what_the_program_holds_once_it_runs() {
+        let bearer = token("the-credential");
+        let mut receipt = Receipt::of(Vec::new());
+        assert_eq!(receipt.at_register(Some(&bearer), &Held::Nothing), None);
+        receipt.registered(false);
+        receipt.beaten(false, false);
+        let fetched = [("API_KEY", "hunter2"), ("HOME", "/")];
+        let fetched = fetched.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let values = Values::new(fetched.into(), |_| None);
+        let said = receipt.at_heartbeat(Some(&bearer), &Held::These(&values)).expect("still due");
+        assert_eq!(said.keys().collect::<Vec<_>>(), ["API_KEY"]);
+        assert_eq!(said["API_KEY"], proof(&bearer, "API_KEY", "hunter2"));
+        receipt.beaten(true, false);
+        assert_eq!(receipt.at_heartbeat(Some(&bearer), &Held::These(&values)), None);
+        receipt.renewed();
+        assert!(receipt.at_heartbeat(Some(&bearer), &Held::These(&values)).is_some());
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::State;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
@@ -15,6 +15,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::delivery::{Answer, Answerer, Front, Missed, take};
+use crate::machine;
+use crate::nudge::Nudges;
 use crate::platform::{self, NoClient};
 use crate::vitals::{Program, Vitals};
 
@@ -33,10 +35,15 @@ const OF_THE_HOP: [HeaderName; 10] = [
     HeaderName::from_static("keep-alive"),
 ];
 
-/// The routes of an agent: health, and then the program or, without one, the echo.
+/// Where whoever wants something of this agent asks for its heartbeat.
+const NUDGE: &str = "/.well-known/ligand/nudge";
+
+/// The routes of an agent: health, nudges, and then the program or, without one, the echo.
 pub(crate) fn router(front: Arc<Front>) -> Router {
-    let vitals = Arc::clone(&front.vitals);
+    let (vitals, nudges) = (Arc::clone(&front.vitals), Arc::clone(&front.nudges));
     let own = Router::new().route("/health", get(health)).with_state(vitals);
+    let nudged = Router::new().route(NUDGE, post(nudge)).with_state(nudges);
+    let own = own.merge(nudged);
     match &front.answerer {
         Answerer::Program(_) => own.merge(Router::new().fallback(take).with_state(front)),
         Answerer::Echo(echo) => {
@@ -65,6 +72,10 @@ async fn health(State(vitals): State<Arc<Vitals>>) -> Json<Value> {
     Json(json!({ "status": "ok", "child": vitals.program().word() }))
 }
 
+async fn nudge(State(nudges): State<Arc<Nudges>>) -> StatusCode {
+    if nudges.take(machine::now()) { StatusCode::NO_CONTENT } else { StatusCode::TOO_MANY_REQUESTS }
+}
+
 /// Passes requests on to the program.
 pub(crate) struct Relay {
     http: reqwest::Client,
@@ -86,6 +97,7 @@ impl Relay {
     pub(crate) fn port(&self) -> Result<u16, Missed> {
         match self.vitals.program() {
             Program::Running(port) => Ok(port),
+            state if state.stands_by() => Err(Missed::StandsBy),
             state => {
                 let detail = format!("it is {}; it is started again by itself", state.word());
                 Err(Missed::NotReady(detail))

@@ -31,6 +31,7 @@ fn front(vitals: &Arc<Vitals>, dir: &Scratch) -> Router {
         guards: Guards::ON,
         tasks,
         running: Arc::new(Running::default()),
+        nudges: Arc::default(),
     }))
 }
 

@@ -36,7 +36,7 @@ impl Run {
             Opened::Run(head) => return self.turn(head, Caller::Waiting(reply)).await,
             Opened::Replay(record) => replayed(&record, &id),
             Opened::Refuse(why, started_ms) => refused(why, &id, started_ms),
-            Opened::NotReady(missed) => self.front.unanswered(missed),
+            Opened::NotReady(missed) => self.front.unanswered(missed, &id),
             Opened::Unrecorded(cause) => self.front.unrecorded(&cause),
         };
         drop(self.slot);
@@ -88,7 +88,7 @@ impl Run {
                 let entry = turns::entry(outcome);
                 let record = Arc::new(Record { head, body: Bytes::new() });
                 front.note(&named.file, entry, &record).await;
-                let mut response = front.unanswered(missed.clone());
+                let mut response = front.unanswered(missed.clone(), &named.id);
                 if entry == Entry::Begun {
                     mark(response.headers_mut(), Word::Interrupted, record.head.started_ms);
                 }
@@ -198,6 +198,7 @@ impl Caller {
             Self::Waiting(reply) => drop(reply.send(response)),
             Self::Reading(parts) => {
                 let why = match missed {
+                    Missed::StandsBy => "the agent stands by".to_owned(),
                     Missed::NotReady(why) | Missed::NotReached(why) | Missed::Broken(why) => why,
                 };
                 let _ = tokio::time::timeout(STALLED, parts.send(Err(why))).await;
@@ -226,6 +227,18 @@ impl Front {
             let text = format!("the end of a turn cannot be written down yet: {e}");
             tracing::warn!("{text}");
             self.vitals.note_error(&text);
+        }
+    }
+
+    /// Write what could not be written, and see anew what there is: somebody else may put records there.
+    pub(crate) async fn look_through_records(&self) {
+        let records = Arc::clone(&self.records);
+        let work = self.tasks.spawn_blocking(move || {
+            records.catch_up();
+            records.tidy(machine::wall())
+        });
+        if let Err(e) = work.await.map_err(std::io::Error::other).flatten() {
+            tracing::warn!("the records of turns cannot be looked through: {e}");
         }
     }
 

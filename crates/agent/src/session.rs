@@ -14,19 +14,12 @@
 use std::time::Duration;
 
 use crate::guards::{Guard, Guards};
+use crate::waits::{FIRST_WAIT, LONGEST_WAIT, asked, backoff, counted, shortened};
 
-/// The first wait after a failure.
-pub(crate) const FIRST_WAIT: Duration = Duration::from_millis(500);
-/// The longest wait of our own making.
-pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// The longest wait the platform can ask for: beyond this a mistaken header would look like a dead agent.
-const LONGEST_ASKED: Duration = Duration::from_secs(300);
 /// Seconds between heartbeats when the platform names no pace.
 const DEFAULT_PACE: u64 = 30;
 /// The fastest and the slowest pace that is followed, in seconds.
 const PACES: (u64, u64) = (1, 300);
-/// Failures in a row that are told apart: from here on the wait is the longest.
-const MOST_COUNTED: u32 = 7;
 /// Orders to rotate that may be passed over after failures, so that a new credential which the platform
 /// never accepts costs a call now and then.
 const MOST_SKIPPED: u32 = 15;
@@ -43,6 +36,8 @@ pub enum Call {
         /// The serial that was ordered.
         serial: i64,
     },
+    /// `GET /workspaces/{id}/secrets/values`: what the program is to find in its environment.
+    Secrets,
 }
 
 /// What the call presents.
@@ -130,6 +125,8 @@ pub enum Answer<T> {
         /// The only copy of a new credential.
         token: T,
     },
+    /// Secrets: 200. The values are no matter of identity.
+    Fetched,
     /// 401.
     Refused(Refusal),
     /// Any other answer that will not change by asking again soon: 400, 403, 404, 409, a redirect.
@@ -159,6 +156,8 @@ pub struct Facts {
     pub next_ready: bool,
     /// There is a passport.
     pub has_passport: bool,
+    /// The program's secrets are to be fetched.
+    pub fetch: bool,
     /// Uniform in 0..1.
     pub jitter: f64,
 }
@@ -217,6 +216,8 @@ pub struct Session {
     fruitless: u32,
     /// Orders that are still passed over for that.
     skip: u32,
+    /// Attempts to fetch secrets that brought none, since the last that did.
+    unfetched: u32,
 }
 
 impl Session {
@@ -237,6 +238,7 @@ impl Session {
             serial: None,
             fruitless: 0,
             skip: 0,
+            unfetched: 0,
         }
     }
 
@@ -249,6 +251,7 @@ impl Session {
             refusals,
             fruitless: self.fruitless.min(1),
             skip: 0,
+            unfetched: 0,
             pace: FIRST_WAIT,
             ..self
         }
@@ -281,6 +284,14 @@ impl Session {
                 let bearer = if facts.next_ready { Bearer::Next } else { Bearer::Held };
                 self.go(Call::Heartbeat, bearer, wait)
             }
+            Answer::Fetched => {
+                (self.failures, self.unfetched) = (0, 0);
+                self.new_round();
+                self.go(Call::Heartbeat, self.bearer, Duration::ZERO)
+            }
+            Answer::Failed { retry_after, .. } if self.call == Call::Secrets => {
+                self.without_secrets(asked(*retry_after), facts)
+            }
             Answer::Failed { retry_after, .. } => {
                 self.failures = counted(self.failures);
                 let wait = asked(*retry_after).max(self.backoff(self.failures, facts.jitter));
@@ -295,6 +306,9 @@ impl Session {
                 if let Call::Rotate { .. } = self.call {
                     self.came_to_nothing();
                     return self.go(Call::Heartbeat, Bearer::Held, self.pace);
+                }
+                if self.call == Call::Secrets {
+                    return self.without_secrets(self.pace, facts);
                 }
                 let wait = shortened(LONGEST_WAIT, facts.jitter);
                 self.go(Call::Register, best(Call::Register, facts), wait)
@@ -314,6 +328,9 @@ impl Session {
         if facts.next_ready {
             return self.go(Call::Heartbeat, Bearer::Next, Duration::ZERO);
         }
+        if facts.fetch {
+            return self.go(Call::Secrets, Bearer::Held, Duration::ZERO);
+        }
         let Some(serial) = rotate else {
             return self.go(Call::Heartbeat, Bearer::Held, self.pace);
         };
@@ -329,6 +346,13 @@ impl Session {
         }
         self.serial = Some(serial);
         self.go(Call::Rotate { serial }, Bearer::Held, Duration::ZERO)
+    }
+
+    /// The program waits; heartbeats do not. The next one that is accepted leads back here.
+    fn without_secrets(&mut self, asked: Duration, facts: Facts) -> Next {
+        self.unfetched = counted(self.unfetched);
+        let wait = asked.max(self.backoff(self.unfetched, facts.jitter)).min(self.pace);
+        self.go(Call::Heartbeat, self.bearer, wait)
     }
 
     /// The file first, then every other credential, then what they were told.
@@ -457,28 +481,6 @@ fn best(call: Call, facts: Facts) -> Bearer {
     } else {
         Bearer::Held
     }
-}
-
-/// One more, up to where it makes a difference.
-fn counted(count: u32) -> u32 {
-    count.saturating_add(1).min(MOST_COUNTED)
-}
-
-/// What the platform asked for, within reason.
-fn asked(retry_after: Option<Duration>) -> Duration {
-    retry_after.unwrap_or_default().min(LONGEST_ASKED)
-}
-
-/// The wait after the `nth` failure (1 is the first): doubling, capped, shortened at random.
-pub(crate) fn backoff(nth: u32, jitter: f64) -> Duration {
-    let doublings = nth.clamp(1, 16) - 1;
-    let full = FIRST_WAIT.saturating_mul(2u32.saturating_pow(doublings)).min(LONGEST_WAIT);
-    shortened(full, jitter)
-}
-
-/// Shortened by up to a quarter, so that agents that fell together do not rise together.
-fn shortened(wait: Duration, jitter: f64) -> Duration {
-    wait.mul_f64(1.0 - 0.25 * jitter.clamp(0.0, 1.0))
 }
 
 #[cfg(test)]

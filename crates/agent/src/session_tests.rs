@@ -10,6 +10,7 @@ const EMPTY: Facts = Facts {
     has_next: false,
     next_ready: false,
     has_passport: false,
+    fetch: false,
     jitter: 0.0,
 };
 const CALM: Facts = Facts { holds: true, ..EMPTY };

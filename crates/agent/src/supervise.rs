@@ -16,6 +16,7 @@ use crate::config::CommandLine;
 use crate::logs::{Logs, Stream};
 use crate::machine;
 use crate::reap::Own;
+use crate::values::Values;
 use crate::vitals::{Program, Vitals};
 
 /// How often that is tried.
@@ -71,14 +72,15 @@ struct Ended {
 }
 
 impl Supervisor {
-    /// Start the program on a port that is free now.
+    /// Start the program on a port that is free now, with these secrets over what it inherits.
     ///
     /// # Errors
     /// What the system says: not found, not executable.
-    pub(crate) fn start(&self) -> io::Result<Started> {
+    pub(crate) fn start(&self, values: Option<&Values>) -> io::Result<Started> {
         let port = free_port()?;
         let mut command = machine::command(&self.command.program, &self.command.args);
         command
+            .envs(values.into_iter().flat_map(Values::overlay))
             .env("PORT", port.to_string())
             .env("HOST", "127.0.0.1")
             .env("PYTHONUNBUFFERED", "1")
@@ -99,15 +101,20 @@ impl Supervisor {
         Ok(Started { child, port, at: machine::now() })
     }
 
-    /// Keep it running until `stop`; then end it. Returns when it is gone.
-    pub(crate) async fn run(self, first: Started, stop: CancellationToken) {
-        let mut attempt = Ok(first);
+    /// Keep it running until `over`; then end it. Returns when it is gone. `first` runs already.
+    pub(crate) async fn run(
+        &self,
+        first: Option<Started>,
+        values: Option<&Values>,
+        over: &CancellationToken,
+    ) {
+        let mut attempt = first.map_or_else(|| self.start(values), Ok);
         let mut restarts = 0;
         loop {
             let ended = match attempt {
                 Ok(mut started) => tokio::select! {
                     ended = self.until_ended(&mut started) => ended,
-                    () = stop.cancelled() => return self.end(&mut started.child).await,
+                    () = over.cancelled() => return self.end(&mut started.child).await,
                 },
                 Err(e) => Ended { how: format!("cannot be started: {e}"), up: Duration::ZERO },
             };
@@ -123,9 +130,9 @@ impl Supervisor {
             self.vitals.note_error(&text);
             tokio::select! {
                 () = machine::sleep(wait) => {}
-                () = stop.cancelled() => return,
+                () = over.cancelled() => return,
             }
-            attempt = self.start();
+            attempt = self.start(values);
         }
     }
 
@@ -267,7 +274,7 @@ mod tests {
     async fn a_program_that_never_listens_is_ended() {
         let (dir, start) = (Scratch::new(), Duration::from_millis(20));
         let supervisor = of("exec sleep 600", &dir, Patience { start, ..Patience::USUAL });
-        let mut started = supervisor.start().expect("a shell");
+        let mut started = supervisor.start(None).expect("a shell");
         let ended = supervisor.until_ended(&mut started).await;
         assert!(ended.how.starts_with("did not listen on port"), "{}", ended.how);
         assert_eq!(started.child.id(), None, "gone and collected");
@@ -278,7 +285,7 @@ mod tests {
         let (dir, grace) = (Scratch::new(), Duration::from_millis(20));
         let script = "trap '' TERM; echo ready; exec sleep 600";
         let supervisor = of(script, &dir, Patience { grace, ..Patience::USUAL });
-        let mut started = supervisor.start().expect("a shell");
+        let mut started = supervisor.start(None).expect("a shell");
         let log = dir.path().join("agent.log");
         while !std::fs::read_to_string(&log).is_ok_and(|text| text.contains("ready")) {
             tokio::task::yield_now().await;

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::identity::Token;
 use crate::platform::{self, NoClient};
 use crate::records::Record;
-use crate::{machine, session};
+use crate::{machine, waits};
 
 /// A turn that lasts longer is told about while it runs.
 const SLOW: Duration = Duration::from_millis(250);
@@ -185,7 +185,7 @@ impl Line {
             if machine::now().saturating_duration_since(began) > patience {
                 return tracing::warn!("turns could not be told: {why}");
             }
-            let wait = machine::sleep(session::backoff(nth, machine::jitter()));
+            let wait = machine::sleep(waits::backoff(nth, machine::jitter()));
             tokio::select! { () = wait => {} Ok(()) = bearer.changed() => {} }
         }
     }

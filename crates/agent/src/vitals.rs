@@ -27,6 +27,10 @@ pub(crate) enum Program {
     Running(u16),
     /// Ended, and waiting for its next start.
     Down,
+    /// It is about to stand by, or to be started anew: no turn begins.
+    Stopping,
+    /// It does not run, because it is not to.
+    StandingBy,
 }
 
 impl Program {
@@ -37,7 +41,14 @@ impl Program {
             Self::Starting => "starting",
             Self::Running(_) => "running",
             Self::Down => "down",
+            Self::Stopping => "stopping",
+            Self::StandingBy => "standing-by",
         }
+    }
+
+    /// Whether turns are kept away until somebody says otherwise.
+    pub(crate) fn stands_by(self) -> bool {
+        matches!(self, Self::Stopping | Self::StandingBy)
     }
 }
 
@@ -49,7 +60,8 @@ pub(crate) struct Vitals {
     /// The latest turns; true is one that failed.
     turns: Mutex<VecDeque<bool>>,
     error: Mutex<Option<(Instant, String)>>,
-    program: watch::Sender<Program>,
+    /// What the program does, and which order it follows.
+    program: watch::Sender<(Program, u64)>,
 }
 
 impl Vitals {
@@ -59,7 +71,7 @@ impl Vitals {
             active: AtomicI64::new(0),
             turns: Mutex::default(),
             error: Mutex::default(),
-            program: watch::Sender::new(program),
+            program: watch::Sender::new((program, 0)),
         })
     }
 
@@ -75,16 +87,33 @@ impl Vitals {
     }
 
     pub(crate) fn set_program(&self, state: Program) {
-        self.program.send_replace(state);
+        self.program.send_modify(|(program, _)| *program = state);
+    }
+
+    /// This order is followed from now on.
+    pub(crate) fn take_up(&self, nth: u64) {
+        self.program.send_modify(|(_, following)| *following = nth);
     }
 
     pub(crate) fn program(&self) -> Program {
+        self.program.borrow().0
+    }
+
+    /// What the program does, and which order it follows.
+    pub(crate) fn doing(&self) -> (Program, u64) {
         *self.program.borrow()
     }
 
-    /// Returns when turns can be answered.
+    /// Changes of that, from now on.
+    pub(crate) fn changes(&self) -> watch::Receiver<(Program, u64)> {
+        self.program.subscribe()
+    }
+
+    /// Returns when turns can be answered, or are not to be yet.
     pub(crate) async fn reachable(&self) {
-        let ready = |state: &Program| matches!(state, Program::None | Program::Running(_));
+        let ready = |state: &(Program, u64)| {
+            matches!(state.0, Program::None | Program::Running(_) | Program::StandingBy)
+        };
         let mut changes = self.program.subscribe();
         changes.wait_for(ready).await.expect("the sender lives as long as `self`");
     }

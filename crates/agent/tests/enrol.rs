@@ -30,7 +30,10 @@ async fn a_lost_answer_is_asked_for_again_under_the_same_key() {
     assert_eq!(calls[0].key.as_ref().map(String::len), Some(43));
     assert_eq!(calls[0].key, calls[1].key);
     assert!(calls.iter().all(|call| call.org.as_deref() == Some("org-7")));
-    assert_eq!(calls[0].body["ligand"]["features"], json!(["paced", "receipt", "rotate", "turns"]));
+    assert_eq!(
+        calls[0].body["ligand"]["features"],
+        json!(["paced", "receipt", "rotate", "standby", "turns"])
+    );
     assert_eq!(calls[0].body["agent_card"]["name"], "ws-1");
 
     let saved = dir.path("configs/.auth_token");

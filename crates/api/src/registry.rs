@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Features that Ligand's own agent declares in this version.
-pub const AGENT_FEATURES: [&str; 4] = ["paced", "receipt", "rotate", "turns"];
+pub const AGENT_FEATURES: [&str; 5] = ["paced", "receipt", "rotate", "standby", "turns"];
 
 /// Body of `POST /registry/register`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -43,6 +43,9 @@ pub struct Declaration {
     /// presented; without one there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<std::collections::BTreeMap<String, String>>,
+    /// What its program does; absent: it runs, as usual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<ProgramState>,
 }
 
 /// Answer to a register.

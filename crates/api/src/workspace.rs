@@ -107,6 +107,21 @@ pub struct Workspace {
     /// Whose compute that is. With a credential only, where it is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
+    /// The migration that is under way. With a credential only, at one workspace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration: Option<Moving>,
+}
+
+/// A migration that is under way, in short.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Moving {
+    /// Its phase; `undoing` while it is rolled back.
+    pub phase: String,
+    /// The backend that it goes to.
+    pub to: String,
+    /// Since when it is in that phase.
+    pub since: String,
 }
 
 /// Body of `POST /workspaces`.

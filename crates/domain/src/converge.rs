@@ -41,7 +41,7 @@ pub struct Workspace {
     pub managed: bool,
     /// The generation that counts now.
     pub current: Generation,
-    /// The newest generation that was planned.
+    /// The newest generation that was planned, and not abandoned.
     pub newest: Generation,
     /// Whether a restart was asked for that no instance has loaded yet.
     pub restart_due: bool,
@@ -55,6 +55,8 @@ pub struct Workspace {
     pub unproven: bool,
     /// For one that serves without ever having been heard of: how long it is taken at its creator's word.
     pub unheard_until: Option<Timestamp>,
+    /// A migration brings up its next generation, and looks after it meanwhile. Whatever falls due waits for that.
+    pub migrating: bool,
 }
 
 /// How long a start of this runtime may take: what the operator says of all, else what its recipe says, else
@@ -190,6 +192,9 @@ fn resting(workspace: &Workspace, instances: &[Instance], rests_as: Status) -> S
 }
 
 fn running(workspace: &Workspace, instances: &[Instance], now: Timestamp) -> Step {
+    if workspace.migrating {
+        return Step::Rest(None);
+    }
     let of = |generation| instances.iter().find(|i: &&Instance| i.generation == generation);
     if let Some(older) = instances.iter().find(|i| i.generation < workspace.current) {
         return Step::Retire(older.generation);

@@ -53,6 +53,7 @@ impl Toy {
             unsure: false,
             unproven: false,
             unheard_until: None,
+            migrating: false,
         };
         let now = Timestamp::from_micros(1_000_000_000);
         Self { workspace, instances: Vec::new(), failures: Failures::default(), now }

@@ -149,6 +149,7 @@ impl World {
             AgentCall::Register => Call::Register,
             AgentCall::Heartbeat => Call::Heartbeat,
             AgentCall::Rotate { .. } => Call::Rotate,
+            AgentCall::Secrets => unreachable!("no program of the model fetches any"),
         };
         let presented = match knock.bearer {
             None | Some(Token::Key(_) | Token::Origin(_)) => Presented::Nothing,

@@ -106,6 +106,7 @@ fn answer(call: Call, reply: Reply) -> Answer<Token> {
         (Call::Rotate { .. }, Reply::Admitted { minted: Some(token), .. }) => {
             Answer::Rotated { token }
         }
+        (Call::Secrets, Reply::Admitted { .. }) => Answer::Fetched,
         (Call::Rotate { .. }, Reply::Admitted { minted: None, .. }) | (_, Reply::NoRotation) => {
             Answer::Rejected { why: String::new() }
         }

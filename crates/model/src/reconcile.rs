@@ -83,6 +83,7 @@ impl World {
             unsure: false,
             unproven: false,
             unheard_until: None,
+            migrating: false,
         };
         let instances: Vec<Instance> =
             self.rows.iter().map(|row| self.observe(site, row)).collect();

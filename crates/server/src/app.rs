@@ -28,7 +28,7 @@ use crate::journal::Hub;
 use crate::messages::Post;
 use crate::reconcile::Bells;
 use crate::registry::beats::Beats;
-use crate::templates;
+use crate::{templates, transfer};
 
 /// The server's shared parts.
 #[derive(Clone)]
@@ -39,6 +39,7 @@ struct Shared {
     limiter: Limiter,
     sessions: Sessions,
     templates: templates::Cache,
+    transfers: transfer::Opened,
 }
 
 /// What a server stands on: what differs between a program, a test and a simulation.
@@ -113,7 +114,8 @@ impl App {
             started,
         };
         let (sessions, templates) = (Sessions::default(), templates::Cache::default());
-        Self(Arc::new(Shared { parts, limiter, sessions, templates }))
+        let transfers = transfer::Opened::default();
+        Self(Arc::new(Shared { parts, limiter, sessions, templates, transfers }))
     }
 
     /// Who asked how often.
@@ -130,6 +132,11 @@ impl App {
     /// What templates say.
     pub(crate) fn templates(&self) -> &templates::Cache {
         &self.0.templates
+    }
+
+    /// Where data lies on its way.
+    pub(crate) fn transfers(&self) -> &transfer::Opened {
+        &self.0.transfers
     }
 
     /// Run in the background; a graceful stop waits for it.

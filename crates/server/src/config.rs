@@ -9,6 +9,7 @@ mod file;
 mod keys;
 mod layers;
 mod messages;
+mod migrations;
 mod retention;
 mod templates;
 mod tiers;
@@ -29,6 +30,7 @@ use self::file::FileError;
 pub use self::file::{BackendConfig, BackendKind, File, Recipe};
 use self::layers::Layers;
 pub use self::messages::Messages;
+pub use self::migrations::Migrations;
 pub use self::retention::Retention;
 pub use self::templates::Templates;
 pub use self::tiers::Tiers;
@@ -174,6 +176,8 @@ pub struct Config {
     pub retention: Retention,
     /// How long messages are recognised, and how long they may wait.
     pub messages: Messages,
+    /// How workspaces go from one backend to another.
+    pub migrations: Migrations,
     /// The program that runs beside an agent, and its first arguments.
     pub agent: Vec<String>,
     /// Backends by name.
@@ -207,6 +211,27 @@ impl Config {
         let recipe = self.runtimes.get(runtime).and_then(|recipe| recipe.start_deadline_seconds);
         let recipe = recipe.map(Duration::from_secs);
         converge::start_deadline(runtime, declared, recipe, self.provision_timeout)
+    }
+
+    /// Whether two backends keep what they hold of a workspace in the same place: what one of them erases, the other
+    /// lacks.
+    #[must_use]
+    pub fn same_place(&self, one: &str, other: &str) -> bool {
+        let (Some(first), Some(second)) = (self.backends.get(one), self.backends.get(other)) else {
+            return false;
+        };
+        let root = |name: &str, of: &BackendConfig| {
+            let root = of.root.clone().unwrap_or_else(|| self.data_dir.join(name));
+            std::path::absolute(&root).unwrap_or(root)
+        };
+        first.beside(second, (root(one, first), root(other, second)), &self.data_dir)
+    }
+
+    /// Whether instances of a backend have an agent of Ligand's.
+    #[must_use]
+    pub fn brings_agent(&self, backend: &str) -> bool {
+        let own = self.backends.get(backend).and_then(BackendConfig::own_agent);
+        !own.as_ref().unwrap_or(&self.agent).is_empty()
     }
 
     /// The command that runs a workspace: Ligand's agent, around the workspace's own command or its
@@ -376,6 +401,7 @@ pub fn resolve(
             &data_dir,
         ),
         tiers: Tiers::resolve(&mut said),
+        migrations: Migrations::resolve(&mut said, file.migrations, &data_dir),
         data_dir,
         stop_grace: Duration::from_secs(said.of_file(
             "stop_grace_seconds",

@@ -11,7 +11,9 @@
 //! | [`registry`] | register, heartbeat, card: who is let in |
 //! | [`discovery`] | peers, and where they answer |
 //! | [`templates`] | what a workspace's configuration begins with |
+//! | [`programs`] | what agents' programs are to do, where that is not as usual |
 //! | [`briefings`] | what agents are told after a restart |
+//! | [`transfer`] | a workspace's data on its way to another backend |
 //! | [`workspaces`] | intent, observation, instances, convergence |
 //! | [`access`] | credentials, and the gates in front of handlers |
 //! | [`credentials`] | revoking and rotating them |
@@ -21,6 +23,7 @@
 //! | [`secrets`] | what programs get and nobody else sees |
 //! | [`canvas`] | where the canvas was left |
 //! | [`messages`] | turns sent to agents |
+//! | [`migrations`] | workspaces that go from one backend to another, and drains |
 //! | [`mcp`] | tools that agents call |
 //! | [`cards`] | what agents say of themselves, for whoever calls them here |
 //! | [`activity`] | what goes through workspaces |
@@ -53,8 +56,10 @@ pub mod journal;
 pub mod liveness;
 pub mod mcp;
 pub mod messages;
+pub mod migrations;
 pub mod operator;
 pub mod org_tokens;
+pub mod programs;
 pub mod reconcile;
 pub mod registry;
 pub mod replicas;
@@ -64,4 +69,5 @@ pub mod serve;
 pub mod spend;
 pub mod templates;
 pub mod terminal;
+pub mod transfer;
 pub mod workspaces;

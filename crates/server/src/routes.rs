@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::http::{edge, limit};
 use crate::{
     access, activity, canvas, cards, credentials, delegations, discovery, files, journal, liveness,
-    mcp, messages, operator, org_tokens, registry, secrets, spend, templates, terminal, workspaces,
+    mcp, messages, migrations, operator, org_tokens, registry, secrets, spend, templates, terminal, workspaces,
 };
 
 /// Routes that answer a caller without a credential, and why that is right. Everything else is 401; a test
@@ -129,6 +129,7 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(messages::http::admin::drop_one))
         .routes(routes!(messages::http::admin::drop_stale))
         .merge(what_goes_through())
+        .merge(what_moves())
         // Events.
         .routes(routes!(journal::http::list))
         .routes(routes!(journal::http::stream_all))
@@ -156,6 +157,22 @@ fn what_goes_through() -> OpenApiRouter<App> {
         .routes(routes!(cards::http::card_of_old))
         .routes(routes!(mcp::http::call))
         .routes(routes!(mcp::http::stream))
+}
+
+/// Workspaces that go from one backend to another.
+fn what_moves() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(migrations::http::migrate))
+        .routes(routes!(migrations::http::list_of))
+        .routes(routes!(migrations::http::list))
+        .routes(routes!(migrations::http::pause))
+        .routes(routes!(migrations::http::resume))
+        .routes(routes!(migrations::http::abort))
+        .routes(routes!(migrations::http::drains::drain, migrations::http::drains::list))
+        .routes(routes!(migrations::http::drains::get))
+        .routes(routes!(migrations::http::drains::pause))
+        .routes(routes!(migrations::http::drains::resume))
+        .routes(routes!(migrations::http::drains::abort))
 }
 
 /// The API, described: what `/openapi.json` serves.

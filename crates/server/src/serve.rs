@@ -26,6 +26,7 @@ use crate::liveness::BrakeReconciler;
 use crate::liveness::orphans::Orphans;
 use crate::liveness::sweeps::{LapsedCredentials, PhantomBusy, Retention, StaleCredentials};
 use crate::messages::{self, DeliveryReconciler, MessageRetention};
+use crate::migrations::{self, DrainReconciler, MigrationReconciler};
 use crate::reconcile::{Reconciler, drive};
 use crate::replicas;
 use crate::routes;
@@ -120,6 +121,8 @@ struct Reconcilers {
     hibernation: HibernationMonitor,
     deliveries: DeliveryReconciler,
     message_retention: MessageRetention,
+    migrations: MigrationReconciler,
+    drains: DrainReconciler,
 }
 
 impl Reconcilers {
@@ -138,6 +141,8 @@ impl Reconcilers {
             hibernation: HibernationMonitor,
             deliveries: DeliveryReconciler,
             message_retention: MessageRetention,
+            migrations: MigrationReconciler,
+            drains: DrainReconciler,
         }
     }
 
@@ -156,8 +161,10 @@ impl Reconcilers {
             hibernation,
             deliveries,
             message_retention,
+            migrations,
+            drains,
         } = self;
-        let all: [Arc<dyn Reconciler>; 13] = [
+        let all: [Arc<dyn Reconciler>; 15] = [
             Arc::new(workspaces),
             Arc::new(file_restarts),
             Arc::new(rotation),
@@ -171,6 +178,8 @@ impl Reconcilers {
             Arc::new(hibernation),
             Arc::new(deliveries),
             Arc::new(message_retention),
+            Arc::new(migrations),
+            Arc::new(drains),
         ];
         for reconciler in all {
             drive(app, reconciler);
@@ -367,6 +376,7 @@ async fn take_over(app: &App) -> Result<(), sqlx::Error> {
         let mut tx = app.db.begin().await?;
         workspaces::release_all(&mut tx, app.clock.now()).await?;
         messages::release_all(&mut tx, app.clock.now()).await?;
+        migrations::release_all(&mut tx, app.clock.now()).await?;
         tx.commit().await?;
     }
     Ok(())

@@ -372,6 +372,10 @@ fn forward(it: &Migration, phase: Before, facts: &Facts, now: Timestamp, guards:
             Probe::Failed(why) => Step::RollBack(Cause::ProbeFailed(why.clone())),
             Probe::None | Probe::Completed(_) => Step::Probe,
         },
+        // What was written since has to be loaded, and tried, first.
+        Before::CutOver if !serves(facts, guards) && guards.hold(Guard::CutOverEvidence) => {
+            Step::Enter(Before::Activate)
+        }
         Before::CutOver => Step::CutOver,
     }
 }
@@ -403,6 +407,28 @@ pub fn may_cut_over(it: &Migration, facts: &Facts, guards: Guards) -> Result<(),
     match lacks.into_iter().find(|(missing, _)| *missing) {
         Some((_, what)) if guards.hold(Guard::CutOverEvidence) => Err(Cause::Evidence(what)),
         _ => Ok(()),
+    }
+}
+
+/// What the answer to a probe says: whether it has a result, the code of its error, and the state of its task, if it
+/// is one. Nothing that the agent said is in the reason.
+///
+/// # Errors
+/// Why it is no completed turn.
+pub fn probed(result: bool, error: Option<i64>, state: Option<&str>) -> Result<(), String> {
+    // Names of both versions of the protocol.
+    const DONE: [&str; 4] =
+        ["completed", "input-required", "TASK_STATE_COMPLETED", "TASK_STATE_INPUT_REQUIRED"];
+    match (result, error, state) {
+        (_, Some(code), _) => Err(format!("its answer is an error (code {code})")),
+        (false, None, _) => Err("its answer has no result".to_owned()),
+        (true, None, None) => Ok(()),
+        (true, None, Some(state)) if DONE.contains(&state) => Ok(()),
+        (true, None, Some(state)) => {
+            let known = state.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
+            let state = if known && state.len() <= 32 { state } else { "unknown" };
+            Err(format!("its task is {state}, not completed"))
+        }
     }
 }
 

@@ -9,11 +9,13 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use ligand_domain::credential::{TokenHash, bearer};
-use ligand_domain::id::WorkspaceId;
+use ligand_domain::id::{Generation, WorkspaceId};
+use ligand_domain::time::Timestamp;
 use subtle::ConstantTimeEq as _;
 
-use super::{Held, Session, live_anywhere, live_of, session, validate};
+use super::{Held, Session, live_anywhere, live_of, session, store, validate};
 use crate::app::App;
+use crate::db::Tx;
 use crate::error::{Error, Result};
 use crate::http::edge::from_own_canvas;
 use crate::http::limit::Proof;
@@ -168,6 +170,60 @@ impl FromRequestParts<App> for Watcher {
             }
         }
         Ok(Self(caller.workspace))
+    }
+}
+
+/// Somebody who may be told the secrets of the workspace in the path: whoever may act on it; and the candidate of its
+/// migration, who may do nothing else.
+pub enum Recipient {
+    /// Somebody who may act on it.
+    Of(OfWorkspace),
+    /// The candidate.
+    Candidate(Candidate),
+}
+
+/// The candidate of a migration, by its credential.
+pub struct Candidate {
+    /// Whose.
+    pub workspace: WorkspaceId,
+    /// Which generation it is to become.
+    pub generation: Generation,
+    hash: TokenHash,
+}
+
+impl Candidate {
+    /// Whether it still is. Under the lock of its workspace that stays so.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn stands(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+    ) -> std::result::Result<bool, sqlx::Error> {
+        let found = store::candidate(tx, self.workspace, &self.hash, now).await?;
+        Ok(found == Some(self.generation))
+    }
+}
+
+impl FromRequestParts<App> for Recipient {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let refused = match OfWorkspace::from_request_parts(parts, app).await {
+            Ok(caller) => return Ok(Self::Of(caller)),
+            Err(refused) => refused,
+        };
+        let hash = presented(&parts.headers).map(TokenHash::of);
+        let workspace = path::raw(parts, app).await.parse::<WorkspaceId>();
+        let (Error::Refused(..), Some(hash), Ok(workspace)) = (&refused, hash, workspace) else {
+            return Err(refused);
+        };
+        let now = app.clock.now();
+        let found = store::candidate(&mut app.db.read().await?, workspace, &hash, now).await?;
+        let generation = found.ok_or(refused)?;
+        Proof::carried(parts).of(workspace);
+        Ok(Self::Candidate(Candidate { workspace, generation, hash }))
     }
 }
 

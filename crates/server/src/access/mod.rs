@@ -18,7 +18,7 @@ use crate::db::{Db, Tx};
 use crate::error::Result;
 use crate::journal::Work;
 
-pub use gates::{Admin, Anyone, By, Canvas, OfWorkspace, Watcher};
+pub use gates::{Admin, Anyone, By, Candidate, Canvas, OfWorkspace, Recipient, Watcher};
 pub(crate) use gates::{is_admin, presented};
 pub(crate) use grant::{Asked, Grant, ended};
 pub use sender::Sender;
@@ -26,7 +26,9 @@ pub(crate) use sessions::{Session, Sessions, session};
 pub(crate) use store::passports::{
     end_of as end_passports_of, presented as passport, redeem, spend,
 };
-pub(crate) use store::{end_one, ever_issued, for_admission, keep_newest, mark_used};
+pub(crate) use store::{
+    end_one, ever_issued, for_admission, is_active, keep_newest, mark_used, supersede_before,
+};
 pub(crate) use viewer::Viewer;
 
 /// A credential as the database has it.
@@ -260,8 +262,8 @@ pub async fn lapse_pending(
     store::lapse_pending(tx, workspace, generation, now).await
 }
 
-/// The live workspace credential that a bearer is, if it is one and its workspace is not removed. An empty
-/// text is refused without asking the database.
+/// The live workspace credential that a bearer is, if it is one and its workspace is not removed. That of a
+/// migration's candidate is not: until cut-over its holder is nobody here. An empty text is refused without asking the database.
 ///
 /// # Errors
 /// 503 when the database does not answer.

@@ -69,7 +69,7 @@ struct Live {
     last_used_at: Option<i64>,
 }
 
-/// A live credential of a workspace that is not removed, and whether it is time to note its use.
+/// A live credential of a workspace that is not removed, unless it is a candidate's; and whether it is time to note its use.
 pub(super) async fn find_live(
     tx: &mut Tx,
     hash: &TokenHash,
@@ -80,11 +80,28 @@ pub(super) async fn find_live(
                 c.created_at, c.lapses_at, c.first_used_at, c.serial, c.last_used_at
              FROM credentials c JOIN workspaces w ON w.id = c.workspace_id
              WHERE c.hash = $1 AND c.ended_at IS NULL AND w.status <> 'removed'
-               AND (c.state <> 'pending' OR c.lapses_at IS NULL OR c.lapses_at > $2)")
+               AND (c.state <> 'pending' OR c.lapses_at IS NULL OR c.lapses_at > $2)
+               AND (w.candidate_generation IS NULL OR c.generation IS NULL OR c.generation <> w.candidate_generation)")
         .bind(hash.bytes().as_slice()).bind(now.micros()).fetch_optional(c).await)?;
     let Some(Live { row, last_used_at }) = live else { return Ok(None) };
     let unnoted = last_used_at.unwrap_or(0) <= now.micros() - TOUCH_EVERY_US;
     Ok(Some((Held::try_from(row)?, unnoted)))
+}
+
+/// The generation of the candidate whose credential this is, while its migration is under way.
+pub(super) async fn candidate(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    hash: &TokenHash,
+    now: Timestamp,
+) -> Result<Option<Generation>, sqlx::Error> {
+    let generation: Option<i64> = on!(tx, c => sqlx::query_scalar(
+            "SELECT c.generation FROM credentials c
+             JOIN workspaces w ON w.id = c.workspace_id AND w.candidate_generation = c.generation
+             WHERE c.hash = $1 AND c.workspace_id = $2 AND c.kind = 'instance' AND c.ended_at IS NULL
+               AND w.status <> 'removed' AND (c.state <> 'pending' OR c.lapses_at IS NULL OR c.lapses_at > $3)")
+        .bind(hash.bytes().as_slice()).bind(workspace.uuid()).bind(now.micros()).fetch_optional(c).await)?;
+    Ok(generation.map(Generation::new))
 }
 
 /// Those of these credentials that count no more.
@@ -203,6 +220,30 @@ pub(super) async fn end_generation(
             WHERE workspace_id = $2 AND generation = $3 AND ended_at IS NULL")
         .bind(now.micros()).bind(workspace.uuid()).bind(generation.number())
         .execute(c).await.map(|_| ()))
+}
+
+/// Everything that belongs to generations before this one: they are over.
+pub(crate) async fn supersede_before(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    generation: Generation,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    on!(tx, c => sqlx::query("UPDATE credentials SET state = 'superseded', ended_at = $1
+            WHERE workspace_id = $2 AND generation < $3 AND ended_at IS NULL")
+        .bind(now.micros()).bind(workspace.uuid()).bind(generation.number())
+        .execute(c).await.map(|_| ()))
+}
+
+/// Whether a generation has a credential that was used and still counts.
+pub(crate) async fn is_active(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    generation: Generation,
+) -> Result<bool, sqlx::Error> {
+    on!(tx, c => sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM credentials
+            WHERE workspace_id = $1 AND generation = $2 AND kind = 'instance' AND state = 'active' AND ended_at IS NULL)")
+        .bind(workspace.uuid()).bind(generation.number()).fetch_one(c).await)
 }
 
 /// What a start leaves: its credentials that were never used, and those that were asked for with them. A

@@ -27,8 +27,7 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest as _, Sha256};
 use tar::EntryType;
 
-pub use self::pack::Passing;
-use self::pack::{Item, Meta, Packer};
+pub use self::pack::{Item, Meta, Packer, Passing};
 pub use self::pipe::{Incoming, feed, stream};
 use self::walk::{What, walk};
 use super::Carried;
@@ -137,13 +136,25 @@ pub fn digest(base: &Path) -> io::Result<Carried> {
 /// # Errors
 /// An archive that [`read`] would refuse.
 pub fn digest_of_archive(archive: impl Read, most: Most) -> io::Result<Carried> {
-    let mut course = Course::new(most);
-    course.through(archive, |_, _, item| {
+    each(archive, most, |_, _, item| {
         if let Item::File { content, .. } = item {
             io::copy(content, &mut io::sink())?;
         }
         Ok(())
-    })?;
+    })
+}
+
+/// Go through an archive, entry by entry; what is no data of a workspace is left out. `put` reads content whole.
+///
+/// # Errors
+/// An archive that [`read`] would refuse; what `put` says.
+pub fn each(
+    archive: impl Read,
+    most: Most,
+    put: impl FnMut(&Path, Meta, Item<'_>) -> io::Result<()>,
+) -> io::Result<Carried> {
+    let mut course = Course::new(most);
+    course.through(archive, put)?;
     Ok(course.digest.finish())
 }
 

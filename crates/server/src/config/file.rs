@@ -39,6 +39,8 @@ pub struct File {
     #[serde(default)]
     pub(super) messages: super::messages::InFile,
     #[serde(default)]
+    pub(super) migrations: super::migrations::InFile,
+    #[serde(default)]
     pub(super) backends: BTreeMap<String, BackendConfig>,
     #[serde(default)]
     pub(super) runtimes: BTreeMap<String, Recipe>,
@@ -136,6 +138,19 @@ impl BackendConfig {
             BackendKind::Process => false,
             BackendKind::Docker => self.network == Network::Bridge,
             BackendKind::Fake => true,
+        }
+    }
+
+    /// Whether two keep what they hold of a workspace in the same place.
+    pub(super) fn beside(&self, other: &Self, roots: (PathBuf, PathBuf), data_dir: &Path) -> bool {
+        let place = |of: &Self| {
+            let setup = of.setup(data_dir);
+            (setup.socket, setup.owner)
+        };
+        match (self.kind, other.kind) {
+            (BackendKind::Process, BackendKind::Process) => roots.0 == roots.1,
+            (BackendKind::Docker, BackendKind::Docker) => place(self) == place(other),
+            _ => false,
         }
     }
 

@@ -314,6 +314,31 @@ impl<'a> Layers<'a> {
         Some(Secret::new(value))
     }
 
+    /// What only a variable has, and may be missing, for a part of the program that takes secrets and others alike.
+    pub(super) fn secret(
+        &mut self,
+        name: &'static str,
+        variable: &'static str,
+        shown: bool,
+    ) -> Option<Secret> {
+        if !shown {
+            return self.hidden(name, variable);
+        }
+        self.optional(name, variable).map(Secret::new)
+    }
+
+    /// A setting that only the file has, as it is shown.
+    pub(super) fn say_of_file(&mut self, name: &'static str, value: &str, in_file: bool) {
+        let origin = self.file_or_default(in_file);
+        self.show(name, value, origin);
+    }
+
+    /// What the file says makes no sense.
+    pub(super) fn wrong_in_file(&mut self, name: &'static str, expected: &str) {
+        let origin = self.file_or_default(true);
+        self.problem(name, &origin, expected);
+    }
+
     /// What a variable says makes no sense.
     pub(super) fn mistake(&mut self, name: &'static str, variable: &'static str, expected: &str) {
         self.problem(name, &Origin::Environment(variable), expected);

@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use ligand_api::error::ErrorBody;
 use ligand_domain::admission::OPENED_FOR;
 use ligand_domain::credential::Token;
+use ligand_domain::guards::Guard;
 use ligand_domain::id::WorkspaceId;
 use ligand_domain::rotation::{self, Decision};
 use ligand_domain::workspace::{Intent, Status};
@@ -19,9 +20,12 @@ use crate::access::{self, For};
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::journal::{Kind, Work};
+use crate::migrations;
 use crate::registry::{self, Admitted};
 use crate::workspaces;
 
+/// Why a migration's candidate is abandoned.
+const REVOKED: &str = "abandoned: its credentials were revoked";
 /// Longest reason of an agent that is kept, in characters.
 const MOST_SAID: usize = 500;
 /// Values of one rotation that nobody used and that count at once: so many answers may be on their way.
@@ -100,9 +104,12 @@ async fn revoke(app: &App, id: WorkspaceId) -> std::result::Result<(), sqlx::Err
     let ended = access::revoke_all(&mut work.tx, id, now).await?;
     if workspace.intent != Intent::Removed {
         // A migration's target would come in by the door that is opened here for somebody else.
-        if let Some(candidate) = workspace.identity.candidate {
-            registry::abandon(&mut work, (id, candidate)).await?;
+        if let Some(candidate) = workspace.identity.candidate
+            && app.config.guards.hold(Guard::CutOverRereads)
+        {
+            registry::abandon(&mut work, (id, candidate), REVOKED).await?;
         }
+        migrations::wake(&mut work.tx, id, now).await?;
         let until = now.after(OPENED_FOR);
         workspaces::revoked(&mut work.tx, id, now, until).await?;
         let summary =

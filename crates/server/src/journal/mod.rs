@@ -95,6 +95,8 @@ pub enum Kind {
     Swept,
     /// Its data was laid to rest, or was compared with what it was.
     Data,
+    /// A migration began a phase, or ended.
+    Migration,
     /// A message that was promised to be delivered was given up.
     MessageGivenUp,
     /// A workspace was deleted.
@@ -137,6 +139,7 @@ impl Kind {
             Self::Held => "held",
             Self::Swept => "swept",
             Self::Data => "data",
+            Self::Migration => "migration",
             Self::MessageGivenUp => "message-given-up",
             Self::Removed => "removed",
         }

@@ -32,6 +32,7 @@ use super::sweeps::failures;
 use crate::app::App;
 use crate::backend::{Backend, BackendError, Key};
 use crate::journal::{Kind, Work};
+use crate::migrations;
 use crate::reconcile::{Pass, Reconciler};
 use crate::workspaces;
 
@@ -174,6 +175,10 @@ async fn rows(app: &App, name: &str, listed: &Listed) -> Result<Rows, sqlx::Erro
         rows.workspaces.insert(workspace, known);
     }
     rows.named = store::named(&mut tx, name).await?;
+    // What a migration left, and has not cleared away yet, is named by the migration.
+    for label in migrations::named(&mut tx, name).await? {
+        rows.named.entry(label).or_insert(false);
+    }
     Ok(rows)
 }
 

@@ -244,6 +244,22 @@ pub async fn in_flight(tx: &mut Tx, workspace: WorkspaceId) -> Done<i64> {
     store::queue::in_flight(tx, workspace).await
 }
 
+/// Whether a workspace is held.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn is_held(tx: &mut Tx, workspace: WorkspaceId, now: Timestamp) -> Done<bool> {
+    Ok(store::queue::held(tx, workspace, now).await?.is_some())
+}
+
+/// How many messages wait for a workspace.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn waiting(tx: &mut Tx, workspace: WorkspaceId) -> Done<i64> {
+    store::queue::depth(tx, workspace).await
+}
+
 /// The latest messages of a workspace, oldest first.
 ///
 /// # Errors

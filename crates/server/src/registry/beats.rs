@@ -138,7 +138,7 @@ impl Beats {
     }
 
     /// Something else wrote what the agent reports, or may have.
-    pub(super) fn forget(&self, workspace: WorkspaceId) {
+    pub(crate) fn forget(&self, workspace: WorkspaceId) {
         self.lock().remove(&workspace);
     }
 

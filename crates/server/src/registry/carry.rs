@@ -157,14 +157,14 @@ impl Admission<'_, '_, '_> {
         let mut bindable = vec![before.newest, before.current];
         match abandons {
             Some(candidate) if before.identity.candidate == Some(candidate) => {
-                super::abandon(self.work, (id, candidate)).await?;
+                super::abandon(self.work, (id, candidate), super::OVERTAKEN).await?;
                 bindable.remove(0);
             }
             Some(planned) => {
                 access::lapse_pending(&mut self.work.tx, id, planned, now).await?;
                 access::end_passports_of(&mut self.work.tx, id, planned, now).await?;
                 if !before.managed() {
-                    workspaces::abandon(&mut self.work.tx, (id, planned), now).await?;
+                    workspaces::abandon(&mut self.work.tx, (id, planned), super::OVERTAKEN, now).await?;
                 }
             }
             None => {}

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use ligand_api::error::ErrorBody;
-use ligand_api::registry::{Beaten, Heartbeat};
+use ligand_api::registry::{Beaten, Heartbeat, ProgramState, ProgramWish};
 use ligand_domain::admission::Call;
 use ligand_domain::credential::TokenHash;
 use ligand_domain::id::WorkspaceId;
@@ -24,8 +24,9 @@ use crate::credentials;
 use crate::error::{Error, Result};
 use crate::http::body::{Payload, parse};
 use crate::http::limit::Proof;
-use crate::messages;
+use crate::journal::Work;
 use crate::workspaces::Beat;
+use crate::{messages, programs};
 
 /// What a runtime says of itself when it hangs.
 const WEDGED: &str = "wedged";
@@ -49,7 +50,8 @@ pub(crate) async fn heartbeat(
     let failed_to_rotate =
         said.ligand.as_mut().and_then(|report| report.rotation_error.take()).map(text);
     let receipt = said.ligand.as_mut().and_then(|report| report.receipt.take());
-    let own = Own { rotation_error: failed_to_rotate, receipt };
+    let program = said.ligand.as_mut().and_then(|report| report.program.take());
+    let own = Own { rotation_error: failed_to_rotate, receipt, program };
     let (vitals, beat) = (vitals(&said), report(said));
     let plain = calm(vitals) && own == Own::default();
     if let Some(bearer) = bearer.filter(|_| plain) {
@@ -71,6 +73,7 @@ pub(crate) async fn heartbeat(
 struct Own {
     rotation_error: Option<String>,
     receipt: Option<BTreeMap<String, String>>,
+    program: Option<ProgramState>,
 }
 
 /// Nothing in it can move the status of a workspace that is online.
@@ -99,13 +102,15 @@ async fn decide(
         register_failed: beat.card.is_none() && failed_lately(failed_at, work.now),
         ..vitals
     };
-    let shown = Shown::new(knock.bearer, own.receipt.as_ref());
+    let shown = Shown::new(knock.bearer, own.receipt.as_ref(), own.program.as_ref());
     let observed = status::heartbeat(app, &mut work, &admitted, (vitals, shown), beat)
         .await
         .map_err(Error::internal(FAILED))?;
     if let Some(why) = &own.rotation_error {
         credentials::note_failure(&mut work, &admitted, why).await?;
     }
+    let program =
+        wish(&mut work, &admitted, own.program.as_ref()).await.map_err(Error::internal(FAILED))?;
     let now = work.now;
     work.commit().await.map_err(Error::internal(FAILED))?;
     app.metrics.heartbeats.with_label_values(&["alone"]).inc();
@@ -120,7 +125,25 @@ async fn decide(
     }
     let Json(answer) = answer(observed.next_heartbeat.as_secs(), admitted.rotate(&observed));
     let receipt = observed.wants_receipt.then_some(true);
-    Ok(Json(Beaten { receipt, ..answer }))
+    if own.program.is_some() || admitted.is_candidate() {
+        // A migration may have waited for it.
+        app.bells.ring();
+    }
+    Ok(Json(Beaten { receipt, program, ..answer }))
+}
+
+/// What the program of whoever calls is to do. Asked only where there may be an answer: nothing is wanted of a program
+/// but during a migration, and an agent whose program does not run as usual says so.
+async fn wish(
+    work: &mut Work<'_>,
+    admitted: &Admitted,
+    said: Option<&ProgramState>,
+) -> std::result::Result<Option<ProgramWish>, sqlx::Error> {
+    if said.is_none() && admitted.before.identity.candidate.is_none() {
+        return Ok(None);
+    }
+    let of = (admitted.before.id, admitted.generation);
+    programs::heard(work, of, admitted.is_candidate(), said).await
 }
 
 fn answer(next_heartbeat_seconds: u64, rotate: Option<i64>) -> Json<Beaten> {

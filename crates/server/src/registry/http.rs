@@ -82,7 +82,8 @@ async fn take_up(
     let declared = request.ligand.as_ref().map(|d| &d.features);
     let features = declared.map(|names| Features::from_names(names.iter().map(String::as_str)));
     let receipt = request.ligand.as_ref().and_then(|declared| declared.receipt.as_ref());
-    let shown = Shown::new(bearer, receipt);
+    let program = request.ligand.as_ref().and_then(|declared| declared.program.as_ref());
+    let shown = Shown::new(bearer, receipt, program);
     let card = card::complete(request.agent_card, &admitted.before);
     let seen = status::Seen { url, card: &card, mode, features, shown };
     let observed =

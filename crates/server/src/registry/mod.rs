@@ -83,6 +83,11 @@ impl Admitted {
         }
     }
 
+    /// Whether it is a migration's candidate.
+    pub(crate) fn is_candidate(&self) -> bool {
+        self.inert && self.before.identity.candidate == Some(self.generation)
+    }
+
     /// The serial that its agent should ask for: the current generation's, if it can.
     pub(crate) fn rotate(&self, observed: &Observed) -> Option<i64> {
         let asked = observed.rotates && !observed.inert && self.generation == self.current;
@@ -269,10 +274,11 @@ fn facts(
 pub(crate) async fn abandon(
     work: &mut Work<'_>,
     of: (WorkspaceId, Generation),
+    why: &str,
 ) -> std::result::Result<(), sqlx::Error> {
     let now = work.now;
     access::end_generation(&mut work.tx, of.0, of.1, now).await?;
-    workspaces::abandon(&mut work.tx, of, now).await?;
+    workspaces::abandon(&mut work.tx, of, why, now).await?;
     workspaces::clear_candidate(&mut work.tx, of.0).await
 }
 
@@ -301,6 +307,9 @@ pub(crate) async fn enrol_external(
     .await?;
     Ok(token)
 }
+
+/// Why a generation is abandoned that somebody else overtook.
+pub(crate) const OVERTAKEN: &str = "abandoned: another agent took up the workspace first";
 
 /// Whether a workspace whose instances Ligand starts itself needs an open door. It does not.
 #[must_use]

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use ligand_api::registry::ProgramState;
 use ligand_domain::credential::TokenHash;
 use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::secrets::{Receipt, lacking};
@@ -25,11 +26,18 @@ pub(super) struct Shown<'a> {
     pub(super) credential: Option<TokenHash>,
     /// The proofs, by name.
     pub(super) receipt: Option<&'a BTreeMap<String, String>>,
+    /// The program runs, as far as its agent says.
+    pub(super) runs: bool,
 }
 
 impl<'a> Shown<'a> {
-    pub(super) fn new(bearer: Option<&str>, receipt: Option<&'a BTreeMap<String, String>>) -> Self {
-        Self { credential: bearer.map(TokenHash::of), receipt }
+    pub(super) fn new(
+        bearer: Option<&str>,
+        receipt: Option<&'a BTreeMap<String, String>>,
+        program: Option<&ProgramState>,
+    ) -> Self {
+        let runs = program.is_none_or(|program| program.state == "running");
+        Self { credential: bearer.map(TokenHash::of), receipt, runs }
     }
 }
 
@@ -39,7 +47,7 @@ pub(super) enum Proof {
     Complete,
     /// It may be online, and nobody knows what it holds.
     Unsupported,
-    /// It may not: this is what it does not hold.
+    /// It may not: this is what it does not do.
     Lacking(String),
 }
 
@@ -65,6 +73,12 @@ pub(super) async fn judge(
     if !observed.managed {
         return Ok(Proof::Complete);
     }
+    if !shown.runs {
+        if observed.receipt != Some(Receipt::Incomplete) {
+            workspaces::set_receipt(&mut work.tx, of, Receipt::Incomplete).await?;
+        }
+        return Ok(Proof::Lacking("does not run its program yet".to_owned()));
+    }
     if !observed.features.receipt {
         let any = secrets::any(&mut work.tx, of.0).await?;
         return Ok(if any { Proof::Unsupported } else { Proof::Complete });
@@ -87,7 +101,24 @@ pub(super) async fn judge(
     if observed.receipt != Some(receipt) {
         workspaces::set_receipt(&mut work.tx, of, receipt).await?;
     }
+    let lacks = lacks.map(|lacks| format!("does not prove that it holds its secrets: {lacks}"));
     Ok(lacks.map_or(Proof::Complete, Proof::Lacking))
+}
+
+/// Judge what a candidate shows, once its program runs, by what is stored now. That is all that a call of it changes,
+/// and it is the instance's. Says whether it should show more.
+pub(super) async fn of_candidate(
+    app: &App,
+    work: &mut Work<'_>,
+    of: (WorkspaceId, Generation),
+    observed: &Observed,
+    shown: Shown<'_>,
+) -> Result<bool, sqlx::Error> {
+    if !shown.runs {
+        return Ok(false);
+    }
+    let proof = judge(app, work, of, observed, shown).await?;
+    Ok(matches!(proof, Proof::Lacking(_)))
 }
 
 /// It does not come online, and this is why. Call it last.
@@ -97,7 +128,7 @@ pub(super) async fn hold(
     lacks: &str,
 ) -> Result<(), sqlx::Error> {
     let (id, generation, now) = (admitted.before.id, admitted.generation, work.now);
-    let why = format!("generation {generation} does not prove that it holds its secrets: {lacks}");
+    let why = format!("generation {generation} {lacks}");
     workspaces::set_status(&mut work.tx, id, Status::Provisioning, &why, now).await?;
     workspaces::note_unproven(&mut work.tx, id, &why).await?;
     workspaces::wake(&mut work.tx, id, now).await?;

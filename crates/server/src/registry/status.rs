@@ -24,7 +24,8 @@ pub(super) struct Seen<'a> {
 
 fn standing(admitted: &Admitted) -> Standing {
     let before = admitted.before.standing();
-    Standing { current: admitted.current, newest: admitted.newest, ..before }
+    let newest = admitted.before.planned(admitted.current, admitted.newest);
+    Standing { current: admitted.current, newest, ..before }
 }
 
 pub(super) async fn register(
@@ -42,6 +43,10 @@ pub(super) async fn register(
     if admitted.first {
         first_note(work, admitted, "register");
         workspaces::wake(&mut work.tx, id, now).await?;
+    }
+    if admitted.is_candidate() {
+        observed.wants_receipt =
+            receipt::of_candidate(app, work, of, &observed, seen.shown).await?;
     }
     if observed.inert || !standing(admitted).may_move(admitted.generation) {
         return Ok(observed);
@@ -79,6 +84,9 @@ pub(super) async fn heartbeat(
         first_note(work, admitted, "heartbeat");
         workspaces::wake(&mut work.tx, id, now).await?;
         observed.woke = true;
+    }
+    if admitted.is_candidate() {
+        observed.wants_receipt = receipt::of_candidate(app, work, of, &observed, shown).await?;
     }
     // Only the current generation speaks for the workspace.
     if observed.inert || admitted.generation != admitted.current {

@@ -44,7 +44,8 @@ fn texts(columns: usize, names: &str, rest: &str) -> Vec<Arc<str>> {
 /// join by reading every live credential, once a batch.
 ///
 /// Only what needs no decision matches: an active credential of the current generation of a workspace that
-/// is online, and nothing is due for it. Everything else is left to admission.
+/// is online, and nothing is due for it. Everything else is left to admission; so is every heartbeat during a
+/// migration, whose answer may say what the program is to do.
 const RENEW: &str = "UPDATE instances SET last_seen_at = $1
     WHERE instances.id IN (SELECT (
         SELECT i.id FROM credentials c
@@ -53,7 +54,8 @@ const RENEW: &str = "UPDATE instances SET last_seen_at = $1
         WHERE c.hash = b.hash AND c.workspace_id = b.workspace_id AND c.kind = 'instance'
           AND c.state = 'active' AND c.ended_at IS NULL
           AND w.status = 'online' AND w.rotations_wanted = w.rotations_done
-          AND w.register_failed_at IS NULL AND i.phase = 'serving' AND i.ended_at IS NULL) FROM b)";
+          AND w.register_failed_at IS NULL AND w.candidate_generation IS NULL
+          AND i.phase = 'serving' AND i.ended_at IS NULL) FROM b)";
 
 /// [`RENEW`] by itself: how many were renewed.
 static COUNT: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| texts(2, "workspace_id, hash", RENEW));

@@ -19,13 +19,13 @@ use serde::de::DeserializeOwned;
 use super::reencrypt::batch;
 use super::store::Reached;
 use super::{load, note_restart, seal, store};
-use crate::access::{self, Admin, By, OfWorkspace};
+use crate::access::{self, Admin, By, Candidate, OfWorkspace, Recipient};
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::http::body::{Payload, parse_or_default};
 use crate::http::path;
 use crate::journal::Work;
-use crate::workspaces;
+use crate::{programs, workspaces};
 
 const BAD_BODY: &str = "invalid request body";
 const NOT_READ: &str = "query failed";
@@ -73,9 +73,13 @@ fn view(scope: Scope, row: store::Row) -> Secret {
 #[utoipa::path(get, path = "/workspaces/{id}/secrets/values", tag = "secrets", params(("id" = String, Path, description = "workspace id")), responses(
     (status = 200, description = "values by name", body = BTreeMap<String, String>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 500, body = ErrorBody)))]
 pub(crate) async fn values(
-    caller: OfWorkspace,
+    to: Recipient,
     State(app): State<App>,
 ) -> Result<Json<BTreeMap<String, String>>> {
+    let caller = match to {
+        Recipient::Of(caller) => caller,
+        Recipient::Candidate(candidate) => return for_candidate(&app, &candidate).await,
+    };
     // Whoever passed without proving anything gets nothing of a workspace that has somebody to prove it.
     let live = access::live_of(&app, caller.workspace).await;
     let live = live.map_err(Error::internal("auth check failed"))?;
@@ -83,17 +87,40 @@ pub(crate) async fn values(
         return Err(Error::unauthenticated("missing workspace auth token"));
     }
     let read = async { load(&app, &mut app.db.read().await?, caller.workspace).await };
-    match read.await.map_err(Error::internal(NOT_READ))? {
-        Ok(values) => Ok(Json(values)),
-        Err(unread) => {
-            let names = unread.iter().map(super::Unread::name).collect();
-            let body = ErrorBody {
-                failed_keys: Some(names),
-                ..ErrorBody::new("failed to decrypt secrets")
-            };
-            Err(Error::Refused(StatusCode::INTERNAL_SERVER_ERROR, Box::new(body)))
+    let values = read.await.map_err(Error::internal(NOT_READ))?;
+    values.map(Json).map_err(|unread| undecryptable(&unread))
+}
+
+/// The values that a candidate's program is started with: what it reads is noted in the transaction that reads it, and
+/// only while it is the candidate.
+async fn for_candidate(app: &App, candidate: &Candidate) -> Result<Json<BTreeMap<String, String>>> {
+    let id = candidate.workspace;
+    let read = async {
+        let mut work = Work::begin(app).await?;
+        // Before the row: whoever writes global secrets locks in this order.
+        super::hold_global(&mut work.tx).await?;
+        let workspace = workspaces::lock(&mut work.tx, id).await?;
+        let stands = candidate.stands(&mut work.tx, work.now).await?;
+        let Some(workspace) = workspace.filter(|_| stands) else { return Ok(None) };
+        let loaded = load(app, &mut work.tx, id).await?;
+        if loaded.is_ok() {
+            let of = (id, candidate.generation);
+            programs::fetched(&mut work, of, workspace.restarts_wanted).await?;
+            work.commit().await?;
         }
+        Ok::<_, sqlx::Error>(Some(loaded))
+    };
+    match read.await.map_err(Error::internal(NOT_READ))? {
+        Some(values) => values.map(Json).map_err(|unread| undecryptable(&unread)),
+        None => Err(Error::unauthenticated("invalid workspace auth token")),
     }
+}
+
+fn undecryptable(unread: &[super::Unread]) -> Error {
+    let names = unread.iter().map(super::Unread::name).collect();
+    let body =
+        ErrorBody { failed_keys: Some(names), ..ErrorBody::new("failed to decrypt secrets") };
+    Error::Refused(StatusCode::INTERNAL_SERVER_ERROR, Box::new(body))
 }
 
 /// Set a secret of a workspace, and restart it.

@@ -185,8 +185,10 @@ pub(super) async fn restart(app: &App, id: WorkspaceId, wish: &Wish) -> Result<R
     let now = work.now;
     let chosen = templates::resolve(app, &mut work.tx, &workspace, wish).await?;
     store::want_restart(&mut work.tx, id, now).await?;
-    store::set_status(&mut work.tx, id, Status::Provisioning, "a restart was requested", now)
-        .await?;
+    if workspace.identity.candidate.is_none() {
+        let evidence = "a restart was requested";
+        store::set_status(&mut work.tx, id, Status::Provisioning, evidence, now).await?;
+    }
     store::wake(&mut work.tx, id, now).await?;
     let facts = json!({"restarts_wanted": workspace.restarts_wanted + 1, "config": chosen.label,
         "reset": chosen.reset});
@@ -243,7 +245,9 @@ pub(crate) async fn reload(
     let now = work.now;
     store::want_restart(&mut work.tx, id, now).await?;
     let evidence = format!("a restart was requested: {why}");
-    store::set_status(&mut work.tx, id, Status::Provisioning, &evidence, now).await?;
+    if workspace.identity.candidate.is_none() {
+        store::set_status(&mut work.tx, id, Status::Provisioning, &evidence, now).await?;
+    }
     store::wake(&mut work.tx, id, now).await?;
     let facts = json!({"restarts_wanted": workspace.restarts_wanted + 1});
     work.note(id, Some(workspace.current), Kind::RestartRequested, evidence, facts);

@@ -6,12 +6,14 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail, ensure};
+use ligand_domain::id::Generation;
 use ligand_domain::secrets::{self as domain, Whose};
 use serde_json::{Value, json};
 
 use super::reconcile::CLAIM;
 use super::steps::Steps;
 use super::{Instance, Workspace, store};
+use crate::app::App;
 use crate::journal::Work;
 use crate::{secrets, templates};
 
@@ -91,14 +93,7 @@ impl Steps<'_> {
     ) -> Context {
         let config = &self.app.config;
         let recipe = config.runtimes.get(&workspace.runtime).cloned().unwrap_or_default();
-        let whose = Whose {
-            name: &workspace.name,
-            runtime: &workspace.runtime,
-            model: workspace.model.as_deref(),
-            role: workspace.role.as_deref(),
-        };
-        let platform = self.platform(&workspace, instance);
-        let mut env = domain::environment(platform, &recipe.env, loaded, whose);
+        let mut env = environment(self.app, &workspace, instance.generation, loaded);
         let names = loaded.keys().filter(|name| domain::deliverable(name));
         let names: Vec<&str> = names.map(String::as_str).collect();
         if !names.is_empty() {
@@ -107,27 +102,53 @@ impl Steps<'_> {
         required_env.extend(recipe.required_env);
         Context { workspace, env, required_env }
     }
+}
 
-    /// What the platform says of itself and of the instance.
-    fn platform(&self, workspace: &Workspace, instance: &Instance) -> BTreeMap<String, String> {
-        let config = &self.app.config;
-        let mut env: BTreeMap<String, String> = [
-            ("WORKSPACE_ID", workspace.id.to_string()),
-            ("PLATFORM_URL", config.platform_url()),
-            ("MOLECULE_URL", config.platform_url()),
-            ("TIER", workspace.tier.to_string()),
-            ("RUNTIME", workspace.runtime.clone()),
-            ("LIGAND_GENERATION", instance.generation.to_string()),
-            ("LIGAND_AGENT_NAME", workspace.name.clone()),
-        ]
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect();
-        if let Some(org) = &config.org_id {
-            env.insert("MOLECULE_ORG_ID".to_owned(), org.clone());
-        }
-        env
+/// The environment of a migration's candidate: everything but secrets, which its agent fetches once it is told to.
+pub(crate) fn standby(
+    app: &App,
+    workspace: &Workspace,
+    generation: Generation,
+) -> BTreeMap<String, String> {
+    environment(app, workspace, generation, &BTreeMap::new())
+}
+
+fn environment(
+    app: &App,
+    workspace: &Workspace,
+    generation: Generation,
+    loaded: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let recipe = app.config.runtimes.get(&workspace.runtime).map(|recipe| &recipe.env);
+    let whose = Whose {
+        name: &workspace.name,
+        runtime: &workspace.runtime,
+        model: workspace.model.as_deref(),
+        role: workspace.role.as_deref(),
+    };
+    let platform = platform(app, workspace, generation);
+    domain::environment(platform, recipe.unwrap_or(&BTreeMap::new()), loaded, whose)
+}
+
+/// What the platform says of itself and of the instance.
+fn platform(app: &App, workspace: &Workspace, generation: Generation) -> BTreeMap<String, String> {
+    let config = &app.config;
+    let mut env: BTreeMap<String, String> = [
+        ("WORKSPACE_ID", workspace.id.to_string()),
+        ("PLATFORM_URL", config.platform_url()),
+        ("MOLECULE_URL", config.platform_url()),
+        ("TIER", workspace.tier.to_string()),
+        ("RUNTIME", workspace.runtime.clone()),
+        ("LIGAND_GENERATION", generation.to_string()),
+        ("LIGAND_AGENT_NAME", workspace.name.clone()),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect();
+    if let Some(org) = &config.org_id {
+        env.insert("MOLECULE_ORG_ID".to_owned(), org.clone());
     }
+    env
 }
 
 /// The event has the contract's words; the names are for people.

@@ -24,13 +24,8 @@ const TOLD_WITHIN: Duration = Duration::from_secs(10);
 const NOTICE: Duration = Duration::from_secs(1);
 
 impl Steps<'_> {
-    pub(super) async fn give_up(
-        &self,
-        workspace: &Workspace,
-        instance: &Instance,
-        why: &GivenUp,
-    ) -> anyhow::Result<()> {
-        self.backend(workspace)?
+    pub(super) async fn give_up(&self, instance: &Instance, why: &GivenUp) -> anyhow::Result<()> {
+        self.backend(instance)?
             .destroy(key(instance))
             .await
             .context("destroy an instance that did not register")?;
@@ -97,13 +92,16 @@ impl Steps<'_> {
     ) -> anyhow::Result<()> {
         let mut rest = Rest::Nothing;
         if instance.backend.is_some() {
-            let backend = Arc::clone(self.backend(workspace)?);
+            let backend = Arc::clone(self.backend(instance)?);
             self.note_stopping(workspace, instance).await?;
             backend
                 .stop(key(instance), self.app.config.stop_grace)
                 .await
                 .context("stop an instance")?;
-            rest = self.data_at_rest(workspace, &*backend).await;
+            // A migration's target has no data that counts.
+            if instance.generation == workspace.current {
+                rest = self.data_at_rest(workspace, &*backend).await;
+            }
             backend.destroy(key(instance)).await.context("destroy an instance")?;
         }
         let mut work = self.begin().await?;

@@ -31,6 +31,7 @@ use crate::http::body::{Payload, parse, parse_or_default};
 use crate::http::path::WorkspacePath;
 use crate::journal;
 use crate::messages::{self, Message};
+use crate::migrations;
 use crate::templates::{Wish, catalogue, start_deadline};
 
 /// Decisions that `why` goes back.
@@ -93,9 +94,13 @@ pub(crate) async fn get(
     let found = store::get(&mut tx, id).await.map_err(Error::internal("query failed"))?;
     let found = found.ok_or_else(|| Error::not_found("workspace not found"))?;
     let look = if caller.proven { Look::Proven } else { Look::Open };
+    let migration = match caller.proven {
+        true => migrations::moving(&mut tx, id).await.map_err(Error::internal("query failed"))?,
+        false => None,
+    };
     drop(tx);
     let provision_timeout_ms = catalogue(&app).await.provision_timeout_ms(&found.runtime);
-    Ok(Json(View { provision_timeout_ms, ..view::workspace(&found, look) }))
+    Ok(Json(View { provision_timeout_ms, migration, ..view::workspace(&found, look) }))
 }
 
 /// Change a workspace's settings. Keys that are not known are ignored.
@@ -184,6 +189,7 @@ pub(crate) async fn why(caller: OfWorkspace, State(app): State<App>) -> Result<J
     let found = store::get(&mut tx, caller.workspace).await?;
     let found = found.ok_or_else(|| Error::not_found("workspace not found"))?;
     let instances = store::latest(&mut tx, caller.workspace, INSTANCES).await?;
+    let migration = migrations::moving(&mut tx, caller.workspace).await?;
     drop(tx);
     let current = instances.iter().find(|instance| instance.generation == found.current);
     let lease_until = current.map(|instance| instance.lease_until(&app));
@@ -198,7 +204,8 @@ pub(crate) async fn why(caller: OfWorkspace, State(app): State<App>) -> Result<J
     let journal = journal::entries(&app.db, caller.workspace, JOURNAL).await?;
     let messages = messages::recent(&app, caller.workspace, MESSAGES).await?;
     let messages = messages.iter().map(Message::brief).collect();
-    let why = view::why(&found, &instances, (lease_until, replaced_at), journal);
+    let mut why = view::why(&found, &instances, (lease_until, replaced_at), journal);
+    why.workspace.migration = migration;
     Ok(Json(Why { messages, ..why }))
 }
 

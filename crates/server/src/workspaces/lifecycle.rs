@@ -19,6 +19,7 @@ use super::{Workspace, store};
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::journal::{Kind, Work};
+use crate::migrations;
 
 /// The contract's text for a database that fails here.
 const LOOKUP: &str = "lookup failed";
@@ -94,6 +95,7 @@ async fn wish(
     facts: Value,
 ) -> std::result::Result<(), sqlx::Error> {
     store::wake(&mut work.tx, workspace.id, work.now).await?;
+    migrations::wake(&mut work.tx, workspace.id, work.now).await?;
     work.note(workspace.id, Some(workspace.current), kind, summary, facts);
     Ok(())
 }

@@ -33,23 +33,28 @@ use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Standing, Status};
 
 pub(crate) use self::change::reload;
+pub(crate) use self::context::standby;
 pub(crate) use self::create::connection;
 pub(crate) use self::doubt::suspect;
 pub use self::hibernation::HibernationMonitor;
 pub(crate) use self::http::origin;
 pub(crate) use self::lifecycle::{Roused, note_turn, rouse};
 pub use self::reconcile::WorkspaceReconciler;
+pub(crate) use self::reconcile::see;
+pub(crate) use self::steps::key;
 use crate::app::App;
 use crate::backend::{Key, Push};
 use crate::db::Tx;
 use crate::error::{Error, Result};
+use crate::migrations;
 
 pub(crate) use self::store::{
-    Beat, Register, abandon, bind_newest, clear_candidate, close_bootstrap, count_rotation, get,
-    heard, heard_again, insert_instance, insert_registered, instance_of, let_go, lineage, lineages,
-    lock, note_refused, note_unproven, observe_beat, observe_instance, observe_register,
-    register_failed, register_succeeded, release_all, revoked, rotated, save_card, serving,
-    set_budget, set_generations, set_receipt, set_status, touch_outbound, wake,
+    Beat, Register, abandon, bind_newest, clear_candidate, close_bootstrap, count_rotation,
+    end as end_instance, get, heard, heard_again, insert_instance, insert_registered, instance_of,
+    let_go, lineage, lineages, lock, note_refused, note_unproven, observe_beat, observe_instance,
+    observe_register, place, placed_on, register_failed, register_succeeded, release_all, revoked,
+    rotated, save_card, serving, set_budget, set_candidate, set_generations, set_receipt,
+    set_status, started as instance_started, touch_outbound, wake,
 };
 
 /// A workspace as the database has it.
@@ -143,6 +148,8 @@ pub struct Compute {
 pub struct Identity {
     /// The generation that a migration brings up.
     pub candidate: Option<Generation>,
+    /// The newest generation of which it is certain that it never becomes current.
+    pub abandoned: Option<Generation>,
     /// When an administrator last revoked its credentials.
     pub revoked_at: Option<Timestamp>,
     /// When a register was last refused, and why.
@@ -222,6 +229,14 @@ impl Workspace {
         never.then(|| lease::lapses_at(from, app.started, term, app.config.guards))
     }
 
+    /// The generation that the reconciler brings up, or has: of these two the newest, but for a migration's
+    /// candidate, which is none of its business, and for one that was abandoned.
+    #[must_use]
+    pub(crate) fn planned(&self, current: Generation, newest: Generation) -> Generation {
+        let aside = [self.identity.candidate, self.identity.abandoned];
+        if aside.contains(&Some(newest)) { current } else { newest }
+    }
+
     /// What decides about wishes that concern its life.
     #[must_use]
     pub fn life(&self) -> life::Standing {
@@ -239,7 +254,7 @@ impl Workspace {
         Standing {
             intent: self.intent,
             current: self.current,
-            newest: self.newest,
+            newest: self.planned(self.current, self.newest),
             restart_due: self.restart_due(),
         }
     }
@@ -398,6 +413,7 @@ pub(crate) async fn present(app: &App, id: WorkspaceId) -> Result<Workspace> {
 pub async fn heed(app: &App, Push(key): Push) -> std::result::Result<(), sqlx::Error> {
     let mut tx = app.db.begin().await?;
     store::wake(&mut tx, key.workspace, app.clock.now()).await?;
+    migrations::wake(&mut tx, key.workspace, app.clock.now()).await?;
     tx.commit().await?;
     app.bells.ring();
     Ok(())

@@ -69,7 +69,8 @@ pub(super) async fn bootstrap_failed(
     let Some(workspace) = found.filter(|it| starting(it.status, it.intent)) else {
         return Ok(Noted { ok: true, no_change: Some(true) });
     };
-    let (now, newest) = (work.now, workspace.newest);
+    let now = work.now;
+    let newest = workspace.planned(workspace.current, workspace.newest);
     store::set_status(&mut work.tx, id, Status::Failed, error, now).await?;
     store::note_report(&mut work.tx, id, error, &life::report(error, log)).await?;
     let given_up =

@@ -18,6 +18,7 @@ use ligand_domain::workspace::Intent;
 use super::steps::{Steps, key};
 use super::{Instance, Workspace, store};
 use crate::app::App;
+use crate::migrations;
 use crate::reconcile::{Pass, Reconciler};
 use crate::templates;
 
@@ -139,12 +140,16 @@ async fn converge(
         };
         let instances = store::alive(&mut tx, id).await?;
         tx.commit().await?;
-        steps.confirm(&workspace, &instances).await?;
+        steps.confirm(&instances).await?;
         let facts = observe(app, &instances).await;
         let deadline = start_deadline(app, &workspace, &instances).await;
         match next(&view(app, &workspace, &instances, deadline), &facts, app.clock.now()) {
             Step::Rest(again) => {
                 if workspace.intent == Intent::Removed {
+                    // What it left or was to go to is still being cleared away.
+                    if migrations::is_open(app, id).await? {
+                        return Ok(Some(app.clock.now().after(AFTER_FAILURE)));
+                    }
                     steps.released(&workspace).await?;
                     steps.purge(&workspace).await?;
                 }
@@ -168,7 +173,8 @@ fn unproven(workspace: &Workspace, instances: &[Instance]) -> bool {
 
 /// How long its start may take. Templates are read only where that matters.
 async fn start_deadline(app: &App, workspace: &Workspace, instances: &[Instance]) -> Duration {
-    match workspace.newest > workspace.current || unproven(workspace, instances) {
+    let planned = workspace.planned(workspace.current, workspace.newest);
+    match planned > workspace.current || unproven(workspace, instances) {
         true => templates::start_deadline(app, &workspace.runtime).await,
         false => app.config.start_deadline(&workspace.runtime, None),
     }
@@ -186,13 +192,14 @@ fn view(
         since: workspace.since,
         managed: workspace.managed(),
         current: workspace.current,
-        newest: workspace.newest,
+        newest: workspace.planned(workspace.current, workspace.newest),
         restart_due: workspace.restart_due(),
         next_attempt_at: workspace.next_attempt_at,
         start_deadline,
         unsure: workspace.unsure,
         unproven: unproven(workspace, instances),
         unheard_until: workspace.unheard_until(app),
+        migrating: workspace.identity.candidate.is_some(),
     }
 }
 
@@ -219,7 +226,7 @@ fn started_at(instance: &Instance) -> Option<Timestamp> {
     }
 }
 
-pub(super) async fn see(app: &App, instance: &Instance) -> Seen {
+pub(crate) async fn see(app: &App, instance: &Instance) -> Seen {
     let Some(name) = &instance.backend else {
         return Seen::Unknown("no backend runs it".to_owned());
     };

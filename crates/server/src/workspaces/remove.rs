@@ -20,6 +20,7 @@ use crate::access;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::journal::{self, Kind, Work};
+use crate::migrations;
 use crate::secrets;
 
 pub(super) async fn remove(
@@ -46,6 +47,7 @@ pub(super) async fn remove(
         }
         access::revoke_all(&mut work.tx, *member, now).await?;
         store::wake(&mut work.tx, *member, now).await?;
+        migrations::wake(&mut work.tx, *member, now).await?;
         let payload = match at {
             0 => json!({"cascade_deleted": family.len() - 1}),
             _ => json!({}),
@@ -118,6 +120,7 @@ impl Steps<'_> {
         let mut work = self.begin().await?;
         journal::purge(&mut work.tx, self.id).await?;
         secrets::purge(&mut work.tx, self.id).await?;
+        migrations::purge(&mut work.tx, self.id).await?;
         store::purge(&mut work.tx, self.id).await?;
         Ok(work.commit().await?)
     }

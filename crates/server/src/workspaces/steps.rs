@@ -28,7 +28,7 @@ use crate::liveness;
 use crate::templates;
 
 /// The backend's name for an instance of ours.
-pub(super) fn key(instance: &Instance) -> Key {
+pub(crate) fn key(instance: &Instance) -> Key {
     Key { workspace: instance.workspace, generation: instance.born }
 }
 
@@ -80,10 +80,10 @@ impl<'a> Steps<'a> {
                     self.drain(instance).await;
                     self.retire(workspace, instance).await.context("end the previous instance")?;
                 }
-                self.start(workspace, of(generation)?).await.context("start the instance")
+                self.start(of(generation)?).await.context("start the instance")
             }
-            Step::Lost(generation, exit) => self.lost(workspace, of(generation)?, &exit).await,
-            Step::GiveUp(generation, why) => self.give_up(workspace, of(generation)?, &why).await,
+            Step::Lost(generation, exit) => self.lost(of(generation)?, &exit).await,
+            Step::GiveUp(generation, why) => self.give_up(of(generation)?, &why).await,
             Step::Silent(generation) => self.silent(workspace, of(generation)?).await,
             Step::Unsure(generation) => self.unsure(of(generation)?).await,
             Step::Heard(generation) => self.heard(of(generation)?).await,
@@ -176,16 +176,17 @@ impl<'a> Steps<'a> {
         }
     }
 
-    pub(super) fn backend(&self, workspace: &Workspace) -> anyhow::Result<&Arc<dyn Backend>> {
-        let name = workspace.backend.as_deref().unwrap_or_default();
+    /// What runs an instance. Its workspace may be placed elsewhere by now.
+    pub(super) fn backend(&self, instance: &Instance) -> anyhow::Result<&Arc<dyn Backend>> {
+        let name = instance.backend.as_deref().unwrap_or_default();
         self.app
             .backends
             .get(name)
             .with_context(|| format!("there is no backend named `{name}` on this server"))
     }
 
-    async fn start(&mut self, workspace: &Workspace, instance: &Instance) -> anyhow::Result<()> {
-        let backend = Arc::clone(self.backend(workspace)?);
+    async fn start(&mut self, instance: &Instance) -> anyhow::Result<()> {
+        let backend = Arc::clone(self.backend(instance)?);
         let generation = instance.generation;
         self.compare_rest(generation, &*backend).await.context("compare its data")?;
         let fresh = self.fresh.take().filter(|(planned, _)| *planned == generation);
@@ -257,7 +258,7 @@ impl<'a> Steps<'a> {
             Ok(context) => context,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let placed = workspace.backend.as_deref().unwrap_or("none");
+        let placed = instance.backend.as_deref().unwrap_or("none");
         let own = workspace.command.as_deref();
         let command = match self.app.config.command_of(own, &workspace.runtime, placed) {
             Ok(command) => command,
@@ -286,17 +287,13 @@ impl<'a> Steps<'a> {
 
     /// Confirm what was admitted before its backend had answered, by a server that died before it could write
     /// the answer down: the address that the backend reports is the one that counts.
-    pub(super) async fn confirm(
-        &self,
-        workspace: &Workspace,
-        instances: &[Instance],
-    ) -> anyhow::Result<()> {
+    pub(super) async fn confirm(&self, instances: &[Instance]) -> anyhow::Result<()> {
         for instance in instances {
             let admitted = instance.phase == Phase::Serving && instance.backend.is_some();
             if !admitted || instance.started_at.is_some() {
                 continue;
             }
-            let backend = Arc::clone(self.backend(workspace)?);
+            let backend = Arc::clone(self.backend(instance)?);
             if let Some(started) = backend.find(key(instance)).await? {
                 self.note_started(&*backend, instance, &started).await?;
             }
@@ -330,14 +327,9 @@ impl<'a> Steps<'a> {
         Ok(work.commit().await?)
     }
 
-    async fn lost(
-        &self,
-        workspace: &Workspace,
-        instance: &Instance,
-        exit: &Exit,
-    ) -> anyhow::Result<()> {
+    async fn lost(&self, instance: &Instance, exit: &Exit) -> anyhow::Result<()> {
         // First whatever is left of it, so that two never run at once.
-        self.backend(workspace)?
+        self.backend(instance)?
             .destroy(key(instance))
             .await
             .context("destroy what is left of the instance")?;

@@ -21,7 +21,8 @@ pub(crate) use self::doubt::{
     count_guess, dismiss, hold, let_go, look_by, note_silent, serving, set_unsure,
 };
 pub(crate) use self::identity::{
-    clear_candidate, close_bootstrap, count_rotation, note_refused, revoked, rotated,
+    clear_candidate, close_bootstrap, count_rotation, note_refused, place, placed_on, revoked,
+    rotated, set_candidate,
 };
 pub(crate) use self::instances::{
     abandon, alive, bind_newest, end, heard, insert_instance, instance_of, latest,
@@ -123,9 +124,11 @@ pub(super) async fn mark_loaded(tx: &mut Tx, id: WorkspaceId) -> Done {
         .bind(id.uuid()).execute(c).await.map(|_| ()))
 }
 
-/// Ask for a restart, whatever it was meant to do until now. A person's wish clears the count of failures.
+/// Ask for a restart, whatever it was meant to do until now. A person's wish clears the count of failures. While a
+/// migration brings up its next generation, it goes on where it is: what it reads is read by that one.
 pub(super) async fn want_restart(tx: &mut Tx, id: WorkspaceId, now: Timestamp) -> Done {
-    on!(tx, c => sqlx::query("UPDATE workspaces SET intent = 'running', restarts_wanted = restarts_wanted + 1, url = '', failures = 0,
+    on!(tx, c => sqlx::query("UPDATE workspaces SET intent = 'running', restarts_wanted = restarts_wanted + 1,
+            url = CASE WHEN candidate_generation IS NULL THEN '' ELSE url END, failures = 0,
             failures_since = 0, next_attempt_at = NULL, updated_at = $1 WHERE id = $2 AND status <> 'removed'")
         .bind(now.micros()).bind(id.uuid()).execute(c).await.map(|_| ()))
 }

@@ -72,6 +72,7 @@ pub(super) fn workspace(of: &Workspace, look: Look) -> View {
         instance_id: compute.clone().map(|(instance, _)| instance),
         provider: compute.map(|(_, provider)| provider),
         provision_timeout_ms: None,
+        migration: None,
     }
 }
 
@@ -132,6 +133,9 @@ fn next(
         return format!(
             "it comes online when its agent proves that it holds its secrets; if not, it is replaced at {at}"
         );
+    }
+    if of.identity.candidate.is_some() {
+        return format!("generation {} takes over at the cut-over of its migration", of.newest);
     }
     if of.newest > of.current && newest.is_some_and(|instance| instance.phase != Phase::Ended) {
         return format!("generation {} takes over when its agent registers", of.newest);

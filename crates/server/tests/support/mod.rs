@@ -25,6 +25,7 @@ use ligand_server::backend::{Backend, Backends, Push, Pushes};
 use ligand_server::config::{Config, File, Flags, Secret, resolve};
 use ligand_server::db::Db;
 use ligand_server::reconcile::{Pass, Reconciler as _};
+use ligand_server::transfer::Place;
 use ligand_server::workspaces::{self, WorkspaceReconciler};
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -99,6 +100,7 @@ impl TestApp {
         let mut config = resolved.config;
         config.admin_token = Secret::new(ADMIN.to_owned());
         config.backend = Some("fake".to_owned());
+        config.migrations.store = Place::memory();
         // The clock of a test stands still: its minute never ends.
         config.edge.rate_limit = u32::MAX;
         config.agent = vec!["ligand".to_owned(), "agent".to_owned()];

@@ -15,41 +15,52 @@ const ROOT: u32 = 0o755;
 
 /// What an archive says of an entry, besides its kind.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Meta {
+pub struct Meta {
     /// Permission bits.
-    pub(super) mode: u32,
+    pub mode: u32,
     /// When it was changed, in seconds of the epoch.
-    pub(super) changed: u64,
+    pub changed: u64,
     /// User and group.
-    pub(super) owner: (u64, u64),
+    pub owner: (u64, u64),
 }
 
 /// An entry of an archive.
-pub(super) enum Item<'a> {
+pub enum Item<'a> {
+    /// A directory.
     Dir,
+    /// A file.
     File {
+        /// Bytes of content.
         size: u64,
+        /// That many bytes.
         content: &'a mut dyn Read,
     },
+    /// A symbolic link.
     Link {
+        /// Where it leads, as it is written there.
         target: &'a [u8],
     },
     /// A second name of a file that came before.
     Same {
+        /// The first one.
         first: &'a Path,
     },
 }
 
 /// An archive that is being written.
-pub(super) struct Packer<W: Write>(tar::Builder<W>);
+pub struct Packer<W: Write>(tar::Builder<W>);
 
 impl<W: Write> Packer<W> {
-    pub(super) fn new(out: W) -> Self {
+    /// Into `out`, which is written as entries come.
+    pub fn new(out: W) -> Self {
         Self(tar::Builder::new(out))
     }
 
     /// Add an entry. Whether a file has as much content as was said is for the caller to see.
-    pub(super) fn put(&mut self, path: &Path, meta: Meta, item: Item<'_>) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// What cannot be written, or content that cannot be read.
+    pub fn put(&mut self, path: &Path, meta: Meta, item: Item<'_>) -> io::Result<()> {
         let mut header = tar::Header::new_gnu();
         header.set_mode(meta.mode);
         header.set_mtime(meta.changed);
@@ -81,9 +92,14 @@ impl<W: Write> Packer<W> {
         }
     }
 
-    /// It is whole.
-    pub(super) fn finish(self) -> io::Result<()> {
-        self.0.into_inner()?.flush()
+    /// It is whole. Gives what it was written into.
+    ///
+    /// # Errors
+    /// What cannot be written.
+    pub fn finish(self) -> io::Result<W> {
+        let mut out = self.0.into_inner()?;
+        out.flush()?;
+        Ok(out)
     }
 }
 

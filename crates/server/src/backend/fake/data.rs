@@ -1,17 +1,14 @@
 //! A workspace's directories and its log, in memory.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
+use crate::backend::archive::{self, Item, Meta, Most, Packer};
 use crate::backend::{BackendError, Bytestream, Carried, Found, Place, Root};
-
-/// Files of the platform that begin like this belong to an instance, not to the data.
-const CREDENTIALS: &str = ".auth_token";
 
 /// What a workspace has. Directories are there as long as something is in them.
 #[derive(Debug, Clone, Default)]
@@ -21,15 +18,8 @@ pub(super) struct Tree {
     followers: Vec<mpsc::UnboundedSender<Bytes>>,
 }
 
-/// An archive of this backend's own: it is read by no other.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Archive {
-    form: String,
-    files: Vec<(String, PathBuf, Vec<u8>)>,
-}
-
-const FORM: &str = "ligand-fake-1";
+/// Of files and of the directories that they are in.
+const MODES: (u32, u32) = (0o644, 0o755);
 const ROOTS: [(Root, &str); 4] = [
     (Root::Configs, "configs"),
     (Root::Workspace, "workspace"),
@@ -41,16 +31,16 @@ fn name(root: Root) -> &'static str {
     ROOTS.iter().find(|(it, _)| *it == root).map_or("", |(_, name)| name)
 }
 
-fn travels(root: Root, path: &Path) -> bool {
-    match root {
-        Root::Workspace | Root::Home => true,
-        Root::Configs => !path.to_string_lossy().starts_with(CREDENTIALS),
-        Root::Plugins => false,
-    }
+fn named(root: Root, path: &Path) -> PathBuf {
+    Path::new(name(root)).join(path)
 }
 
 fn missing(at: &Place) -> BackendError {
     BackendError::missing(format!("there is no /{}/{}", name(at.root), at.path.display()))
+}
+
+fn broken(cause: io::Error) -> BackendError {
+    BackendError::broken(format!("this is no archive: {cause}"))
 }
 
 impl Tree {
@@ -84,51 +74,61 @@ impl Tree {
         if there { Ok(found.into_values().collect()) } else { Err(missing(at)) }
     }
 
-    /// What travels: neither credentials nor plugins do.
-    fn data(&self) -> impl Iterator<Item = (&Root, &PathBuf, &Bytes)> {
-        let data = self.files.iter().filter(|((root, path), _)| travels(*root, path));
-        data.map(|((root, path), content)| (root, path, content))
+    /// What travels, by its name in archives.
+    fn data(&self) -> BTreeMap<PathBuf, &Bytes> {
+        let named = self.files.iter().map(|((root, path), content)| (named(*root, path), content));
+        named.filter(|(path, _)| archive::carried(path)).collect()
     }
 
     /// What lies here, without credentials, the same for the same content.
-    pub(super) fn archive(&self) -> Bytes {
-        let files = self
-            .data()
-            .map(|(root, path, content)| (name(*root).to_owned(), path.clone(), content.to_vec()));
-        let archive = Archive { form: FORM.to_owned(), files: files.collect() };
-        Bytes::from(serde_json::to_vec(&archive).unwrap_or_default())
+    pub(super) fn archive(&self) -> Result<Bytes, BackendError> {
+        let data = self.data();
+        let mut entries: BTreeMap<&Path, Option<&Bytes>> = BTreeMap::new();
+        for (path, content) in &data {
+            let above =
+                path.ancestors().skip(1).filter(|above| above.components().nth(1).is_some());
+            entries.extend(above.map(|above| (above, None)));
+            entries.insert(path, Some(*content));
+        }
+        let mut packer = Packer::new(Vec::new());
+        for (path, content) in entries {
+            let mode = if content.is_some() { MODES.0 } else { MODES.1 };
+            let meta = Meta { mode, changed: 0, owner: (0, 0) };
+            let mut rest = content.map_or(&[][..], |content| content);
+            let item = match content {
+                Some(content) => Item::File { size: content.len() as u64, content: &mut rest },
+                None => Item::Dir,
+            };
+            packer.put(path, meta, item).map_err(broken)?;
+        }
+        packer.finish().map(Bytes::from).map_err(broken)
     }
 
-    pub(super) fn carried(&self) -> Carried {
-        let archive = self.archive();
-        let sum = Sha256::digest(&archive);
-        Carried {
-            digest: sum.iter().map(|byte| format!("{byte:02x}")).collect(),
-            entries: self.data().count() as u64,
-            bytes: self.data().map(|(_, _, content)| content.len() as u64).sum(),
-        }
+    pub(super) fn carried(&self) -> Result<Carried, BackendError> {
+        archive::digest_of_archive(&self.archive()?[..], Most::default()).map_err(broken)
     }
 
-    /// What an archive holds.
-    pub(super) fn of(archive: &[u8]) -> Result<Self, BackendError> {
-        let broken = |why: String| BackendError::broken(format!("this is no archive: {why}"));
-        let archive: Archive =
-            serde_json::from_slice(archive).map_err(|cause| broken(cause.to_string()))?;
-        if archive.form != FORM {
-            return Err(broken(format!("its form is `{}`, expected `{FORM}`", archive.form)));
-        }
+    /// The files that an archive holds, and the digest over all of it. Modes, links and empty directories are lost here.
+    pub(super) fn of(archive: &[u8]) -> Result<(Self, Carried), BackendError> {
         let mut tree = Self::default();
-        for (named, path, content) in archive.files {
-            let root = ROOTS.iter().find(|(_, name)| *name == named);
-            let root = root.ok_or_else(|| broken(format!("there is no directory `{named}`")))?.0;
-            tree.files.insert((root, path), Bytes::from(content));
-        }
-        Ok(tree)
+        let carried = archive::each(archive, Most::default(), |path, _, item| {
+            if let Item::File { content, .. } = item {
+                let mut bytes = Vec::new();
+                content.read_to_end(&mut bytes)?;
+                let root = ROOTS.iter().find(|(_, name)| path.starts_with(name));
+                if let Some((root, name)) = root {
+                    let below = path.strip_prefix(name).unwrap_or(path).to_owned();
+                    tree.files.insert((*root, below), Bytes::from(bytes));
+                }
+            }
+            Ok(())
+        });
+        carried.map(|carried| (tree, carried)).map_err(broken)
     }
 
     /// Put other data in place of what is here. What does not travel stays, and so do the log and its readers.
     pub(super) fn become_data_of(&mut self, other: Self) {
-        self.files.retain(|(root, path), _| !travels(*root, path));
+        self.files.retain(|(root, path), _| !archive::carried(&named(*root, path)));
         self.files.extend(other.files);
     }
 

@@ -354,7 +354,7 @@ impl Backend for Fake {
     fn export(&self, workspace: WorkspaceId) -> Answer<'_, Bytestream> {
         Box::pin(async move {
             self.strike(Call::Export).await?;
-            let archive = self.state().data(workspace)?.archive();
+            let archive = self.state().data(workspace)?.archive()?;
             Ok(futures_util::stream::iter([Ok(archive)]).boxed())
         })
     }
@@ -371,8 +371,7 @@ impl Backend for Fake {
                 let part = part.map_err(|cause| BackendError::io("read the archive", cause))?;
                 bytes.extend_from_slice(&part);
             }
-            let came = Tree::of(&bytes)?;
-            let carried = came.carried();
+            let (came, carried) = Tree::of(&bytes)?;
             if let Some(expected) = expected.filter(|expected| *expected != carried.digest) {
                 let found = &carried.digest;
                 return Err(BackendError::broken(format!(
@@ -392,7 +391,7 @@ impl Backend for Fake {
     fn digest(&self, workspace: WorkspaceId) -> Answer<'_, Carried> {
         Box::pin(async move {
             self.strike(Call::Digest).await?;
-            Ok(self.state().data(workspace)?.carried())
+            self.state().data(workspace)?.carried()
         })
     }
 

@@ -1,6 +1,6 @@
 //! What admissions leave in a workspace's row.
 
-use ligand_domain::id::WorkspaceId;
+use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::time::Timestamp;
 
 use super::Done;
@@ -27,6 +27,34 @@ pub(crate) async fn revoked(
 pub(crate) async fn clear_candidate(tx: &mut Tx, id: WorkspaceId) -> Done {
     on!(tx, c => sqlx::query("UPDATE workspaces SET candidate_generation = NULL WHERE id = $1")
         .bind(id.uuid()).execute(c).await.map(|_| ()))
+}
+
+/// A migration brings up this generation.
+pub(crate) async fn set_candidate(tx: &mut Tx, id: WorkspaceId, candidate: Generation) -> Done {
+    on!(tx, c => sqlx::query("UPDATE workspaces SET candidate_generation = $1 WHERE id = $2")
+        .bind(candidate.number()).bind(id.uuid()).execute(c).await.map(|_| ()))
+}
+
+/// It is run elsewhere now: by this backend, at this address, in a generation that has loaded so many restarts.
+pub(crate) async fn place(
+    tx: &mut Tx,
+    id: WorkspaceId,
+    (backend, url): (&str, &str),
+    loaded: i64,
+) -> Done {
+    on!(tx, c => sqlx::query("UPDATE workspaces SET backend = $1, url = $2,
+            restarts_loaded = CASE WHEN $3 > restarts_loaded THEN $3 ELSE restarts_loaded END,
+            failures = 0, failures_since = 0, last_error = NULL, next_attempt_at = NULL, register_failed_at = NULL
+            WHERE id = $4")
+        .bind(backend).bind(url).bind(loaded).bind(id.uuid()).execute(c).await.map(|_| ()))
+}
+
+/// Workspaces that are placed on a backend and not removed, oldest first.
+pub(crate) async fn placed_on(tx: &mut Tx, backend: &str) -> Done<Vec<(WorkspaceId, String)>> {
+    let rows: Vec<(uuid::Uuid, String)> = on!(tx, c => sqlx::query_as(
+            "SELECT id, name FROM workspaces WHERE backend = $1 AND status <> 'removed' ORDER BY created_at, id")
+        .bind(backend).fetch_all(c).await)?;
+    Ok(rows.into_iter().map(|(id, name)| (WorkspaceId::from_uuid(id), name)).collect())
 }
 
 /// Ask for one more rotation. Gives its serial.

@@ -122,7 +122,14 @@ pub(crate) async fn end(
         .execute(c).await.map(|_| ()))
 }
 
-/// A planned generation that somebody else overtook will never be admitted.
-pub(crate) async fn abandon(tx: &mut Tx, of: (WorkspaceId, Generation), now: Timestamp) -> Done {
-    end(tx, of, "abandoned: another agent took up the workspace first", now).await
+/// A planned generation will never be admitted: somebody else overtook it, or its migration was rolled back.
+pub(crate) async fn abandon(
+    tx: &mut Tx,
+    of: (WorkspaceId, Generation),
+    why: &str,
+    now: Timestamp,
+) -> Done {
+    end(tx, of, why, now).await?;
+    on!(tx, c => sqlx::query("UPDATE workspaces SET abandoned_generation = $1 WHERE id = $2")
+        .bind(of.1.number()).bind(of.0.uuid()).execute(c).await.map(|_| ()))
 }

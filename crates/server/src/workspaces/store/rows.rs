@@ -24,7 +24,7 @@ macro_rules! columns {
             (SELECT i.last_seen_at FROM instances i WHERE i.workspace_id = workspaces.id \
              AND i.generation = workspaces.current_generation) END AS last_heartbeat_at, last_outbound_at, last_error_rate, last_sample_error, active_tasks, \
          uptime_seconds, current_task, capabilities, idle_timeout_seconds, register_failed_at, unsure_at, created_at, \
-         candidate_generation, revoked_at, refused_at, refused_why, rotations_wanted, rotations_done, \
+         candidate_generation, abandoned_generation, revoked_at, refused_at, refused_why, rotations_wanted, rotations_done, \
          hibernation_idle_minutes, last_turn_at, compute_instance, compute_provider, purge_wanted_at"
     };
 }
@@ -89,6 +89,7 @@ pub(super) struct Row {
     unsure_at: Option<i64>,
     created_at: i64,
     candidate_generation: Option<i64>,
+    abandoned_generation: Option<i64>,
     revoked_at: Option<i64>,
     refused_at: Option<i64>,
     refused_why: Option<String>,
@@ -179,6 +180,7 @@ impl TryFrom<Row> for Workspace {
             agent,
             identity: Identity {
                 candidate: row.candidate_generation.map(Generation::new),
+                abandoned: row.abandoned_generation.map(Generation::new),
                 revoked_at: time(row.revoked_at),
                 refused: time(row.refused_at).zip(row.refused_why),
                 serials: Serials { wanted: row.rotations_wanted, done: row.rotations_done },

@@ -1,0 +1,147 @@
+//! The data on its way: copied while the source serves, completed once it rests, put in place of the target's.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::anyhow;
+use ligand_domain::migration::Cause;
+
+use super::reconcile::{Going, Went};
+use super::{Migration, store};
+use crate::backend::ErrorKind;
+use crate::transfer;
+
+/// How often progress is written down.
+const SHOWN_EVERY: Duration = Duration::from_secs(1);
+
+/// How far it is.
+#[derive(Default)]
+struct Meter {
+    done: AtomicU64,
+    total: AtomicU64,
+}
+
+impl Meter {
+    fn set(&self, done: u64, total: u64) {
+        self.done.store(done, Ordering::Relaxed);
+        self.total.store(total, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> (i64, i64) {
+        let of = |it: &AtomicU64| i64::try_from(it.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
+        (of(&self.done), of(&self.total))
+    }
+}
+
+impl Going<'_> {
+    /// Copy what there is, while the source goes on changing it.
+    pub(super) async fn copy(&self, it: &Migration) -> anyhow::Result<Went> {
+        let source = self.backend(&it.from)?;
+        let meter = Arc::new(Meter::default());
+        let told = Arc::clone(&meter);
+        let progress = move |done, total| told.set(done, total);
+        let copy =
+            transfer::copy_ahead(self.app, self.id, &*source, self.workspace, &progress);
+        match self.shown(it, &meter, copy).await {
+            None => Ok(Went::On),
+            Some(Err(cause)) => self.failed(cause).await,
+            Some(Ok(copied)) => {
+                let bytes = i64::try_from(copied.bytes).unwrap_or(i64::MAX);
+                self.change(|it, _| {
+                    it.data.copied = true;
+                    (it.bytes_done, it.bytes_total) = (bytes, Some(bytes));
+                })
+                .await
+            }
+        }
+    }
+
+    /// Copy what changed since; nothing changes any more.
+    pub(super) async fn complete(&self, it: &Migration) -> anyhow::Result<Went> {
+        let source = self.backend(&it.from)?;
+        let meter = Arc::new(Meter::default());
+        let told = Arc::clone(&meter);
+        let progress = move |done, total| told.set(done, total);
+        let copy = transfer::copy(self.app, self.id, &*source, self.workspace, &progress);
+        match self.shown(it, &meter, copy).await {
+            None => Ok(Went::On),
+            Some(Err(cause)) => self.failed(cause).await,
+            Some(Ok(copied)) => {
+                let bytes = i64::try_from(copied.bytes).unwrap_or(i64::MAX);
+                self.change(|it, _| {
+                    it.data.complete = true;
+                    (it.bytes_done, it.bytes_total) = (bytes, Some(bytes));
+                    it.digest = Some(copied.digest);
+                })
+                .await
+            }
+        }
+    }
+
+    /// Put it in place of what the target has, if it is what left the source.
+    pub(super) async fn restore(&self, it: &Migration) -> anyhow::Result<Went> {
+        let target = self.backend(&it.to)?;
+        let expected = it.digest.as_deref().unwrap_or_default();
+        let meter = Arc::new(Meter::default());
+        let told = Arc::clone(&meter);
+        let progress = move |done, total| told.set(done, total);
+        let of = self.workspace;
+        let restore = transfer::restore(self.app, self.id, &*target, of, expected, &progress);
+        match self.shown(it, &meter, restore).await {
+            None => Ok(Went::On),
+            Some(Err(cause)) => self.failed(cause).await,
+            Some(Ok(carried)) => {
+                let bytes = i64::try_from(carried.bytes).unwrap_or(i64::MAX);
+                self.change(|it, _| {
+                    it.data.restored = true;
+                    it.bytes_done = bytes;
+                })
+                .await
+            }
+        }
+    }
+
+    /// What fails the same way again is a refusal; the rest is tried again.
+    async fn failed(&self, cause: transfer::Error) -> anyhow::Result<Went> {
+        match cause.kind {
+            ErrorKind::Transient => Err(anyhow!(cause)),
+            ErrorKind::Broken | ErrorKind::Unsupported | ErrorKind::Missing => {
+                self.roll_back(Cause::Refused(cause.to_string())).await
+            }
+        }
+    }
+
+    /// Do it as long as it is wanted, and write down now and then how far it is. `None`: it was broken off.
+    async fn shown<T>(
+        &self,
+        it: &Migration,
+        meter: &Meter,
+        doing: impl Future<Output = T>,
+    ) -> Option<T> {
+        let shows = async {
+            let mut last = (0, 0);
+            loop {
+                self.app.clock.tick(SHOWN_EVERY).await;
+                let now = meter.get();
+                if now == last {
+                    continue;
+                }
+                last = now;
+                let noted = async {
+                    let mut tx = self.app.db.begin().await?;
+                    let total = (now.1 > 0).then_some(now.1);
+                    store::note_progress(&mut tx, self.id, now.0, total).await?;
+                    tx.commit().await
+                };
+                if let Err(cause) = noted.await {
+                    tracing::debug!(error = %cause, "progress could not be written down");
+                }
+            }
+        };
+        tokio::select! {
+            done = self.wanted(it, doing) => done,
+            () = shows => None,
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Takes one migration that is due from step to step, until it says to rest.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use ligand_domain::credential::Token;
+use ligand_domain::id::WorkspaceId;
+use ligand_domain::migration::{Stage, Step, Wish, next, waits_for};
+use ligand_domain::time::Timestamp;
+use ligand_domain::workspace::Intent;
+use uuid::Uuid;
+
+use super::facts::{Looked, look};
+use super::{Migration, begin, store};
+use crate::app::App;
+use crate::journal::Work;
+use crate::reconcile::{Pass, Reconciler};
+use crate::workspaces::{self, Workspace};
+
+/// A claim lasts this long unless it is kept.
+const CLAIM: Duration = Duration::from_secs(10);
+/// A pass keeps its claim this often.
+const KEEP_EVERY: Duration = Duration::from_secs(3);
+/// How often a step that takes long is asked whether it still should.
+const STILL_WANTED: Duration = Duration::from_millis(500);
+/// Steps of one migration in one pass. More would be a sign of going in circles.
+const MOST_STEPS: u64 = 40;
+/// Copies take as long as they take: one must not hold up the others.
+const WORKERS: usize = 16;
+
+/// See the module.
+pub struct MigrationReconciler;
+
+impl Reconciler for MigrationReconciler {
+    fn name(&self) -> &'static str {
+        "migrations"
+    }
+
+    fn does(&self) -> &'static str {
+        "takes workspaces from one backend to another, or back"
+    }
+
+    fn workers(&self) -> usize {
+        WORKERS
+    }
+
+    fn pass<'a>(&'a self, app: &'a App) -> BoxFuture<'a, anyhow::Result<Pass>> {
+        pass(app).boxed()
+    }
+
+    fn next_due<'a>(&'a self, app: &'a App) -> BoxFuture<'a, anyhow::Result<Option<Timestamp>>> {
+        async { Ok(store::next_due(&mut app.db.read().await?).await?) }.boxed()
+    }
+}
+
+async fn pass(app: &App) -> anyhow::Result<Pass> {
+    let now = app.clock.now();
+    let claim = uuid::Builder::from_random_bytes(app.ids.bytes()).into_uuid();
+    let mut tx = app.db.begin().await?;
+    let found = store::claim(&mut tx, claim, now, now.after(CLAIM)).await;
+    let Some((id, workspace)) = found.context("claim a migration")? else {
+        return Ok(Pass::default());
+    };
+    tx.commit().await?;
+    app.bells.of("migrations").notify_one();
+    let mut pass = Pass { looked_at: 1, ..Pass::default() };
+    let mut going = Going { app, id, workspace, claim, fresh: None };
+    let outcome = tokio::select! {
+        outcome = going.on(&mut pass) => outcome,
+        never = keep(app, id, claim) => match never {},
+    };
+    let again = match outcome {
+        Ok(again) => again,
+        Err(cause) => {
+            let error = format!("{cause:#}");
+            let again = note_failure(app, id, claim, &error).await;
+            pass.failed = Some(format!("migration {id} of workspace {workspace}: {error}"));
+            again
+        }
+    };
+    let outcome = if pass.failed.is_some() { "failed" } else { "ok" };
+    app.metrics.steps.with_label_values(&["migrations", outcome]).inc_by(pass.steps);
+    let mut tx = app.db.begin().await?;
+    store::release(&mut tx, id, claim, again).await?;
+    tx.commit().await?;
+    Ok(pass)
+}
+
+async fn keep(app: &App, id: Uuid, claim: Uuid) -> Infallible {
+    loop {
+        app.clock.tick(KEEP_EVERY).await;
+        let kept = async {
+            let mut tx = app.db.begin().await?;
+            store::keep(&mut tx, id, claim, app.clock.now().after(CLAIM)).await?;
+            tx.commit().await
+        };
+        if let Err(cause) = kept.await {
+            tracing::warn!(migration.id = %id, error = %cause, "a claim could not be kept");
+        }
+    }
+}
+
+/// Note why a step failed, and when it is taken again.
+async fn note_failure(app: &App, id: Uuid, claim: Uuid, error: &str) -> Timestamp {
+    let now = app.clock.now();
+    let noted = async {
+        let mut tx = app.db.begin().await?;
+        let failures = store::get(&mut tx, id).await?.map_or(0, |it| it.failures);
+        let next = begin::again_at(failures, now);
+        store::note_failure(&mut tx, (id, claim), error, next).await?;
+        tx.commit().await?;
+        Ok::<_, sqlx::Error>(next)
+    };
+    noted.await.unwrap_or_else(|cause| {
+        tracing::warn!(migration.id = %id, error = %cause, "a failure could not be noted");
+        begin::again_at(1, now)
+    })
+}
+
+/// What a step came to.
+pub(super) enum Went {
+    /// Ask again what comes next.
+    On,
+    /// There is something to wait for: look again then.
+    Rest(Timestamp),
+}
+
+/// One migration on its way.
+pub(super) struct Going<'a> {
+    pub(super) app: &'a App,
+    pub(super) id: Uuid,
+    pub(super) workspace: WorkspaceId,
+    /// By which this pass has it.
+    claim: Uuid,
+    /// The passport that was minted in this pass. After a crash it is gone, and another is minted beside it.
+    pub(super) fresh: Option<Token>,
+}
+
+impl<'a> Going<'a> {
+    async fn on(&mut self, pass: &mut Pass) -> anyhow::Result<Timestamp> {
+        for _ in 0..MOST_STEPS {
+            let now = self.app.clock.now();
+            let Some((it, mut looked)) = self.look(now).await? else {
+                return Ok(Timestamp::NEVER);
+            };
+            let decided = decided(&it, &looked);
+            // After the cut-over backends are told what to do, and asked nothing.
+            if matches!(it.stage, Stage::Before(_)) {
+                looked.ask(self.app, &it).await;
+            }
+            match next(&decided, &looked.facts, now, self.app.config.guards) {
+                Step::Rest(again) => {
+                    self.note_waiting(&it, &looked).await?;
+                    return Ok(again);
+                }
+                step => {
+                    pass.steps += 1;
+                    if let Went::Rest(again) = self.take(it, looked, step).await? {
+                        return Ok(again);
+                    }
+                }
+            }
+        }
+        Ok(begin::again_at(0, self.app.clock.now()))
+    }
+
+    /// Read it and what belongs to it, if this pass still has it.
+    async fn look(&self, now: Timestamp) -> anyhow::Result<Option<(Migration, Looked)>> {
+        let mut tx = self.app.db.begin().await?;
+        let held = store::keep(&mut tx, self.id, self.claim, now.after(CLAIM)).await?;
+        let Some(it) = store::get(&mut tx, self.id).await?.filter(|_| held) else {
+            return Ok(None);
+        };
+        let workspace = workspaces::get(&mut tx, self.workspace).await?;
+        let looked = look(&mut tx, &it, workspace, now).await?;
+        tx.commit().await?;
+        Ok(Some((it, looked)))
+    }
+
+    /// Begin to write down what a step came to, if this pass still has it: the workspace first, then the migration.
+    pub(super) async fn begin(&self) -> anyhow::Result<(Work<'a>, Option<Workspace>, Migration)> {
+        let mut work = Work::begin(self.app).await?;
+        let workspace = workspaces::lock(&mut work.tx, self.workspace).await?;
+        let until = work.now.after(CLAIM);
+        let held = store::keep(&mut work.tx, self.id, self.claim, until).await?;
+        ensure!(held, "another pass took over");
+        let it = store::get(&mut work.tx, self.id).await?.context("the migration is gone")?;
+        Ok((work, workspace, it))
+    }
+
+    /// Write back what a step changed.
+    pub(super) async fn change(
+        &self,
+        change: impl FnOnce(&mut Migration, Timestamp),
+    ) -> anyhow::Result<Went> {
+        let (mut work, _, mut it) = self.begin().await?;
+        change(&mut it, work.now);
+        (it.failures, it.last_error, it.next_attempt_at) = (0, None, None);
+        store::save(&mut work.tx, &it).await?;
+        work.commit().await?;
+        Ok(Went::On)
+    }
+
+    async fn note_waiting(&self, it: &Migration, looked: &Looked) -> anyhow::Result<()> {
+        let Stage::Before(phase) = it.stage else { return Ok(()) };
+        let what = match it.wish {
+            Wish::Pause if phase.pauses() => "a person to resume it".to_owned(),
+            _ => waits_for(&it.decided(), phase, &looked.facts),
+        };
+        if it.waits_for.as_deref() == Some(what.as_str()) {
+            return Ok(());
+        }
+        let mut tx = self.app.db.begin().await?;
+        store::note_waiting(&mut tx, self.id, &what).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Do something that may take long, as long as it is still wanted. `None`: it is not, and was broken off.
+    pub(super) async fn wanted<T>(
+        &self,
+        it: &Migration,
+        doing: impl Future<Output = T>,
+    ) -> Option<T> {
+        let ends = async {
+            loop {
+                self.app.clock.tick(STILL_WANTED).await;
+                match self.still_wanted(it).await {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(cause) => {
+                        tracing::debug!(error = %cause, "whether a step is still wanted is not known");
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            done = doing => Some(done),
+            () = ends => None,
+            () = self.app.stop.cancelled() => None,
+        }
+    }
+
+    async fn still_wanted(&self, it: &Migration) -> Result<bool, sqlx::Error> {
+        let mut tx = self.app.db.read().await?;
+        let latest = store::get(&mut tx, self.id).await?;
+        let workspace = workspaces::get(&mut tx, self.workspace).await?;
+        let in_time = self.app.clock.now() < it.deadline;
+        let stands = latest.is_some_and(|it| it.wish != Wish::Abort);
+        let runs = workspace
+            .is_some_and(|w| w.intent == Intent::Running && w.identity.candidate == it.target);
+        Ok(in_time && stands && runs)
+    }
+}
+
+/// As the decision looks at it: nobody waits for the grace of a workspace that is deleted.
+fn decided(it: &Migration, looked: &Looked) -> ligand_domain::migration::Migration {
+    let grace = match looked.facts.intent {
+        Intent::Removed => Duration::ZERO,
+        Intent::Running | Intent::Paused | Intent::Hibernated => it.grace,
+    };
+    ligand_domain::migration::Migration { grace, ..it.decided() }
+}
