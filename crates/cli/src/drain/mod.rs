@@ -20,7 +20,7 @@ const AFTER: &str = "\
 Examples:
   ligand drain west --to east --concurrency 8 --watch   move all, eight at a time
   ligand drain west                                     how its last drain stands, or went
-  ligand drain west --abort                             begin no further one; those on their way go on
+  ligand drain west --abort                             begin no further one, and undo those that can be
 
 With --watch, exit code 7 says that workspaces stayed; each is named with the reason.";
 
@@ -59,10 +59,10 @@ struct What {
     /// Begin no further one for now
     #[arg(long, requires = "backend")]
     pause: bool,
-    /// Let it go on
+    /// Let it go on, also after it stopped at a failure
     #[arg(long, requires = "backend")]
     resume: bool,
-    /// Begin no further one, for good
+    /// Begin no further one, for good; those on their way are undone, where they can be
     #[arg(long, requires = "backend")]
     abort: bool,
 }

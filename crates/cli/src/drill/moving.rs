@@ -30,7 +30,8 @@ const AFTER: [&str; 2] = ["release", "retire"];
 pub(super) fn settings(plain: &str) -> String {
     format!(
         "heartbeat_seconds = 1\n{plain}\
-         [migrations]\ngrace_seconds = 0\nactivate_seconds = 6\nprobe_seconds = 6\n\
+         [migrations]\ngrace_seconds = 0\n\
+         [migrations.deadline_seconds]\nprovision = 25\nhold = 20\nquiesce = 20\nactivate = 8\nprobe = 10\n\
          [backends.{WEST}]\nkind = \"process\"\n\
          [backends.{EAST}]\nkind = \"process\"\nuid_base = 300000\n"
     )
