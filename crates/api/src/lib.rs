@@ -10,6 +10,7 @@
 //! | [`registry`] | register, heartbeat, card: the agent protocol |
 //! | [`workspace`] | create, read, change, restart, delete |
 //! | [`answer`] | what an agent's answer says |
+//! | [`fleet`] | instances on provider accounts, for many platforms |
 //! | [`files`] | the files of a workspace, and those that go with messages |
 //! | [`message`] | messages that were accepted, and the ledger of all of them |
 //! | [`journal`] | `why`, and events |
@@ -33,6 +34,7 @@ pub mod client;
 pub mod delegation;
 pub mod error;
 pub mod files;
+pub mod fleet;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod journal;

@@ -17,6 +17,7 @@
 //! | [`tap`] | watching at next to no cost |
 //! | [`migrate`], [`drain`] | moving workspaces, with pictures of how it goes |
 //! | [`caller`] | sending turns, and counting them |
+//! | [`fleet`] | the fleet's server |
 //! | [`drill`] | incidents, re-enacted |
 
 mod args;
@@ -30,6 +31,7 @@ mod drill;
 mod env;
 mod error;
 mod events;
+mod fleet;
 mod labels;
 mod local;
 mod messages;

@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 use crate::env::{self, Env};
 use crate::error::{CommandError, CommandResult, Kind};
 use crate::local::{self, Local};
-use crate::output;
+use crate::{fleet, output};
 
 /// Run a server
 #[derive(Args)]
@@ -26,6 +26,7 @@ pub(crate) struct ServeArgs {
 #[derive(Subcommand)]
 enum Role {
     Platform(PlatformArgs),
+    Fleet(fleet::FleetArgs),
 }
 
 /// Run the control plane of one organisation, in the foreground
@@ -88,7 +89,7 @@ pub(crate) struct ServerArgs {
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum LogFormat {
+pub(crate) enum LogFormat {
     #[default]
     Text,
     Json,
@@ -113,19 +114,33 @@ impl ServerArgs {
     where
         F: Future<Output = CommandResult>,
     {
-        let mut config = config::load(&self.flags()).map_err(misconfigured)?.config;
+        self.log.start(quiet);
+        let runtime = runtime()?;
+        let given = runtime.block_on(config::given());
+        let loaded = config::load_with(&self.flags(), &given).map_err(misconfigured)?;
+        let mut config = loaded.config;
         if config.agent.is_empty() {
             config.agent = beside()?;
         }
         #[cfg(feature = "mutants")]
         crate::mutant::switch_off(&mut config)?;
-        self.start_log(quiet);
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-        let runtime = runtime.context("start the runtime").map_err(CommandError::internal)?;
         runtime.block_on(Box::pin(body(config)))
     }
+}
 
-    fn start_log(&self, quiet: &str) {
+/// Run a server's body until it ends.
+pub(crate) fn foreground(body: impl Future<Output = CommandResult>) -> CommandResult {
+    runtime()?.block_on(Box::pin(body))
+}
+
+fn runtime() -> CommandResult<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.context("start the runtime").map_err(CommandError::internal)
+}
+
+impl LogFormat {
+    /// Begin to log, as the environment says, or else as `quiet` does.
+    pub(crate) fn start(self, quiet: &str) {
         let said = env::var("LIGAND_LOG").unwrap_or_else(|| quiet.to_owned());
         let filter = EnvFilter::try_new(&said).unwrap_or_else(|_| {
             output::note("warning: LIGAND_LOG is not understood; writing warnings");
@@ -133,9 +148,9 @@ impl ServerArgs {
         });
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
         let log = log.with_ansi(std::io::stderr().is_terminal());
-        match self.log {
-            LogFormat::Text => log.init(),
-            LogFormat::Json => log.json().init(),
+        match self {
+            Self::Text => log.init(),
+            Self::Json => log.json().init(),
         }
     }
 }
@@ -156,13 +171,13 @@ pub(crate) fn misconfigured(error: ConfigError) -> CommandError {
     )
 }
 
-fn refused(error: StartError) -> CommandError {
+pub(crate) fn refused(error: StartError) -> CommandError {
     let hint = error.hint();
     CommandError::new(Kind::Failed, error.into()).hint(hint)
 }
 
 /// The program that runs beside an agent: this one.
-fn beside() -> CommandResult<Vec<String>> {
+pub(crate) fn beside() -> CommandResult<Vec<String>> {
     let own = std::env::current_exe().context("find this program's own file");
     let own = own.map_err(CommandError::internal)?;
     Ok(vec![own.display().to_string(), "agent".to_owned()])
@@ -260,7 +275,10 @@ impl Stop {
 
 /// `ligand serve …`.
 pub(crate) fn serve(args: ServeArgs) -> CommandResult {
-    let Role::Platform(args) = args.role;
+    let args = match args.role {
+        Role::Platform(args) => args,
+        Role::Fleet(args) => return fleet::serve(args),
+    };
     args.server.run("info", |config| async {
         let mut stop = Stop::listen()?;
         let Some(recorded) = start(config, &mut stop).await? else { return Ok(()) };

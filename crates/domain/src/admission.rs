@@ -74,6 +74,9 @@ pub struct Standing {
     pub newest: Generation,
     /// What the newest generation is.
     pub newest_is: Newest,
+    /// The generation with which the current instance was born, where that has not ended: after a bootstrap another one
+    /// than the current. Its backend knows it by that.
+    pub born: Option<Generation>,
     /// An instance credential is active, or pending and not given up.
     pub live: bool,
     /// Whether it may be taken up without a credential.
@@ -450,8 +453,11 @@ fn tell(call: Call, workspace: &Standing, former: Former, guards: Guards) -> Tol
     // Planning another one takes that the one before it is over.
     let over = generation < workspace.newest || workspace.newest_is == Newest::Abandoned;
     let abandoned = generation > workspace.current && over;
+    // Somebody took the workspace up while its instance ran. Until a backend is told where the new one is, or replaces
+    // it, the old one is what it has: were it to end, that would be taken for the end of the workspace's instance.
+    let bound = workspace.born == Some(generation);
     let replaced = match guards.hold(Guard::ExitByGeneration) {
-        true => generation < workspace.current || abandoned,
+        true => generation < workspace.current && !bound || abandoned,
         false => state == State::Superseded,
     };
     // Only a backend's instance is ever told to exit: nobody would start an external agent again.

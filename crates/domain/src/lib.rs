@@ -25,6 +25,7 @@
 //! | [`access`] | which workspaces may talk to each other |
 //! | [`address`] | which addresses an agent may advertise |
 //! | [`gate`] | what a request's own words decide |
+//! | [`fleet`] | which instance of the fleet a call means, and how often one is replaced |
 //! | [`files`] | which paths of a workspace's files may be named |
 //! | [`mcp`] | which revision of the Model Context Protocol a call speaks |
 //! | [`delegation`] | where a task stands that one workspace gave to another |
@@ -49,6 +50,7 @@ pub mod converge;
 pub mod credential;
 pub mod delegation;
 pub mod files;
+pub mod fleet;
 pub mod gate;
 pub mod guards;
 pub mod id;

@@ -24,6 +24,7 @@ fn standing() -> Standing {
         current: g(2),
         newest: g(2),
         newest_is: Newest::Current,
+        born: None,
         live: true,
         bootstrap: Bootstrap::Open,
         opened: false,
@@ -211,6 +212,20 @@ fn an_abandoned_generation_is_never_admitted_again() {
 }
 
 #[test]
+fn the_instance_that_a_backend_has_is_not_told_to_exit_when_another_one_took_the_workspace_up() {
+    let credential = Presented::Credential(held(1, State::Revoked));
+    let told = |standing| {
+        refusal(decide(&facts(Call::Heartbeat, standing, credential))).told.unwrap().action
+    };
+    let bound = Standing { born: Some(g(1)), ..standing() };
+    assert!(matches!(told(bound), Action::Wait(_)));
+    // Since the backend knows of the new one, or replaced both.
+    for born in [None, Some(g(2))] {
+        assert_eq!(told(Standing { born, ..standing() }), Action::Exit, "{born:?}");
+    }
+}
+
+#[test]
 fn a_candidate_is_known_and_changes_nothing() {
     let workspace = Standing { newest: g(3), newest_is: Newest::Candidate, ..standing() };
     for state in [State::Pending, State::Active] {
@@ -317,6 +332,7 @@ fn any_standing() -> impl Strategy<Value = Standing> {
             current: g(current),
             newest: g(newest),
             newest_is,
+            born: None,
             live,
             bootstrap: if sealed { Bootstrap::Sealed } else { Bootstrap::Open },
             opened,

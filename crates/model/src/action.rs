@@ -3,8 +3,10 @@
 use std::fmt;
 
 use ligand_agent::session::Call;
+use ligand_domain::migration::Stage;
 
 use crate::agent::Fate;
+use crate::migrate::Move;
 use crate::reconcile::{Mishap, Next, Why};
 
 /// One step. Those that take from the budget come from outside; the others the world takes by itself.
@@ -62,12 +64,28 @@ pub enum Action {
     Delivers,
     /// An administrator starts a migration.
     Migrates,
-    /// The target of the migration starts.
-    Provisions,
-    /// It takes over.
-    CutsOver,
-    /// It is called off.
-    RollsBack,
+    /// The migration takes its step.
+    Moves(Move, Mishap),
+    /// A phase of it takes too long.
+    PhaseLate,
+    /// An administrator wants it undone.
+    Aborts,
+    /// What failed is tried again.
+    RetryDue,
+    /// A migrator of somebody else's starts a target.
+    OutsiderStarts,
+    /// It revokes every credential.
+    MigratorRevokes,
+    /// It says where the instance is now.
+    Repoints,
+    /// It orders a restart.
+    MigratorRestarts,
+    /// It ends the source.
+    MigratorRetires,
+    /// It ends its target, and calls the move off.
+    MigratorCallsOff,
+    /// Nobody is told any more to wait for who comes first after a revocation.
+    WaitIsOver,
     /// Somebody without a credential registers.
     StrangerRegisters,
     /// A thief takes a credential that is superseded, and keeps it.
@@ -85,7 +103,7 @@ impl Action {
     pub(crate) const fn is_fault(self) -> bool {
         match self {
             Self::Calls(_, fate) => !matches!(fate, Fate::Answered),
-            Self::Reconciles(_, mishap) => !matches!(mishap, Mishap::None),
+            Self::Reconciles(_, mishap) | Self::Moves(_, mishap) => !matches!(mishap, Mishap::None),
             Self::Crashes(_)
             | Self::DiskLost(_)
             | Self::DiskFills(_)
@@ -134,9 +152,17 @@ impl fmt::Display for Action {
                 )
             }
             Self::Migrates => write!(f, "an administrator starts a migration"),
-            Self::Provisions => write!(f, "the migration's target starts"),
-            Self::CutsOver => write!(f, "the migration cuts over"),
-            Self::RollsBack => write!(f, "the migration is called off"),
+            Self::Moves(step, mishap) => write!(f, "the migration {step}{mishap}"),
+            Self::PhaseLate => write!(f, "the phase of the migration takes too long"),
+            Self::Aborts => write!(f, "an administrator wants the migration undone"),
+            Self::RetryDue => write!(f, "what failed is tried again"),
+            Self::OutsiderStarts => write!(f, "a migrator of somebody else's starts a target"),
+            Self::MigratorRevokes => write!(f, "the migrator revokes every credential"),
+            Self::Repoints => write!(f, "the migrator says where the instance is now"),
+            Self::MigratorRestarts => write!(f, "the migrator orders a restart"),
+            Self::MigratorRetires => write!(f, "the migrator ends the source"),
+            Self::MigratorCallsOff => write!(f, "the migrator ends its target"),
+            Self::WaitIsOver => write!(f, "the wait after the revocation is over"),
             Self::StrangerRegisters => write!(f, "a stranger registers without a credential"),
             Self::Steals(at) => write!(f, "a thief takes the superseded credential {at}"),
             Self::ThiefCalls(Call::Register) => write!(f, "the thief registers"),
@@ -153,6 +179,7 @@ impl fmt::Display for Fate {
             Self::Answered => Ok(()),
             Self::Lost => write!(f, ", and the answer is lost"),
             Self::Copied => write!(f, ", and the network keeps a copy of the request"),
+            Self::Withheld => write!(f, ", and does not get every secret"),
             Self::Dies(most) => {
                 write!(f, ", hears the answer, and dies after {most} writes; it comes up again")
             }
@@ -176,6 +203,32 @@ impl fmt::Display for Next {
     }
 }
 
+impl fmt::Display for Move {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rest => write!(f, "rests"),
+            Self::Enter(phase) => write!(f, "enters {}", Stage::Before(*phase).as_str()),
+            Self::Prepare => write!(f, "raises the generation for its target"),
+            Self::Start => write!(f, "starts its target"),
+            Self::Copy => write!(f, "copies data"),
+            Self::Hold => write!(f, "lets messages wait"),
+            Self::StandBy => write!(f, "tells the source to stand by"),
+            Self::StopSource => write!(f, "stops the source"),
+            Self::Complete => write!(f, "makes the last copy"),
+            Self::Restore => write!(f, "puts the copy in its place"),
+            Self::Run(serial) => write!(f, "tells the target to run, with secrets of {serial}"),
+            Self::Probe => write!(f, "has the target do a turn"),
+            Self::CutOver => write!(f, "cuts over"),
+            Self::RollBack => write!(f, "is rolled back"),
+            Self::DestroyTarget => write!(f, "destroys its target"),
+            Self::Resume => write!(f, "tells the source to run, and lets messages go on"),
+            Self::Release => write!(f, "lets messages go on to the target"),
+            Self::Retire => write!(f, "destroys the source"),
+            Self::Finish => write!(f, "is over"),
+        }
+    }
+}
+
 impl fmt::Display for Mishap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -184,6 +237,7 @@ impl fmt::Display for Mishap {
             Self::DiesMeanwhile => write!(f, "; the server dies, and the backend has yet to begin"),
             Self::DiesAfter => write!(f, "; the server dies before it notes the start"),
             Self::GoesOn => write!(f, "; what it ends goes on running"),
+            Self::Fails => write!(f, "; that fails"),
         }
     }
 }

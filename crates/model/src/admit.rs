@@ -3,12 +3,13 @@
 
 use ligand_agent::session::Call as AgentCall;
 use ligand_domain::admission::{
-    self, Action, Bootstrap, Call, Decision, Facts, Newest, Presented, Standing,
+    self, Action, Bootstrap, Call, Decision, Facts, Line, Newest, Presented, Refusal, Standing,
 };
 use ligand_domain::credential::{self, Kind, Origin, PassportState, State};
-use ligand_domain::guards::Guards;
+use ligand_domain::guards::{Guard, Guards};
 use ligand_domain::id::{CredentialId, Generation};
 use ligand_domain::instance::Phase;
+use ligand_domain::migration::Program;
 use ligand_domain::rotation::{self, Serials};
 use ligand_domain::time::Timestamp;
 
@@ -23,6 +24,8 @@ pub enum Reply {
         minted: Option<Token>,
         /// It is asked to rotate.
         rotate: Option<i64>,
+        /// What its program is to do.
+        program: Option<Program>,
     },
     /// The rotation that it asks for is not answered.
     NoRotation,
@@ -37,6 +40,8 @@ pub struct Site {
     pub managed: bool,
     /// Whether it may be taken up without a credential.
     pub bootstrap: Bootstrap,
+    /// Its instances get start-up data alone, and can redeem no passport.
+    pub start_data: bool,
     /// Which of the platform's rules hold.
     pub guards: Guards,
 }
@@ -79,7 +84,7 @@ impl World {
     /// Handle a call, in one transaction.
     pub fn knock(&mut self, site: &Site, knock: Knock) -> Reply {
         let facts = self.facts(site, &knock);
-        let decision = admission::decide(&facts, site.guards);
+        let decision = self.by_start_data(site, &knock, admission::decide(&facts, site.guards));
         if let Decision::Refused(refusal) = decision {
             let told = refusal.told.map(|told| told.action);
             self.judge_refusal(site, &knock, told, refusal.heard);
@@ -90,6 +95,7 @@ impl World {
         if !done.inert && !rotates(&knock) {
             self.heard(done.generation);
         }
+        self.note_program(&knock, done.generation);
         self.judge(site, &knock, &before, &decision, &done);
         if rotates(&knock) && done.minted.is_none() {
             return Reply::NoRotation;
@@ -97,7 +103,27 @@ impl World {
         let asks =
             done.generation == self.current && !done.inert && knock.call == AgentCall::Heartbeat;
         let rotate = self.serials().due().filter(|_| asks);
-        Reply::Admitted { minted: done.minted, rotate }
+        Reply::Admitted { minted: done.minted, rotate, program: self.wish(done.generation) }
+    }
+
+    /// What can redeem no passport becomes the planned generation, and nobody else does while that is on its way.
+    fn by_start_data(&self, site: &Site, knock: &Knock, decision: Decision) -> Decision {
+        let Decision::Bootstraps { abandons: Some(planned), .. } = decision else {
+            return decision;
+        };
+        if !site.start_data || self.newest_is() != Newest::Planned {
+            return decision;
+        }
+        let born = knock.from.map(|from| self.agents[usize::from(from)].born);
+        let awaited = self.row(self.newest).is_some_and(|row| Some(row.born) == born);
+        if !awaited && site.guards.hold(Guard::ForeignAddress) {
+            let (line, bearer) = (Line::Nothing, knock.bearer.is_some());
+            return Decision::Refused(Refusal { line, bearer, told: None, heard: false });
+        }
+        match site.guards.hold(Guard::ForeignPlanned) {
+            true => Decision::Bootstraps { generation: planned, abandons: None },
+            false => decision,
+        }
     }
 
     /// An instance credential is active, or pending and not given up.
@@ -108,7 +134,7 @@ impl World {
     pub(crate) fn newest_is(&self) -> Newest {
         if self.newest == self.current {
             Newest::Current
-        } else if self.migration.is_some_and(|it| it.candidate == self.newest) {
+        } else if self.candidate() == Some(self.newest) {
             Newest::Candidate
         } else if self.row(self.newest).is_some() {
             Newest::Planned
@@ -172,10 +198,11 @@ impl World {
                 current: generation(self.current),
                 newest: generation(self.newest),
                 newest_is: self.newest_is(),
+                born: self.row(self.current).map(|row| generation(row.born)),
                 live: (0..self.credentials.len()).any(|at| fact(at).protects(site.guards)),
                 bootstrap: site.bootstrap,
                 opened: self.opened,
-                just_revoked: false,
+                just_revoked: self.just_revoked,
                 managed: site.managed,
             }),
             purged: false,
@@ -250,11 +277,14 @@ impl World {
 
     /// A generation that nobody planned begins.
     fn open(&mut self, site: &Site, generation: u8, abandons: Option<u8>) {
+        if generation == self.newest && self.row(generation).is_some() {
+            return self.open_planned(generation);
+        }
         let mut bindable = vec![self.newest, self.current];
         (self.current, self.newest) = (generation, generation);
         if let Some(planned) = abandons {
-            if self.migration.is_some_and(|it| it.candidate == planned) {
-                self.roll_back();
+            if self.candidate() == Some(planned) {
+                self.roll_back(site);
                 bindable.remove(0);
             } else {
                 self.lapse_pending(planned);
@@ -276,6 +306,17 @@ impl World {
                 silent: false,
                 overdue: false,
             }),
+        }
+    }
+
+    /// The planned generation begins; what came before it is over.
+    fn open_planned(&mut self, generation: u8) {
+        self.current = generation;
+        for it in self.passports.iter_mut().filter(|it| it.generation == generation) {
+            it.state = PassportState::Spent;
+        }
+        for row in self.rows.iter_mut().filter(|row| row.generation == generation) {
+            row.phase = Phase::Serving;
         }
     }
 
@@ -374,15 +415,8 @@ impl World {
 
     /// What a candidate's calls prove.
     fn note_candidate(&mut self, knock: &Knock) {
-        let active = match knock.bearer {
-            Some(Token::Credential(at)) => self.credentials[usize::from(at)].state == State::Active,
-            _ => false,
-        };
         if let Some(migration) = &mut self.migration {
             migration.registered |= knock.call == AgentCall::Register;
-            // The receipt is sent with a credential that is in use; a turn is probed after it.
-            migration.probed |= active && migration.receipt;
-            migration.receipt |= active;
         }
     }
 

@@ -5,6 +5,7 @@ use ligand_agent::guards::Guards;
 use ligand_agent::holdings::{Disk, Holdings, Passport, Slot, Write};
 use ligand_agent::session::{Action, Answer, Call, Next, Refusal, Session};
 use ligand_domain::admission::Action as Told;
+use ligand_domain::migration::Program;
 
 use crate::admit::{Reply, Site};
 use crate::world::{Agent, Knock, Mind, Token, Turn, World};
@@ -23,6 +24,10 @@ pub struct Recipe {
     pub slow: bool,
     /// A migration's data bring the source's credential files along.
     pub copies_files: bool,
+    /// It can stand by when it is told to.
+    pub stands_by: bool,
+    /// It comes up standing by.
+    pub waits: bool,
     /// Which of the agent's rules hold.
     pub guards: Guards,
 }
@@ -36,6 +41,8 @@ pub enum Fate {
     Lost,
     /// The answer arrives, and the network keeps a copy of the request.
     Copied,
+    /// The answer arrives, and not every secret that is fetched then.
+    Withheld,
     /// The answer arrives, and the agent dies after so many writes.
     Dies(u8),
 }
@@ -59,8 +66,23 @@ impl Recipe {
             self.awake(site.managed, passport, disk)
         };
         let booting = self.slow;
-        let (full, superseded, unstoppable) = (false, false, false);
-        Agent { born, stands: born, mind, passport, booting, full, superseded, unstoppable }
+        Agent {
+            born,
+            stands: born,
+            mind,
+            passport,
+            booting,
+            superseded: false,
+            full: false,
+            unstoppable: false,
+            program: if self.waits { Program::StandsBy } else { Program::Runs(0) },
+            waits: self.waits,
+            untold: self.waits,
+            slipped: false,
+            lacks: false,
+            turned: false,
+            outsider: false,
+        }
     }
 
     fn awake(&self, managed: bool, passport: Option<u8>, disk: Disk<Token>) -> Mind {
@@ -170,7 +192,13 @@ impl World {
         let key = (turn.call == Call::Register).then(|| *holdings.key_or(|| NEW_KEY));
         write(&mut holdings, &mut disk, most);
         let from = u8::try_from(at).ok();
-        let reply = self.send(site, at, Knock { from, call: turn.call, bearer, key }, fate);
+        let program = self.says(at, turn.call);
+        let knock = Knock { from, call: turn.call, bearer, key, program };
+        let reply = self.send(site, at, knock, fate);
+        if let (Reply::Admitted { program, .. }, true) = (reply, turn.call == Call::Heartbeat) {
+            self.agents[at].slipped = false;
+            self.hear_wish(at, program, fate);
+        }
         let answer = match fate {
             Fate::Lost => Answer::Failed { why: String::new(), retry_after: None },
             _ => answer(turn.call, reply),
@@ -179,7 +207,7 @@ impl World {
         let most = match fate {
             _ if full => 0,
             Fate::Dies(most) => usize::from(most),
-            Fate::Answered | Fate::Lost | Fate::Copied => usize::MAX,
+            Fate::Answered | Fate::Lost | Fate::Copied | Fate::Withheld => usize::MAX,
         };
         write(&mut holdings, &mut disk, most);
         let next = session.after(&answer, holdings.facts(differs, 0.0));
@@ -196,7 +224,9 @@ impl World {
     ) -> Mind {
         let call = if registered { Call::Heartbeat } else { Call::Register };
         let from = u8::try_from(at).ok();
-        let reply = self.send(site, at, Knock { from, call, bearer: held, key: None }, fate);
+        let program = Program::Unknown;
+        let knock = Knock { from, call, bearer: held, key: None, program };
+        let reply = self.send(site, at, knock, fate);
         match reply {
             _ if fate == Fate::Lost => {}
             Reply::Admitted { minted: Some(token), .. } => {
@@ -208,10 +238,42 @@ impl World {
         Mind::Foreign { file, held, registered: true }
     }
 
+    /// What a heartbeat says of the program.
+    fn says(&self, at: usize, call: Call) -> Program {
+        if call == Call::Heartbeat { self.agents[at].program } else { Program::Unknown }
+    }
+
+    /// The answer to a heartbeat says what its program is to do; nothing: what it does anyway, and one that came up
+    /// standing by goes on waiting.
+    fn hear_wish(&mut self, at: usize, wish: Option<Program>, fate: Fate) {
+        if fate == Fate::Lost {
+            return;
+        }
+        let agent = &mut self.agents[at];
+        match (wish, agent.program) {
+            (Some(Program::StandsBy), _) => {
+                (agent.program, agent.untold) = (Program::StandsBy, false);
+            }
+            (Some(Program::Runs(serial)), Program::Runs(has)) if has >= serial => {}
+            (Some(Program::Runs(serial)), _) => {
+                // It fetches what is stored now.
+                (agent.program, agent.untold) = (Program::Runs(serial), false);
+                agent.lacks = fate == Fate::Withheld;
+            }
+            (None | Some(Program::Unknown), Program::StandsBy) if !agent.untold => {
+                agent.program = Program::Runs(0);
+            }
+            (None | Some(Program::Unknown), _) => {}
+        }
+    }
+
     /// An agent dies, and comes up again on what is on its disk.
     pub fn crash(&mut self, site: &Site, recipe: &Recipe, at: usize) {
         let agent = &mut self.agents[at];
         let passport = agent.passport;
+        let program = if agent.waits { Program::StandsBy } else { Program::Runs(0) };
+        agent.slipped |= agent.program != program;
+        (agent.program, agent.untold, agent.lacks) = (program, agent.waits, false);
         agent.mind = match &agent.mind {
             Mind::Ours { disk, .. } => recipe.awake(site.managed, passport, disk.clone()),
             Mind::Foreign { file, .. } => {
@@ -261,7 +323,8 @@ impl World {
         if !site.managed {
             return;
         }
-        for agent in &mut self.agents {
+        let known = |agent: &&mut Agent| agent.born > 0 || !agent.outsider;
+        for agent in self.agents.iter_mut().filter(known) {
             let row = self.rows.iter().find(|row| row.born == agent.born);
             agent.stands = row.map_or(agent.stands, |row| row.generation);
             agent.superseded |= agent.stands < self.current;

@@ -40,6 +40,7 @@ impl Model for Scenario {
             always(name(Flaw::Returned), |_, it| it.flaw != Some(Flaw::Returned)),
             always(name(Flaw::Stranger), |_, it| it.flaw != Some(Flaw::Stranger)),
             always(name(Flaw::BlindCutover), |_, it| it.flaw != Some(Flaw::BlindCutover)),
+            always(name(Flaw::LeftBehind), |_, it| it.flaw != Some(Flaw::LeftBehind)),
             always(name(Flaw::Swept), |_, it| it.flaw != Some(Flaw::Swept)),
             always(name(Flaw::Exiled), |_, it| it.flaw != Some(Flaw::Exiled)),
             always(name(Flaw::TwoFlights), |_, it| it.flaw != Some(Flaw::TwoFlights)),

@@ -1,9 +1,10 @@
 //! The laws that one call can break.
 
 use ligand_domain::admission::{Action, Bootstrap, Decision};
+use ligand_domain::migration::Stage;
 
 use crate::admit::{Let, Site, rotates};
-use crate::world::{Credential, Flaw, Knock, World};
+use crate::world::{Credential, Flaw, Knock, Migration, World};
 
 impl World {
     /// Hold an admission against the laws.
@@ -36,8 +37,10 @@ impl World {
         self.writer = self.writer.max(done.generation);
         let Some(from) = knock.from else { return };
         let agent = &before.agents[usize::from(from)];
-        let target =
-            before.migration.is_some_and(|it| it.candidate == agent.born && agent.born > 0);
+        // Until it is the workspace, and for ever where it was called off.
+        let early = |it: &Migration| matches!(it.stage, Stage::Before(_) | Stage::Undoing);
+        let migration = before.migration.filter(early);
+        let target = migration.is_some_and(|it| it.candidate == agent.born && agent.born > 0);
         if target {
             self.broken(Flaw::BlindCutover);
         }

@@ -13,6 +13,8 @@
 //! | [`admit`] | a call, as the platform handles it |
 //! | `laws` | the laws that one call can break |
 //! | [`reconcile`] | the steps towards what is wanted |
+//! | [`migrate`] | a migration |
+//! | `outside` | a migrator of somebody else's |
 //! | [`agent`] | the agents |
 //! | [`action`] | what can happen, in words |
 //! | `possible`, `step` | when it can, and what it does |
@@ -27,7 +29,9 @@ pub mod admit;
 pub mod agent;
 pub mod explore;
 mod laws;
+pub mod migrate;
 pub mod mutant;
+mod outside;
 mod possible;
 pub mod property;
 pub mod reconcile;

@@ -100,21 +100,22 @@ const fn of_platform(guard: Guard) -> Proof {
         Guard::WorkspaceBucket => Proof::Elsewhere(
             "requests and their rates are not modelled; shown by the server's tests of its limits",
         ),
-        Guard::Receipt => Proof::Elsewhere(
-            "secrets are not modelled; shown by the server's tests of receipts and by a drill",
-        ),
+        Guard::Receipt => Proof::Explored("migration-withheld", CUTOVER),
         Guard::LeaseAttempt => {
             Proof::Elsewhere("messages are not modelled; shown by the server's tests of the ledger")
         }
         Guard::StreamSequence => Proof::Elsewhere(
             "watchers are not modelled; shown by the server's tests of streams and by a drill",
         ),
-        Guard::CutOverEvidence
-        | Guard::CutOverRereads
-        | Guard::RollBackRevokes
-        | Guard::ForeignSuperseded
-        | Guard::ForeignPlanned
-        | Guard::ForeignAddress => Proof::Elsewhere("nothing asks for it yet"),
+        Guard::CutOverEvidence => Proof::Explored("migration", CUTOVER),
+        Guard::CutOverRereads => Proof::Explored("migration-and-revoke", CUTOVER),
+        Guard::RollBackRevokes => Proof::Explored("migration-with-zombies", CUTOVER),
+        Guard::ForeignSuperseded | Guard::ForeignPlanned => {
+            Proof::Explored("foreign-start-data", NO_WEDGE)
+        }
+        Guard::ForeignAddress => {
+            Proof::Explored("foreign-start-data-zombies", Property::Never(Flaw::Returned))
+        }
     }
 }
 
@@ -171,7 +172,7 @@ pub fn without(scenario: Scenario, guard: Either) -> Scenario {
 #[derive(Debug, Clone)]
 pub enum Verdict {
     /// The property that misses it, and the way to where it does not hold.
-    Caught(Broken),
+    Caught(Box<Broken>),
     /// The small model says so.
     CaughtAlone(&'static str),
     /// It is shown elsewhere, as said.
@@ -204,7 +205,7 @@ fn explored(guard: Either, name: &str, property: Property) -> Verdict {
         return Verdict::Missed(format!("there is no scenario {name}"));
     };
     match breaks(&without(scenario, guard), property) {
-        Some(broken) => Verdict::Caught(broken),
+        Some(broken) => Verdict::Caught(Box::new(broken)),
         None => Verdict::Missed(format!("{property} holds in {name} without it")),
     }
 }

@@ -3,13 +3,16 @@
 use ligand_agent::session::Call;
 use ligand_domain::credential::State;
 use ligand_domain::instance::Phase;
+use ligand_domain::migration::{Program, Stage};
 
 use crate::action::Action;
 use crate::admit::credential;
 use crate::agent::Fate;
+use crate::migrate::Move;
+use crate::outside;
 use crate::reconcile::{Mishap, Next, Why};
 use crate::scenario::Scenario;
-use crate::world::{Agent, Credential, Mind, Token, World};
+use crate::world::{Agent, Credential, Mind, Retry, Token, World};
 
 /// What may happen, each with what it takes from the budget.
 pub(crate) fn possible(scenario: &Scenario, world: &World) -> Vec<Action> {
@@ -47,8 +50,12 @@ fn by_agents(scenario: &Scenario, world: &World, found: &mut Vec<Action>) {
         }
         if faults {
             found.push(Action::Calls(at, Fate::Lost));
-            if world.wire.is_none() {
+            if world.wire.is_none() && !scenario.no_copies {
                 found.push(Action::Calls(at, Fate::Copied));
+            }
+            let fetches = scenario.withholds && agent.program == Program::StandsBy;
+            if fetches && world.candidate() == Some(agent.born) {
+                found.push(Action::Calls(at, Fate::Withheld));
             }
             if ours && scenario.crashes {
                 found.extend((0..3).map(|most| Action::Calls(at, Fate::Dies(most))));
@@ -96,16 +103,7 @@ fn by_platform(scenario: &Scenario, world: &World, found: &mut Vec<Action>) {
     if world.second {
         found.push(Action::SecondActs);
     }
-    if let Some(migration) = world.migration {
-        if !migration.provisioned {
-            found.push(Action::Provisions);
-        } else if migration.probed {
-            found.push(Action::CutsOver);
-        }
-        if !scenario.strict {
-            found.push(Action::RollsBack);
-        }
-    }
+    by_migration(scenario, world, found);
     if world.looked {
         found.push(Action::SweeperActs);
     } else if world.budget.sweeps > 0
@@ -116,8 +114,37 @@ fn by_platform(scenario: &Scenario, world: &World, found: &mut Vec<Action>) {
     }
 }
 
+fn by_migration(scenario: &Scenario, world: &World, found: &mut Vec<Action>) {
+    let Some(it) = &world.migration else { return };
+    let (site, recipe) = (scenario.site(), scenario.recipe());
+    let step = world.moves(&site, &recipe);
+    // Undisturbed, it leads where it was to lead.
+    if step != Move::Rest && !(scenario.strict && step == Move::RollBack) {
+        found.push(Action::Moves(step, Mishap::None));
+        let wrong = |mishap: &&Mishap| match mishap {
+            Mishap::GoesOn => scenario.zombies,
+            Mishap::Fails if step == Move::Probe => scenario.withholds,
+            _ => scenario.server_crashes,
+        };
+        if world.budget.faults > 0 {
+            let mishaps = step.mishaps().iter().filter(wrong);
+            found.extend(mishaps.map(|mishap| Action::Moves(step, *mishap)));
+        }
+    }
+    let early = matches!(it.stage, Stage::Before(_));
+    if early && !it.late && !scenario.strict {
+        found.push(Action::PhaseLate);
+    }
+    if it.retry == Retry::Waits {
+        found.push(Action::RetryDue);
+    }
+    if world.budget.aborts > 0 && !it.aborted {
+        found.push(Action::Aborts);
+    }
+}
+
 fn by_time(scenario: &Scenario, world: &World, found: &mut Vec<Action>) {
-    if world.opened {
+    if world.opened && !outside::comes(scenario, world) {
         found.push(Action::DoorCloses);
     }
     if scenario.strict {
@@ -125,11 +152,12 @@ fn by_time(scenario: &Scenario, world: &World, found: &mut Vec<Action>) {
     }
     let heard = world.agents.iter().any(|agent| world.is_heard(agent));
     let row = world.row(world.current).filter(|row| row.phase == Phase::Serving && !row.silent);
-    if row.is_some() && !heard && world.migration.is_none() {
+    if row.is_some() && !heard && world.candidate().is_none() {
         found.push(Action::LeaseLapses);
     }
     for row in &world.rows {
-        let waits = row.phase == Phase::Started && row.generation > world.current && !row.overdue;
+        let ahead = row.generation > world.current && world.candidate() != Some(row.generation);
+        let waits = row.phase == Phase::Started && ahead && !row.overdue;
         let hopeful =
             world.agents.iter().any(|agent| agent.born == row.born && world.may_come(agent));
         if waits && !hopeful {
@@ -165,9 +193,16 @@ fn by_people(scenario: &Scenario, world: &World, found: &mut Vec<Action>) {
     when(world.person && scenario.foreign, Action::PersonDelivers);
     when(left.rotations > 0 && serving, Action::OrdersRotation);
     when(left.deliveries > 0 && serving && !scenario.managed, Action::Delivers);
-    let settled = serving && world.newest == world.current && !world.restart_due;
+    let settled = serving && !world.starts() && !world.restart_due;
     when(left.migrations > 0 && settled && idle, Action::Migrates);
     when(left.strangers > 0, Action::StrangerRegisters);
+    outside::possible(scenario, world, found);
+    let left = &world.budget;
+    let mut when = |holds: bool, action: Action| {
+        if holds {
+            found.push(action);
+        }
+    };
     if left.thieves > 0 {
         match world.stolen {
             Some(_) => {

@@ -3,10 +3,11 @@
 use std::fmt;
 
 use ligand_domain::instance::Phase;
+use ligand_domain::migration::Program;
 
 use crate::reconcile::Next;
 use crate::scenario::Scenario;
-use crate::world::{Flaw, Mind, World};
+use crate::world::{Flaw, Mind, Outside, World};
 
 /// A property.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,12 +20,13 @@ pub enum Property {
 
 impl Property {
     /// Every property.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Never(Flaw::OlderWriter),
         Self::Never(Flaw::Returned),
         Self::NoWedge,
         Self::Never(Flaw::Stranger),
         Self::Never(Flaw::BlindCutover),
+        Self::Never(Flaw::LeftBehind),
         Self::Never(Flaw::Swept),
         Self::Never(Flaw::Exiled),
         Self::Never(Flaw::TwoFlights),
@@ -40,6 +42,7 @@ impl Property {
             Self::NoWedge => "no-wedge",
             Self::Never(Flaw::Stranger) => "no-stranger",
             Self::Never(Flaw::BlindCutover) => "no-blind-cutover",
+            Self::Never(Flaw::LeftBehind) => "no-work-is-left-behind",
             Self::Never(Flaw::Swept) => "sweepers-hurt-nothing-fresh",
             Self::Never(Flaw::Exiled) => "no-wanted-agent-is-told-to-exit",
             Self::Never(Flaw::TwoFlights) => "single-flight",
@@ -67,10 +70,28 @@ impl World {
         calm && heard
             && self.online
             && rotated
+            && !self.held
+            && self.moved(scenario)
             && self.next(&scenario.site()) == Next::Rest
             && self.agents.iter().any(|agent| match &agent.mind {
-                Mind::Ours { disk, turn, .. } => turn.is_some() && self.serves_with(disk.token),
+                Mind::Ours { disk, turn, .. } => {
+                    let runs = matches!(agent.program, Program::Runs(_));
+                    turn.is_some() && runs && self.serves_with(disk.token)
+                }
                 Mind::Foreign { file, held, .. } => *file == *held && self.serves_with(*held),
             })
+    }
+
+    /// Of a move nothing is left over, and undisturbed it led where it was to lead.
+    fn moved(&self, scenario: &Scenario) -> bool {
+        let done = match self.outside {
+            None => true,
+            Some(Outside::CalledOff) => !scenario.strict,
+            Some(it) => it == Outside::Retired,
+        };
+        let born = self.row(self.current).map(|row| row.born);
+        let leaks = scenario.budget.migrations > 0
+            && self.agents.iter().any(|it| Some(it.born) != born && !it.unstoppable);
+        done && !leaks
     }
 }

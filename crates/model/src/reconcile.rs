@@ -13,10 +13,10 @@ use ligand_domain::workspace::{Intent, Status};
 
 use crate::admit::{Site, generation};
 use crate::agent::Recipe;
-use crate::world::{Credential, Flaw, Migration, Passport, Row, Token, World};
+use crate::world::{Credential, Flaw, Passport, Row, Token, World};
 
 /// When everything here happens.
-const NOW: Timestamp = Timestamp::from_micros(1_000_000_000_000);
+pub(crate) const NOW: Timestamp = Timestamp::from_micros(1_000_000_000_000);
 
 /// What goes wrong with a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,6 +31,8 @@ pub enum Mishap {
     DiesAfter,
     /// What was to be ended goes on running, and its backend does not see it.
     GoesOn,
+    /// It was asked, and did not do it.
+    Fails,
 }
 
 /// What the next step is, without its reasons.
@@ -67,7 +69,7 @@ impl World {
     /// What production would do next.
     #[must_use]
     pub fn next(&self, site: &Site) -> Next {
-        if self.migration.is_some() {
+        if self.candidate().is_some() {
             return Next::Rest;
         }
         let workspace = converge::Workspace {
@@ -160,7 +162,7 @@ impl World {
 
     /// Raise the generation and commit its credential, unless a start is in flight.
     pub(crate) fn plan(&mut self, site: &Site, recipe: &Recipe, why: Why) {
-        let in_flight = self.newest > self.current && self.row(self.newest).is_some();
+        let in_flight = self.starts();
         // What was decided by is what is found: being in flight is all that may come between here.
         let found = (generation(self.current), generation(self.newest));
         if !converge::may_plan(found, found, in_flight, site.guards) {
@@ -184,6 +186,12 @@ impl World {
         self.rows.push(Row { generation, born: generation, phase, silent: false, overdue: false });
         self.restart_due = false;
         self.online = false;
+        if site.start_data && site.guards.hold(Guard::ForeignSuperseded) {
+            // The next one has nothing to show: it can only come in where nothing is live.
+            for it in self.credentials.iter_mut().filter(|it| it.state.is_live()) {
+                it.state = State::Superseded;
+            }
+        }
         if site.guards.hold(Guard::PlanCommits) {
             self.fresh = Some((generation, self.deliver(site, recipe, generation)));
         }
@@ -203,11 +211,15 @@ impl World {
         if !recipe.by_passport {
             return self.mint(site, Origin::Start, Credential::pending(generation));
         }
+        self.passport_for(generation)
+    }
+
+    pub(crate) fn passport_for(&mut self, generation: u8) -> Token {
         self.passports.push(Passport { generation, state: PassportState::Open });
         Token::Passport(u8::try_from(self.passports.len() - 1).expect("few passports"))
     }
 
-    fn start(&mut self, site: &Site, recipe: &Recipe, generation: u8, mishap: Mishap) {
+    pub(crate) fn start(&mut self, site: &Site, recipe: &Recipe, generation: u8, mishap: Mishap) {
         let Some(row) = self.row(generation).copied() else { return };
         let minted = self.credentials.len();
         let fresh = self.fresh.take().filter(|(of, _)| *of == row.born).map(|(_, token)| token);
@@ -250,8 +262,12 @@ impl World {
 
     fn destroy(&mut self, generation: u8, mishap: Mishap) {
         // No backend, nothing to destroy.
-        let born = self.row(generation).map(|row| row.born).filter(|born| *born > 0);
-        let Some(born) = born else { return };
+        if let Some(born) = self.row(generation).map(|row| row.born).filter(|born| *born > 0) {
+            self.destroy_born(born, mishap);
+        }
+    }
+
+    pub(crate) fn destroy_born(&mut self, born: u8, mishap: Mishap) {
         self.order = self.order.filter(|(of, _)| *of != born);
         if mishap == Mishap::GoesOn {
             for agent in self.agents.iter_mut().filter(|agent| agent.born == born) {
@@ -273,10 +289,10 @@ impl World {
         self.fresh = self.fresh.filter(|(of, _)| *of != generation);
     }
 
-    /// End every live credential and open the door for one registration.
-    pub(crate) fn revoke(&mut self) {
-        if self.migration.is_some() {
-            self.roll_back();
+    /// End every live credential and open the door for one registration. A migration's target would come in by it.
+    pub(crate) fn revoke(&mut self, site: &Site) {
+        if self.candidate().is_some() && site.guards.hold(Guard::CutOverRereads) {
+            self.roll_back(site);
         }
         for it in &mut self.credentials {
             if it.state.is_live() {
@@ -289,55 +305,5 @@ impl World {
             }
         }
         self.opened = true;
-    }
-
-    /// Raise the generation for a migration's target.
-    pub(crate) fn prepare(&mut self) {
-        self.newest += 1;
-        let generation = self.newest;
-        self.passports.push(Passport { generation, state: PassportState::Open });
-        self.migration = Some(Migration {
-            candidate: generation,
-            provisioned: false,
-            registered: false,
-            receipt: false,
-            probed: false,
-        });
-    }
-
-    /// End a migration before its cut-over, in one transaction; then its target.
-    pub(crate) fn roll_back(&mut self) {
-        let Some(migration) = self.migration.take() else { return };
-        for it in &mut self.credentials {
-            if it.generation == migration.candidate && it.state.is_live() {
-                it.state = State::Revoked;
-            }
-        }
-        for it in &mut self.passports {
-            if it.generation == migration.candidate {
-                it.state = PassportState::Revoked;
-            }
-        }
-        self.leave(|agent| agent.born != migration.candidate);
-    }
-
-    /// The candidate is the workspace from now on, if everything still stands.
-    pub(crate) fn cut_over(&mut self) {
-        let Some(migration) = self.migration else { return };
-        let of = migration.candidate;
-        let active = |it: &Credential| it.generation == of && it.state == State::Active;
-        let evidence = migration.registered && migration.receipt && migration.probed;
-        if !evidence || self.newest != of || !self.credentials.iter().any(active) {
-            return self.roll_back();
-        }
-        self.migration = None;
-        self.current = of;
-        for it in self.credentials.iter_mut().filter(|it| it.generation < of) {
-            if it.state.is_live() {
-                it.state = State::Superseded;
-            }
-        }
-        let phase = Phase::Serving;
-        self.rows.push(Row { generation: of, born: of, phase, silent: false, overdue: false });
     }
 }

@@ -28,6 +28,12 @@ pub struct Scenario {
     pub slow: bool,
     /// A migration's data bring the source's credential files along.
     pub copies_files: bool,
+    /// The source of a migration cannot stand by: it is stopped.
+    pub old_source: bool,
+    /// The network keeps no copies.
+    pub no_copies: bool,
+    /// A migration's target does not get every secret, or fails at its turn.
+    pub withholds: bool,
     /// Nothing that heals by waiting, by replacement or by calling off is counted on.
     pub strict: bool,
     /// Agents die and come up again, between any two of their writes.
@@ -59,6 +65,8 @@ const NOTHING: Budget = Budget {
     rotations: 0,
     deliveries: 0,
     migrations: 0,
+    aborts: 0,
+    moves: 0,
     strangers: 0,
     thieves: 0,
     sweeps: 0,
@@ -73,6 +81,9 @@ const MANAGED: Scenario = Scenario {
     foreign: false,
     slow: false,
     copies_files: false,
+    old_source: false,
+    no_copies: false,
+    withholds: false,
     strict: false,
     crashes: false,
     fills: false,
@@ -92,7 +103,9 @@ const EXTERNAL: Scenario = Scenario { managed: false, sealed: false, ..MANAGED }
 /// Every scenario of the normal run. With `far`, one fault more in each that has any.
 #[must_use]
 pub fn all(far: bool) -> Vec<Scenario> {
-    let mut all = [managed(), starts(), external(), special()].concat();
+    let mut all =
+        [managed(), starts(), start_data(), external(), special(), migrations(), troubled()]
+            .concat();
     if far {
         for scenario in all.iter_mut().filter(|scenario| scenario.budget.faults > 0) {
             scenario.budget.faults += 1;
@@ -176,6 +189,17 @@ fn starts() -> Vec<Scenario> {
             ..MANAGED
         },
         Scenario {
+            name: "managed-rotation",
+            crashes: true,
+            budget: Budget { faults: 1, restarts: 1, rotations: 1, ..NOTHING },
+            ..MANAGED
+        },
+    ]
+}
+
+fn start_data() -> Vec<Scenario> {
+    vec![
+        Scenario {
             name: "passport",
             by_passport: true,
             serving: false,
@@ -201,9 +225,25 @@ fn starts() -> Vec<Scenario> {
             ..MANAGED
         },
         Scenario {
-            name: "managed-rotation",
+            name: "foreign-start-data",
+            sealed: false,
+            foreign: true,
+            by_passport: true,
+            serving: false,
+            losses: true,
+            server_crashes: true,
+            budget: Budget { faults: 1, restarts: 1, revokes: 1, strangers: 1, ..NOTHING },
+            ..MANAGED
+        },
+        Scenario {
+            name: "foreign-start-data-zombies",
+            sealed: false,
+            foreign: true,
+            by_passport: true,
+            serving: false,
             crashes: true,
-            budget: Budget { faults: 1, restarts: 1, rotations: 1, ..NOTHING },
+            zombies: true,
+            budget: Budget { faults: 3, restarts: 1, ..NOTHING },
             ..MANAGED
         },
     ]
@@ -273,24 +313,81 @@ fn external() -> Vec<Scenario> {
 }
 
 fn special() -> Vec<Scenario> {
+    vec![Scenario {
+        name: "sweeper",
+        losses: true,
+        budget: Budget { faults: 1, restarts: 1, sweeps: 2, ..NOTHING },
+        ..MANAGED
+    }]
+}
+
+fn migrations() -> Vec<Scenario> {
     vec![
         Scenario {
-            name: "sweeper",
-            losses: true,
-            budget: Budget { faults: 1, restarts: 1, sweeps: 2, ..NOTHING },
+            name: "migration-undisturbed",
+            strict: true,
+            budget: Budget { migrations: 1, restarts: 1, ..NOTHING },
             ..MANAGED
         },
         Scenario {
             name: "migration",
             crashes: true,
             losses: true,
+            server_crashes: true,
+            budget: Budget { faults: 1, migrations: 1, ..NOTHING },
+            ..MANAGED
+        },
+        Scenario {
+            name: "migration-and-revoke",
             budget: Budget { faults: 1, migrations: 1, revokes: 1, sweeps: 1, ..NOTHING },
             ..MANAGED
         },
         Scenario {
-            name: "migration-undisturbed",
-            strict: true,
-            budget: Budget { migrations: 1, ..NOTHING },
+            name: "migration-and-restart",
+            replicas: true,
+            budget: Budget { faults: 1, migrations: 1, restarts: 2, ..NOTHING },
+            ..MANAGED
+        },
+        Scenario {
+            name: "migration-with-zombies",
+            zombies: true,
+            server_crashes: true,
+            budget: Budget { faults: 2, migrations: 1, aborts: 1, ..NOTHING },
+            ..MANAGED
+        },
+        Scenario {
+            name: "migration-with-thief",
+            zombies: true,
+            budget: Budget { faults: 1, migrations: 1, thieves: 1, strangers: 1, ..NOTHING },
+            ..MANAGED
+        },
+    ]
+}
+
+fn troubled() -> Vec<Scenario> {
+    vec![
+        Scenario {
+            name: "migration-withheld",
+            withholds: true,
+            budget: Budget { faults: 2, migrations: 1, ..NOTHING },
+            ..MANAGED
+        },
+        Scenario {
+            // A copy of what an agent said while it stood by for the first would count for the second.
+            name: "migration-twice",
+            no_copies: true,
+            crashes: true,
+            server_crashes: true,
+            budget: Budget { faults: 1, migrations: 2, ..NOTHING },
+            ..MANAGED
+        },
+        Scenario {
+            name: "migration-stops-source",
+            old_source: true,
+            losses: true,
+            server_crashes: true,
+            zombies: true,
+            budget: Budget { faults: 1, migrations: 1, ..NOTHING },
             ..MANAGED
         },
         Scenario {
@@ -299,13 +396,27 @@ fn special() -> Vec<Scenario> {
             budget: Budget { faults: 1, migrations: 1, strangers: 1, ..NOTHING },
             ..MANAGED
         },
+        Scenario {
+            name: "foreign-migrator",
+            strict: true,
+            budget: Budget { moves: 1, ..NOTHING },
+            ..MANAGED
+        },
+        Scenario {
+            name: "foreign-migrator-disturbed",
+            crashes: true,
+            losses: true,
+            budget: Budget { faults: 1, moves: 1, ..NOTHING },
+            ..MANAGED
+        },
     ]
 }
 
 impl Scenario {
     pub(crate) fn site(&self) -> Site {
         let bootstrap = if self.sealed { Bootstrap::Sealed } else { Bootstrap::Open };
-        Site { managed: self.managed, bootstrap, guards: self.guards }
+        let start_data = self.foreign && self.by_passport;
+        Site { managed: self.managed, bootstrap, start_data, guards: self.guards }
     }
 
     pub(crate) fn recipe(&self) -> Recipe {
@@ -314,6 +425,8 @@ impl Scenario {
             by_passport: self.by_passport,
             slow: self.slow,
             copies_files: self.copies_files,
+            stands_by: !self.old_source && !self.foreign,
+            waits: false,
             guards: self.agent_guards,
         }
     }

@@ -3,6 +3,7 @@
 use ligand_agent::session::Call;
 use ligand_domain::credential::State;
 use ligand_domain::guards::Guard;
+use ligand_domain::migration::Program;
 use ligand_domain::sweep::{self, Holding, IDLE};
 use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::Status;
@@ -12,7 +13,7 @@ use crate::admit::{Site, credential, generation};
 use crate::agent::Recipe;
 use crate::reconcile::Why;
 use crate::scenario::Scenario;
-use crate::world::{Agent, Credential, Flaw, Knock, Mind, Token, World};
+use crate::world::{Agent, Credential, Flaw, Knock, Mind, Retry, Token, World};
 
 fn spend(left: &mut u8) {
     *left = left.saturating_sub(1);
@@ -25,6 +26,7 @@ pub(crate) fn taken(scenario: &Scenario, before: &World, action: Action) -> Worl
     world.pay(action);
     match action {
         Action::Reconciles(next, mishap) => world.take(&site, &recipe, next, mishap),
+        Action::Moves(step, mishap) => world.go(&site, &recipe, step, mishap),
         Action::Commits
         | Action::BackendBegins
         | Action::SecondDecides
@@ -33,6 +35,9 @@ pub(crate) fn taken(scenario: &Scenario, before: &World, action: Action) -> Worl
         | Action::StartOverdue(_)
         | Action::Lapses(_)
         | Action::DoorCloses
+        | Action::PhaseLate
+        | Action::RetryDue
+        | Action::WaitIsOver
         | Action::SweeperLooks
         | Action::SweeperActs => by_itself(&mut world, &site, &recipe, action),
         Action::Calls(..)
@@ -114,6 +119,9 @@ fn by_itself(world: &mut World, site: &Site, recipe: &Recipe, action: Action) {
         }
         Action::Lapses(at) => world.credentials[usize::from(at)].late = true,
         Action::DoorCloses => world.opened = false,
+        Action::WaitIsOver => world.just_revoked = false,
+        Action::PhaseLate => world.migration.iter_mut().for_each(|it| it.late = true),
+        Action::RetryDue => world.migration.iter_mut().for_each(|it| it.retry = Retry::Due),
         Action::SweeperLooks => world.looked = true,
         Action::SweeperActs => world.sweep(site),
         _ => unreachable!("it is another's"),
@@ -123,11 +131,15 @@ fn by_itself(world: &mut World, site: &Site, recipe: &Recipe, action: Action) {
 /// By administrators, operators, strangers and thieves, and what migrations do.
 fn by_people(world: &mut World, site: &Site, recipe: &Recipe, action: Action) {
     match action {
-        Action::OrdersRestart => world.restart_due = true,
-        Action::Revokes => world.revoke(),
+        Action::OrdersRestart => {
+            world.restart_due = true;
+            world.serial += 1;
+            world.agents.iter_mut().for_each(|agent| agent.turned = false);
+        }
+        Action::Revokes => world.revoke(site),
         Action::PersonRevokes => {
             world.person = false;
-            world.revoke();
+            world.revoke(site);
         }
         Action::PersonDelivers => {
             world.person = false;
@@ -135,17 +147,24 @@ fn by_people(world: &mut World, site: &Site, recipe: &Recipe, action: Action) {
         }
         Action::OrdersRotation => world.wanted += 1,
         Action::Delivers => world.deliver_by_hand(site),
-        Action::Migrates => world.prepare(),
-        Action::Provisions => world.provision(site, recipe),
-        Action::CutsOver => world.cut_over(),
-        Action::RollsBack => world.roll_back(),
+        Action::Migrates => world.migrate(),
+        Action::Aborts => world.migration.iter_mut().for_each(|it| it.aborted = true),
+        Action::OutsiderStarts
+        | Action::MigratorRevokes
+        | Action::Repoints
+        | Action::MigratorRestarts
+        | Action::MigratorRetires
+        | Action::MigratorCallsOff => world.outside(site, recipe, action),
         Action::StrangerRegisters => {
-            let knock = Knock { from: None, call: Call::Register, bearer: None, key: None };
+            let program = Program::Unknown;
+            let knock =
+                Knock { from: None, call: Call::Register, bearer: None, key: None, program };
             let _ = world.knock(site, knock);
         }
         Action::Steals(at) => world.stolen = Some(Token::Credential(at)),
         Action::ThiefCalls(call) => {
-            let knock = Knock { from: None, call, bearer: world.stolen, key: None };
+            let program = Program::Unknown;
+            let knock = Knock { from: None, call, bearer: world.stolen, key: None, program };
             let _ = world.knock(site, knock);
         }
         _ => unreachable!("it is another's"),
@@ -163,6 +182,8 @@ impl World {
             Action::OrdersRotation => &mut self.budget.rotations,
             Action::Delivers => &mut self.budget.deliveries,
             Action::Migrates => &mut self.budget.migrations,
+            Action::Aborts => &mut self.budget.aborts,
+            Action::OutsiderStarts => &mut self.budget.moves,
             Action::StrangerRegisters => &mut self.budget.strangers,
             Action::ThiefCalls(_) => &mut self.budget.thieves,
             Action::SweeperLooks => &mut self.budget.sweeps,
@@ -214,26 +235,12 @@ impl World {
         }
     }
 
-    fn provision(&mut self, site: &Site, recipe: &Recipe) {
-        let Some(migration) = &mut self.migration else { return };
-        migration.provisioned = true;
-        let born = migration.candidate;
-        let at = self.passports.iter().position(|it| it.generation == born);
-        let passport = at.and_then(|at| u8::try_from(at).ok());
-        let copied = self.agents.iter().find(|agent| agent.born == self.current);
-        let disk = match copied.map(|agent| &agent.mind) {
-            Some(Mind::Ours { disk, .. }) if recipe.copies_files => disk.clone(),
-            _ => ligand_agent::holdings::Disk::default(),
-        };
-        self.agents.push(recipe.agent(site, born, passport, disk));
-    }
-
     /// The sweeper decides again on each credential in the statement that ends it. All are long unused here.
     fn sweep(&mut self, site: &Site) {
         self.looked = false;
         let starting = self.newest > self.current && self.row(self.newest).is_some();
         let status = if starting { Status::Provisioning } else { Status::Offline };
-        let candidate = self.migration.map(|it| it.candidate);
+        let candidate = self.candidate();
         for at in 0..self.credentials.len() {
             let own = self.credentials[at].generation;
             let (own_generation, current) = (generation(own), generation(self.current));

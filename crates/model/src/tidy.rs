@@ -1,6 +1,7 @@
 //! One shape for worlds that differ in names only.
 
 use ligand_domain::credential::PassportState;
+use ligand_domain::migration::Program;
 
 use crate::world::{Credential, Mind, Token, World};
 
@@ -8,10 +9,29 @@ impl World {
     /// Drop what nobody can present, and count generations and keys anew.
     #[must_use]
     pub fn tidied(mut self) -> Self {
+        self.forget_serials();
         self.drop_unreachable();
         self.renumber();
         self.rekey();
         self
+    }
+
+    /// Of which restart the secrets are is asked by migrations alone.
+    fn forget_serials(&mut self) {
+        if self.migration.is_some() {
+            return;
+        }
+        self.serial = 0;
+        let plain = |it: &mut Program| {
+            if matches!(it, Program::Runs(_)) {
+                *it = Program::Runs(0);
+            }
+        };
+        for agent in &mut self.agents {
+            plain(&mut agent.program);
+            (agent.turned, agent.lacks, agent.slipped) = (false, false, false);
+        }
+        self.wire.iter_mut().for_each(|knock| plain(&mut knock.program));
     }
 
     fn each_token(&mut self, mut change: impl FnMut(Token) -> Token) {
@@ -107,7 +127,11 @@ impl World {
         }
         self.fresh.iter_mut().chain(&mut self.order).for_each(|it| change(&mut it.0));
         self.half_planned.iter_mut().for_each(&mut change);
-        self.migration.iter_mut().for_each(|it| change(&mut it.candidate));
+        if let Some(it) = &mut self.migration {
+            change(&mut it.source);
+            change(&mut it.source_born);
+            change(&mut it.candidate);
+        }
     }
 
     fn renumber(&mut self) {

@@ -8,6 +8,7 @@ use ligand_agent::holdings::{Disk, Holdings};
 use ligand_agent::session::{Bearer, Call, Session};
 use ligand_domain::credential::{PassportState, State};
 use ligand_domain::instance::Phase;
+use ligand_domain::migration::{Program, Stage};
 
 /// A secret that can be presented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -124,6 +125,20 @@ pub struct Agent {
     pub full: bool,
     /// Its backend cannot end it, nor see it.
     pub unstoppable: bool,
+    /// What its program does.
+    pub program: Program,
+    /// It comes up standing by, and waits to be told to run.
+    pub waits: bool,
+    /// It waits since it came up, and was told nothing yet.
+    pub untold: bool,
+    /// Its program started by itself, since it last said what that does.
+    pub slipped: bool,
+    /// The secrets that its program has are not all.
+    pub lacks: bool,
+    /// Its program completed a turn, with the secrets that are stored now.
+    pub turned: bool,
+    /// Somebody else started it, and no backend here knows of it.
+    pub outsider: bool,
 }
 
 impl Agent {
@@ -156,21 +171,90 @@ pub struct Knock {
     pub bearer: Option<Token>,
     /// Its key.
     pub key: Option<Token>,
+    /// What a heartbeat says of the program.
+    pub program: Program,
 }
 
-/// A migration in flight.
+/// How often something that failed was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Retry {
+    /// It did not fail.
+    None,
+    /// It is tried again later.
+    Waits,
+    /// It is tried again now.
+    Due,
+}
+
+/// How the probe went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Probed {
+    /// Not made.
+    Never,
+    /// A turn was completed, with secrets of this serial.
+    Turn(i64),
+    /// It failed.
+    Failed,
+}
+
+/// A migration that is not over: its row, and what is on record of its two ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Migration {
-    /// The generation of its target.
+    /// Where it stands.
+    pub stage: Stage,
+    /// The generation that it leaves.
+    pub source: u8,
+    /// The generation that its backend knows the source by.
+    pub source_born: u8,
+    /// The generation of its target; 0 before it is prepared.
     pub candidate: u8,
-    /// The target exists.
-    pub provisioned: bool,
-    /// It registered.
+    /// Its phase takes too long.
+    pub late: bool,
+    /// A person wants it undone.
+    pub aborted: bool,
+    /// Whether what failed is tried again.
+    pub retry: Retry,
+    /// The target registered.
     pub registered: bool,
-    /// It sent a heartbeat and its receipt.
-    pub receipt: bool,
-    /// It completed a turn.
-    pub probed: bool,
+    /// What the target last said of its program.
+    pub target: Program,
+    /// It showed that it holds the secrets of that serial.
+    pub proved: bool,
+    /// It is to run with secrets of this serial.
+    pub runs: Option<i64>,
+    /// How the probe went.
+    pub probe: Probed,
+    /// The target was destroyed.
+    pub target_gone: bool,
+    /// The source is to stand by.
+    pub stands_by: bool,
+    /// What the source last said of its program.
+    pub source_says: Program,
+    /// It said after the last copy that its program runs.
+    pub behind: bool,
+    /// The source was stopped.
+    pub source_ended: bool,
+    /// The source was destroyed.
+    pub source_gone: bool,
+    /// How far the data is: a first copy, the last one, in its place.
+    pub data: (bool, bool, bool),
+}
+
+/// A migrator of somebody else's, and how far it has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Outside {
+    /// It started a target, which has nothing to prove itself with.
+    Started,
+    /// It revoked what the source has.
+    Revoked,
+    /// It saw that the target took over, and said where the instance is now.
+    Repointed,
+    /// It ordered a restart.
+    Restarted,
+    /// It saw a turn completed, and ended the source.
+    Retired,
+    /// It called the move off.
+    CalledOff,
 }
 
 /// What may still happen to the world from outside.
@@ -188,6 +272,10 @@ pub struct Budget {
     pub deliveries: u8,
     /// Migrations.
     pub migrations: u8,
+    /// Migrations that a person wants undone.
+    pub aborts: u8,
+    /// Moves by a migrator of somebody else's.
+    pub moves: u8,
     /// Calls of a stranger.
     pub strangers: u8,
     /// Calls of a thief.
@@ -207,6 +295,8 @@ pub enum Flaw {
     Stranger,
     /// A migration's target took over, or its source was ended, without the evidence.
     BlindCutover,
+    /// A migration's source went on working after the last copy of its data, and had said so.
+    LeftBehind,
     /// A sweep ended a credential of the current or the newest generation, or of a candidate.
     Swept,
     /// An agent that is wanted was told to exit.
@@ -232,8 +322,16 @@ pub struct World {
     pub rows: Vec<Row>,
     /// What runs.
     pub agents: Vec<Agent>,
-    /// In flight.
+    /// Not over.
     pub migration: Option<Migration>,
+    /// A migrator of somebody else's.
+    pub outside: Option<Outside>,
+    /// Messages wait.
+    pub held: bool,
+    /// Restarts that were asked for since the migration began. What its target loads must be as new.
+    pub serial: i64,
+    /// The credentials were revoked so recently that a migrator's target should come first.
+    pub just_revoked: bool,
     /// A restart was asked for that no instance has loaded.
     pub restart_due: bool,
     /// The status serves.
@@ -280,6 +378,10 @@ impl World {
             rows: Vec::new(),
             agents: Vec::new(),
             migration: None,
+            outside: None,
+            held: false,
+            serial: 0,
+            just_revoked: false,
             restart_due: false,
             online: false,
             opened: false,
@@ -303,6 +405,13 @@ impl World {
     #[must_use]
     pub fn row(&self, generation: u8) -> Option<&Row> {
         self.rows.iter().find(|row| row.generation == generation)
+    }
+
+    /// The generation of a migration's target, until that is the workspace or is ended.
+    #[must_use]
+    pub fn candidate(&self) -> Option<u8> {
+        let before = |it: &Migration| matches!(it.stage, Stage::Before(_)) && it.candidate > 0;
+        self.migration.filter(before).map(|it| it.candidate)
     }
 
     /// Note a broken law; the first one counts.

@@ -4,12 +4,15 @@
 //! [`Config`]. All mistakes are reported at once, each with the setting's name, where it came from and what
 //! was expected.
 
+mod control_plane;
 mod edge;
 mod file;
+mod given;
 mod keys;
 mod layers;
 mod messages;
 mod migrations;
+mod provider;
 mod retention;
 mod templates;
 mod tiers;
@@ -25,9 +28,10 @@ use ligand_domain::guards::Guards;
 use ligand_domain::secrets::Keys;
 use ligand_domain::sweep;
 
+pub use self::control_plane::ControlPlane;
 pub use self::edge::Edge;
-use self::file::FileError;
-pub use self::file::{BackendConfig, BackendKind, File, Recipe};
+pub use self::file::{BackendConfig, BackendKind, File, FileError, Recipe};
+pub use self::given::{fetch, given};
 use self::layers::Layers;
 pub use self::messages::Messages;
 pub use self::migrations::Migrations;
@@ -134,6 +138,8 @@ pub struct Config {
     pub auth: Auth,
     /// What stands in front of every route.
     pub edge: Edge,
+    /// Who asks a control plane for instances, and where it is.
+    pub control_plane: ControlPlane,
     /// Which rules hold: all of them, but for a mutant. No setting of an operator.
     pub guards: Guards,
     /// The organisation.
@@ -245,15 +251,21 @@ impl Config {
         runtime: &str,
         backend: &str,
     ) -> Result<Vec<String>, String> {
+        let redeems = self.redeems(own, runtime, backend);
         let own = match (own, self.runtimes.get(runtime)) {
             (Some(command), _) => command,
             (None, Some(recipe)) => &recipe.command,
+            // What it runs is the control plane's business.
+            (None, None) if self.elsewhere(backend) => &[],
             (None, None) => {
                 return Err(format!(
                     "the runtime `{runtime}` has no recipe for the backend `{backend}`"
                 ));
             }
         };
+        if !redeems {
+            return Ok(own.to_vec());
+        }
         let elsewhere = self.backends.get(backend).and_then(BackendConfig::own_agent);
         let mut command = elsewhere.unwrap_or_else(|| self.agent.clone());
         if !own.is_empty() && !command.is_empty() {
@@ -261,6 +273,24 @@ impl Config {
         }
         command.extend_from_slice(own);
         Ok(command)
+    }
+}
+
+impl Config {
+    /// Whether a control plane decides what runs there.
+    fn elsewhere(&self, backend: &str) -> bool {
+        self.backends.get(backend).is_some_and(|of| of.kind == BackendKind::Fleet)
+    }
+
+    /// Whether an instance of this runtime can redeem a passport, as Ligand's own agent can: what its recipe says; else
+    /// whether that agent is what runs there. Of a runtime without a recipe, a control plane decides what runs.
+    #[must_use]
+    pub fn redeems(&self, own: Option<&[String]>, runtime: &str, backend: &str) -> bool {
+        let recipe = self.runtimes.get(runtime);
+        let agent = self.backends.get(backend).and_then(BackendConfig::own_agent);
+        let ours = agent.is_none_or(|agent| !agent.is_empty());
+        let known = recipe.is_some() || own.is_some() || !self.elsewhere(backend);
+        recipe.and_then(|recipe| recipe.redeems).unwrap_or(ours && known)
     }
 }
 
@@ -273,6 +303,8 @@ pub enum Origin {
     File(PathBuf),
     /// This variable.
     Environment(&'static str),
+    /// This variable, as a control plane has it for this server.
+    ControlPlane(&'static str),
     /// This flag.
     Flag(&'static str),
 }
@@ -283,6 +315,7 @@ impl fmt::Display for Origin {
             Self::Default => f.write_str("default"),
             Self::File(path) => write!(f, "file {}", path.display()),
             Self::Environment(name) => write!(f, "environment {name}"),
+            Self::ControlPlane(name) => write!(f, "control plane {name}"),
             Self::Flag(name) => write!(f, "flag {name}"),
         }
     }
@@ -335,16 +368,25 @@ pub struct Resolved {
 ///
 /// # Errors
 /// [`ConfigError`], all mistakes at once.
+pub fn load(flags: &Flags) -> Result<Resolved, ConfigError> {
+    load_with(flags, &BTreeMap::new())
+}
+
+/// The same, with what a control plane has for this server ([`given`]).
+///
+/// # Errors
+/// [`ConfigError`], all mistakes at once.
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place that reads the environment of the server"
 )]
-pub fn load(flags: &Flags) -> Result<Resolved, ConfigError> {
+pub fn load_with(flags: &Flags, given: &BTreeMap<String, String>) -> Result<Resolved, ConfigError> {
     let file = match &flags.config {
         Some(path) => File::read(path)?,
         None => File::default(),
     };
-    resolve(flags, &|name| std::env::var(name).ok(), flags.config.as_deref(), file)
+    let env = |name: &str| std::env::var(name).ok();
+    resolve_with(flags, &env, given, flags.config.as_deref(), file)
 }
 
 /// Resolve, given everything that was said.
@@ -357,22 +399,40 @@ pub fn resolve(
     path: Option<&Path>,
     file: File,
 ) -> Result<Resolved, ConfigError> {
-    let mut said = Layers::new(env, path);
+    resolve_with(flags, env, &BTreeMap::new(), path, file)
+}
+
+/// The same, with what a control plane has for this server: the environment wins over it, it wins over the file.
+///
+/// # Errors
+/// Every value that makes no sense.
+pub fn resolve_with(
+    flags: &Flags,
+    env: &dyn Fn(&str) -> Option<String>,
+    given: &BTreeMap<String, String>,
+    path: Option<&Path>,
+    file: File,
+) -> Result<Resolved, ConfigError> {
+    let mut said = Layers::new(env, given, path);
     let listen = said.listen(flags.listen.as_ref(), file.listen.as_ref());
     let data_dir = said.data_dir(flags.data_dir.as_ref(), file.data_dir.as_ref());
     let database_url =
         said.database_url(flags.database_url.as_ref(), file.database_url.as_ref(), &data_dir);
-    let backend = said.backend(flags.backend.as_ref(), file.backend.as_ref(), &file.backends);
     let org_id = said.optional("org_id", "MOLECULE_ORG_ID");
     let mode = said.optional("deploy_mode", "MOLECULE_DEPLOY_MODE");
     let environment = said.optional("environment", "MOLECULE_ENV").unwrap_or_default();
     let auth = said.auth(flags.auth.as_ref(), file.auth.as_ref());
     said.compat_stays_local(auth, listen, flags.force_compat);
     let compat = auth == Auth::Compat;
+    let kind = if compat && org_id.is_some() { "fleet" } else { "process" };
+    let backend = said.backend(flags.backend.as_ref(), file.backend.as_ref(), &file.backends, kind);
+    let backends = said.backends(file.backends, backend.as_deref());
+    let admin_token = said.admin_token(auth);
     let config = Config {
         listen,
         database_url,
-        admin_token: said.admin_token(auth),
+        control_plane: said.control_plane(&admin_token, &backends, org_id.as_deref()),
+        admin_token,
         guards: Guards::ON,
         auth,
         edge: Edge::resolve(&mut said, &environment),
@@ -422,7 +482,7 @@ pub fn resolve(
         retention: Retention::resolve(&mut said),
         messages: Messages::resolve(&mut said, file.messages),
         agent: said.of_file("agent", file.agent, Vec::new()),
-        backends: said.backends(file.backends, backend.as_deref()),
+        backends,
         runtimes: said.runtimes(file.runtimes),
         backend,
     };

@@ -15,10 +15,12 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::app::{App, Clock, Ground, Ids, Names};
 use crate::backend::docker::Docker;
 use crate::backend::fake::Fake;
+use crate::backend::fleet::Fleet;
 use crate::backend::process::Process;
-use crate::backend::{Backend, Backends, Push, Pushes};
+use crate::backend::provider::Provider;
+use crate::backend::{Backend, BackendError, Backends, Push, Pushes};
 use crate::briefings::BriefingReconciler;
-use crate::config::{BackendKind, Config, Secret};
+use crate::config::{BackendConfig, BackendKind, Config, Secret};
 use crate::credentials::RotationReconciler;
 use crate::db::{DatabaseUrl, Db, OpenError};
 use crate::files::FileRestarts;
@@ -214,7 +216,7 @@ pub async fn start(mut config: Config) -> Result<Server, StartError> {
     let admin_token_path = admin_token(&mut config, &ids)?;
     config.platform_url.get_or_insert_with(|| format!("http://{}", reachable(address)));
     let (pushes, pushed) = Pushes::channel();
-    let backends = backends(&config, &pushes);
+    let backends = backends(&config, &pushes)?;
     let app = assemble(config, db, ids, backends)?;
     recover(&app).await;
     secrets::warn_of_plain(&app).await;
@@ -254,7 +256,8 @@ fn assemble(config: Config, db: Db, ids: Ids, backends: Backends) -> Result<App,
 }
 
 /// Where an address that means "all of them" can be reached from this machine.
-fn reachable(address: SocketAddr) -> SocketAddr {
+#[must_use]
+pub fn reachable(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V4(v4) if v4.ip().is_unspecified() => {
             SocketAddr::from(([127, 0, 0, 1], v4.port()))
@@ -266,13 +269,20 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     }
 }
 
-fn data_dir(path: &Path) -> Result<(), StartError> {
+/// Make the directory where a server keeps its files.
+///
+/// # Errors
+/// [`StartError::DataDir`].
+pub fn data_dir(path: &Path) -> Result<(), StartError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|source| StartError::DataDir { path: path.to_owned(), source })
 }
 
 /// SQLite serves one server. The lock is the kernel's, so a crash never leaves one behind.
-fn lock(database: &Path) -> Result<File, StartError> {
+///
+/// # Errors
+/// [`StartError::InUse`] names the server that has it.
+pub fn lock(database: &Path) -> Result<File, StartError> {
     let path = database.with_extension("lock");
     let failed = |source| StartError::DataDir { path: path.clone(), source };
     let mut file = OpenOptions::new()
@@ -321,6 +331,16 @@ fn admin_token(config: &mut Config, ids: &Ids) -> Result<Option<PathBuf>, StartE
 }
 
 fn mint(path: &Path, ids: &Ids) -> std::io::Result<String> {
+    let text = keep_new(path, ids)?;
+    tracing::info!(path = %path.display(), "an administrator's token was minted");
+    Ok(text)
+}
+
+/// Mint a secret into a file that this user alone can read: whole, or not at all.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn keep_new(path: &Path, ids: &Ids) -> std::io::Result<String> {
     let token = ids.token();
     let draft = path.with_extension("draft");
     let mut file =
@@ -328,30 +348,60 @@ fn mint(path: &Path, ids: &Ids) -> std::io::Result<String> {
     file.write_all(token.reveal().as_bytes())?;
     file.sync_all()?;
     fs::rename(&draft, path)?;
-    tracing::info!(path = %path.display(), "an administrator's token was minted");
     Ok(token.reveal().to_owned())
 }
 
-fn backends(config: &Config, pushes: &Pushes) -> Backends {
-    let build = |(name, of): (&String, &crate::config::BackendConfig)| {
-        let backend: Arc<dyn Backend> = match of.kind {
-            BackendKind::Process => {
-                let root = of.root.clone().unwrap_or_else(|| config.data_dir.join(name));
-                Arc::new(Process::with(&root, of.process(), pushes.clone()))
-            }
-            BackendKind::Fake => {
-                let fake = Fake::new(pushes.clone());
-                of.plan.iter().cloned().for_each(|planned| fake.plan(planned));
-                Arc::new(fake)
-            }
-            BackendKind::Docker => {
-                Arc::new(Docker::new(of.setup(&config.data_dir), pushes.clone()))
-            }
+/// The backends that the settings name. Nothing is asked of them yet.
+///
+/// # Errors
+/// Where what one is reached by cannot be set up.
+pub fn backends(config: &Config, pushes: &Pushes) -> Result<Backends, StartError> {
+    let mut all = Vec::new();
+    for (name, of) in &config.backends {
+        let backend: Result<Arc<dyn Backend>, _> = match of.kind {
+            BackendKind::Fleet => Ok(Arc::new(Fleet::new(config.fleet(of)))),
+            _ => backend(name, of, &config.data_dir, pushes),
         };
-        (name.clone(), backend)
-    };
+        let what = "a backend";
+        let backend =
+            backend.map_err(|cause| StartError::Machine { what, source: cause.into() })?;
+        all.push((name.clone(), backend));
+    }
     // Backends that nothing is placed on cost nothing: none of them does anything until asked.
-    Backends::new(config.backends.iter().map(build))
+    Ok(Backends::new(all))
+}
+
+/// The backend of this name, as its settings say, with its files below the data directory.
+///
+/// # Errors
+/// Where what it is reached by cannot be set up; a control plane is no backend of a control plane.
+pub fn backend(
+    name: &str,
+    of: &BackendConfig,
+    data_dir: &Path,
+    pushes: &Pushes,
+) -> Result<Arc<dyn Backend>, BackendError> {
+    Ok(match of.kind {
+        BackendKind::Process => {
+            let root = of.root.clone().unwrap_or_else(|| data_dir.join(name));
+            Arc::new(Process::with(&root, of.process(), pushes.clone()))
+        }
+        BackendKind::Fake => {
+            let fake = Fake::new(pushes.clone());
+            of.plan.iter().cloned().for_each(|planned| fake.plan(planned));
+            Arc::new(fake)
+        }
+        BackendKind::Docker => Arc::new(Docker::new(of.setup(data_dir), pushes.clone())),
+        BackendKind::Provider => {
+            let nowhere = || BackendError::broken(format!("backends.{name}: no address was read"));
+            let at = of.reached.clone().ok_or_else(nowhere)?;
+            Arc::new(Provider::new(at, pushes.clone())?)
+        }
+        BackendKind::Fleet => {
+            let what = format!("backends.{name}: a control plane is asked for an organisation");
+            return Err(BackendError::broken(what));
+        }
+    })
 }
 
 /// Take up again what an earlier server started. What cannot be is found by its lease.

@@ -73,7 +73,8 @@ pub struct Source {
     pub seen: Seen,
     /// Whether its agent can stand by; otherwise its instance is stopped instead.
     pub stands_by: bool,
-    /// What its program does.
+    /// What its program does. [`Program::StandsBy`] only where it has done nothing else since the last copy of its
+    /// data was begun.
     pub program: Program,
     /// Its instance was stopped by this migration, or its end was noted.
     pub ended: bool,
@@ -165,6 +166,8 @@ pub enum Cause {
     Overtaken,
     /// The source ended by itself.
     SourceEnded(String),
+    /// The source's program ran again after the last copy of its data.
+    SourceRuns,
     /// The target ended before it became the workspace.
     TargetEnded(String),
     /// The target could not do what was asked, for this reason.
@@ -186,6 +189,9 @@ impl fmt::Display for Cause {
                 f.write_str("its credentials were revoked, or somebody took the workspace up")
             }
             Self::SourceEnded(how) => write!(f, "the source ended: {how}"),
+            Self::SourceRuns => {
+                f.write_str("the source went on working after the last copy of its data")
+            }
             Self::TargetEnded(how) => write!(f, "the target ended: {how}"),
             Self::Refused(why) => write!(f, "the target was refused: {why}"),
             Self::ProbeFailed(why) => write!(f, "the target did not complete a turn: {why}"),
@@ -274,6 +280,10 @@ fn undone_by(it: &Migration, phase: Before, facts: &Facts, now: Timestamp) -> Op
         if let (false, Some(how)) = (facts.source.ended, ended(&facts.source.seen)) {
             return Some(Cause::SourceEnded(how));
         }
+    }
+    // What it does now would be lost.
+    if phase >= Before::Quiesce && facts.data.complete && !quiet(facts) {
+        return Some(Cause::SourceRuns);
     }
     if let (true, Some(how)) = (facts.target.started, facts.target.seen.as_ref().and_then(ended)) {
         return Some(Cause::TargetEnded(how));
@@ -394,12 +404,13 @@ pub fn may_cut_over(it: &Migration, facts: &Facts, guards: Guards) -> Result<(),
     if !stands && guards.hold(Guard::CutOverRereads) {
         return Err(match facts.intent {
             Intent::Running => Cause::Overtaken,
-            other => Cause::Intent(other),
+            other @ (Intent::Paused | Intent::Hibernated | Intent::Removed) => Cause::Intent(other),
         });
     }
     let probed = matches!(facts.probe, Probe::Completed(serial) if serial >= facts.serial);
     let lacks = [
         (!target.registered, "the target had not registered"),
+        (!quiet(facts), "the source had not stood by since the last copy of its data"),
         (!facts.data.restored, "the target did not have the data"),
         (!serves(facts, guards), "the target had not proved that it holds its secrets"),
         (!probed, "the target had not completed a turn"),
@@ -435,15 +446,16 @@ pub fn probed(result: bool, error: Option<i64>, state: Option<&str>) -> Result<(
 /// The target goes first: it could act on what it was given. Where its backend does not answer, the source does
 /// not wait for that; the target can prove itself with nothing.
 fn undo(it: &Migration, facts: &Facts, now: Timestamp) -> Step {
+    let source = &facts.source;
+    // One that ended meanwhile is told nothing, and never says that it runs.
+    let there = !source.ended && ended(&source.seen).is_none();
+    let waits = facts.held || source.program == Program::StandsBy && there;
     if it.candidate.is_none() || facts.target.gone {
-        return match facts.held || facts.source.program == Program::StandsBy {
-            true => Step::Resume,
-            false => Step::Finish,
-        };
+        return if waits { Step::Resume } else { Step::Finish };
     }
     match it.next_attempt_at {
         // Destroying it failed.
-        Some(_) if facts.held || facts.source.program == Program::StandsBy => Step::Resume,
+        Some(_) if waits => Step::Resume,
         Some(at) if at > now => Step::Rest(at),
         _ => Step::DestroyTarget,
     }

@@ -61,13 +61,9 @@ fn step(stage: Stage, facts: &Facts) -> Step {
 #[test]
 fn each_phase_leads_to_the_next_and_the_last_to_the_cut_over() {
     for pair in Before::ALL.windows(2) {
-        assert_eq!(
-            step(Stage::Before(pair[0]), &ready()),
-            match pair[0] {
-                Before::Prepare => Step::Prepare,
-                _ => Step::Enter(pair[1]),
-            }
-        );
+        let expected =
+            if pair[0] == Before::Prepare { Step::Prepare } else { Step::Enter(pair[1]) };
+        assert_eq!(step(Stage::Before(pair[0]), &ready()), expected);
     }
     assert_eq!(step(Stage::Before(Before::CutOver), &ready()), Step::CutOver);
 }
@@ -179,6 +175,33 @@ fn what_is_written_before_the_cut_over_is_loaded_first() {
     facts.serial = 3;
     let late = step(Stage::Before(Before::CutOver), &facts);
     assert_eq!(late, Step::Enter(Before::Activate));
+}
+
+#[test]
+fn a_source_that_works_after_the_last_copy_turns_it_round() {
+    let mut facts = ready();
+    facts.source.program = Program::Unknown;
+    for phase in Before::ALL.into_iter().filter(|phase| *phase >= Before::Quiesce) {
+        let got = step(Stage::Before(phase), &facts);
+        assert_eq!(got, Step::RollBack(Cause::SourceRuns), "{phase:?}");
+    }
+    let it = at(Stage::Before(Before::CutOver));
+    assert!(may_cut_over(&it, &facts, Guards::ON).is_err());
+    // One that was stopped says nothing any more.
+    (facts.source.ended, facts.source.seen) = (true, Seen::Gone);
+    assert_eq!(may_cut_over(&it, &facts, Guards::ON), Ok(()));
+    (facts.source.ended, facts.data.complete) = (false, false);
+    facts.source.seen = Seen::Running;
+    assert_eq!(step(Stage::Before(Before::Quiesce), &facts), Step::StandBy);
+}
+
+#[test]
+fn a_source_that_ended_while_it_stood_by_is_not_waited_for() {
+    let mut facts = ready();
+    (facts.target.gone, facts.held) = (true, false);
+    assert_eq!(step(Stage::Undoing, &facts), Step::Resume);
+    facts.source.seen = Seen::Gone;
+    assert_eq!(step(Stage::Undoing, &facts), Step::Finish);
 }
 
 #[test]

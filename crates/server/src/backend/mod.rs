@@ -8,7 +8,9 @@
 pub mod archive;
 pub mod docker;
 pub mod fake;
+pub mod fleet;
 pub mod process;
+pub mod provider;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -54,6 +56,8 @@ pub struct Spec {
     pub mount: Option<Mount>,
     /// Take away the sessions of earlier instances first.
     pub fresh_session: bool,
+    /// Of the backend's providers, the one that somebody chose for it; the backend's own where nobody did.
+    pub provider: Option<String>,
 }
 
 impl Spec {
@@ -70,6 +74,7 @@ impl Spec {
             limits: Limits::default(),
             mount: None,
             fresh_session: false,
+            provider: None,
         }
     }
 }
@@ -81,6 +86,52 @@ pub enum Delivery {
     File,
     /// Start-up data alone: a passport in its environment.
     StartData,
+}
+
+/// What not every backend can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Capability {
+    /// Its instances run the command that they are given.
+    Programs,
+    /// The end of a log.
+    Logs,
+    /// A log as it grows.
+    Follow,
+    /// Data as an archive, both ways, and its digest.
+    Data,
+    /// Single files.
+    Files,
+    /// A shell.
+    Terminal,
+    /// Ends of instances are pushed.
+    Events,
+}
+
+impl Capability {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Programs,
+        Self::Logs,
+        Self::Follow,
+        Self::Data,
+        Self::Files,
+        Self::Terminal,
+        Self::Events,
+    ];
+
+    /// Its name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Programs => "programs",
+            Self::Logs => "logs",
+            Self::Follow => "follow",
+            Self::Data => "data",
+            Self::Files => "files",
+            Self::Terminal => "terminal",
+            Self::Events => "events",
+        }
+    }
 }
 
 /// What an instance may use of the machine.
@@ -226,10 +277,23 @@ pub trait Backend: Send + Sync {
         Delivery::File
     }
 
+    /// Whether it claims to be able to. A claim is held against it: by the conformance kit.
+    fn can(&self, what: Capability) -> bool {
+        let _ = what;
+        true
+    }
+
     /// The handle that is on record for an instance, for a backend whose provider knows nothing else. Told before it
     /// is asked about that instance; cheap, and of no consequence otherwise.
     fn known(&self, key: Key, handle: &str) {
         let _ = (key, handle);
+    }
+
+    /// The machine that an instance is on, as its provider reports it, where no whole address is known. Known at the
+    /// latest when the instance is confirmed.
+    fn host(&self, key: Key) -> Option<String> {
+        let _ = key;
+        None
     }
 
     /// Whether it can be used at all, in a sentence.
@@ -258,6 +322,11 @@ pub trait Backend: Send + Sync {
 
     /// The end of a workspace's log.
     fn logs(&self, workspace: WorkspaceId, lines: usize) -> Answer<'_, Bytes>;
+
+    /// What the machine of a workspace printed while it started.
+    fn console(&self, workspace: WorkspaceId) -> Answer<'_, String> {
+        unsupported(self.kind(), workspace, "show the console")
+    }
 
     /// Take up again what an earlier server started: watch what runs, and report what ended meanwhile.
     fn recover(&self) -> Answer<'_, ()>;

@@ -16,8 +16,8 @@ pub struct Edge {
     pub control_plane: Option<String>,
     /// The organisation's short name at the control plane.
     pub org_slug: Option<String>,
-    /// A canvas is served under this server's own address.
-    pub canvas_proxy: bool,
+    /// Where the canvas is that is served under this server's own address.
+    pub canvas_proxy: Option<String>,
     /// Whether tests may ask for a workspace's credential.
     pub test_tokens: bool,
     /// Whether agents may write to users by a tool.
@@ -34,7 +34,7 @@ impl Edge {
             cors_origins: said.list("cors_origins", "CORS_ORIGINS"),
             control_plane: said.address("control_plane", "CP_UPSTREAM_URL"),
             org_slug: said.optional("org_slug", "MOLECULE_ORG_SLUG"),
-            canvas_proxy: said.address("canvas_proxy", "CANVAS_PROXY_URL").is_some(),
+            canvas_proxy: said.address("canvas_proxy", "CANVAS_PROXY_URL"),
             test_tokens: asked.as_deref() == Some("1")
                 || !environment.eq_ignore_ascii_case("production"),
             tools_reach_users: reach.as_deref() == Some("true"),

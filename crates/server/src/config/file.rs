@@ -8,9 +8,10 @@ use serde::Deserialize;
 use crate::backend::docker::{self, Network, Setup};
 use crate::backend::fake::Planned;
 use crate::backend::process::{self, Sandbox};
+use crate::backend::provider::Address;
 
 /// Backends that need no entry in the file.
-pub(super) const BUILTIN: [&str; 3] = ["process", "docker", "fake"];
+pub(super) const BUILTIN: [&str; 4] = ["process", "docker", "fake", "fleet"];
 
 /// Numbers below are those of users and services of the machine.
 const LOWEST_UID: u32 = 10_000;
@@ -50,7 +51,7 @@ pub struct File {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BackendConfig {
-    /// `process`, `docker` or `fake`.
+    /// `process`, `docker`, `fake`, `provider` or `fleet`.
     pub kind: BackendKind,
     /// Where `process` keeps its instances; `<data-dir>/NAME` unless said.
     pub root: Option<PathBuf>,
@@ -76,8 +77,25 @@ pub struct BackendConfig {
     pub image: Option<String>,
     /// What tells this platform's containers from another's on the same engine.
     pub owner: Option<String>,
-    /// The agent in the images of `docker`, and its first arguments; empty: what runs is said by image and runtime.
+    /// The agent in the images of `docker`, or where `fleet` starts instances, and its first arguments; empty: what runs
+    /// is said by image and runtime.
     pub agent: Option<Vec<String>>,
+    /// Where a `provider` answers; where the control plane of `fleet` is, unless a variable says so for all of them.
+    pub url: Option<String>,
+    /// The file that holds the token of a `provider`.
+    pub token_file: Option<PathBuf>,
+    /// The environment variable that holds it instead.
+    pub token_env: Option<String>,
+    /// Where a `provider` answers and its token, once they are read.
+    #[serde(skip)]
+    pub reached: Option<Address>,
+    /// The organisation that asks the control plane of `fleet`, unless it is the server's own.
+    pub org: Option<String>,
+    /// The control plane's provider that this backend stands for.
+    pub provider: Option<String>,
+    /// Agents of `fleet` reach this server through a proxy: where they come from says nothing.
+    #[serde(default)]
+    pub proxied: bool,
 }
 
 impl BackendConfig {
@@ -88,7 +106,7 @@ impl BackendConfig {
     }
 
     /// Settings that make no sense, each with what was expected.
-    pub(super) fn mistakes(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+    pub fn mistakes(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         let low = self.uid_base.is_some_and(|base| (1..LOWEST_UID).contains(&base));
         let relative = self.cgroup.as_ref().is_some_and(|path| path.is_relative());
         let low = low.then_some(("uid_base", "expected 0, or a number from 10000 on"));
@@ -122,14 +140,23 @@ impl BackendConfig {
     }
 
     /// Whether it has settings that are not for its kind.
-    pub(super) fn speaks_of_containers(&self) -> bool {
+    #[must_use]
+    pub fn speaks_of_containers(&self) -> bool {
         let said = self.socket.is_some()
             || self.network != Network::default()
             || !self.images.is_empty()
             || self.image.is_some()
-            || self.owner.is_some()
-            || self.agent.is_some();
-        said && self.kind != BackendKind::Docker
+            || self.owner.is_some();
+        let elsewhere = matches!(self.kind, BackendKind::Provider | BackendKind::Fleet);
+        let agent = self.agent.is_some() && !elsewhere;
+        (said || agent) && self.kind != BackendKind::Docker
+    }
+
+    /// Whether it has settings that are for a control plane alone, and is none.
+    pub(super) fn speaks_of_a_control_plane(&self) -> bool {
+        let said = [&self.org, &self.provider].into_iter().any(Option::is_some);
+        let url = self.url.is_some() && self.kind != BackendKind::Provider;
+        (said || url || self.proxied) && self.kind != BackendKind::Fleet
     }
 
     /// Whether its instances are on a network of their own, where this machine has another name.
@@ -137,7 +164,7 @@ impl BackendConfig {
         match self.kind {
             BackendKind::Process => false,
             BackendKind::Docker => self.network == Network::Bridge,
-            BackendKind::Fake => true,
+            BackendKind::Fake | BackendKind::Provider | BackendKind::Fleet => true,
         }
     }
 
@@ -158,8 +185,13 @@ impl BackendConfig {
     pub(super) fn own_agent(&self) -> Option<Vec<String>> {
         match self.kind {
             BackendKind::Process | BackendKind::Fake => None,
-            BackendKind::Docker => {
+            BackendKind::Docker | BackendKind::Provider => {
                 Some(self.agent.clone().unwrap_or_else(|| vec![docker::AGENT.to_owned()]))
+            }
+            BackendKind::Fleet => {
+                // The fleet puts its own agent in the place of these two words.
+                let agent = || ["ligand", "agent"].map(str::to_owned).to_vec();
+                Some(self.agent.clone().unwrap_or_else(agent))
             }
         }
     }
@@ -176,6 +208,10 @@ pub enum BackendKind {
     Docker,
     /// Nothing at all.
     Fake,
+    /// What another program runs, asked over HTTP.
+    Provider,
+    /// Whatever a control plane runs, asked over HTTP.
+    Fleet,
 }
 
 /// One `[runtimes.NAME]`: what runs a workspace of this runtime, beside Ligand's agent.
@@ -193,6 +229,9 @@ pub struct Recipe {
     /// Variables without which it does not start.
     #[serde(default)]
     pub required_env: Vec<String>,
+    /// Whether its instances can redeem a passport. Ligand's own agent can, and is put in front of the command unless
+    /// this is `false`: then the command is started as it is.
+    pub redeems: Option<bool>,
 }
 
 /// The file cannot be used.
@@ -236,7 +275,7 @@ pub(super) fn with_builtin_backend(
     mut named: BTreeMap<String, BackendConfig>,
     chosen: Option<&str>,
 ) -> BTreeMap<String, BackendConfig> {
-    let kinds = [BackendKind::Process, BackendKind::Docker, BackendKind::Fake];
+    let kinds = [BackendKind::Process, BackendKind::Docker, BackendKind::Fake, BackendKind::Fleet];
     for (name, kind) in BUILTIN.into_iter().zip(kinds) {
         if chosen == Some(name) {
             named.entry(name.to_owned()).or_insert_with(|| BackendConfig::of(kind));

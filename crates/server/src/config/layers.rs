@@ -19,14 +19,20 @@ type Said = (String, Origin);
 /// Settings being put together.
 pub(super) struct Layers<'a> {
     env: &'a dyn Fn(&str) -> Option<String>,
+    /// What a control plane has for this server: below the environment, above the file.
+    given: &'a BTreeMap<String, String>,
     file: Option<&'a Path>,
     shown: Vec<Shown>,
     problems: Vec<Problem>,
 }
 
 impl<'a> Layers<'a> {
-    pub(super) fn new(env: &'a dyn Fn(&str) -> Option<String>, file: Option<&'a Path>) -> Self {
-        Self { env, file, shown: Vec::new(), problems: Vec::new() }
+    pub(super) fn new(
+        env: &'a dyn Fn(&str) -> Option<String>,
+        given: &'a BTreeMap<String, String>,
+        file: Option<&'a Path>,
+    ) -> Self {
+        Self { env, given, file, shown: Vec::new(), problems: Vec::new() }
     }
 
     /// The settings, or everything that is wrong with them.
@@ -72,13 +78,13 @@ impl<'a> Layers<'a> {
         flag: Option<&String>,
         file: Option<&String>,
         named: &BTreeMap<String, BackendConfig>,
+        default: &str,
     ) -> Option<String> {
         let variable = self.variable("LIGAND_BACKEND");
-        let (value, origin) = self.first(flag.map(|v| ("--backend", v)), variable, file, "process");
+        let (value, origin) = self.first(flag.map(|v| ("--backend", v)), variable, file, default);
         let builtin = file::BUILTIN.contains(&value.as_str());
         if value != "none" && !builtin && !named.contains_key(&value) {
-            let expected =
-                "expected process, docker, fake, none, or a [backends.NAME] of the settings file";
+            let expected = "expected process, docker, fake, fleet, none, or a [backends.NAME] of the settings file";
             self.problem("backend", &origin, expected);
         }
         self.show("backend", &value, origin);
@@ -179,15 +185,27 @@ impl<'a> Layers<'a> {
 
     pub(super) fn backends(
         &mut self,
-        named: BTreeMap<String, BackendConfig>,
+        mut named: BTreeMap<String, BackendConfig>,
         chosen: Option<&str>,
     ) -> BTreeMap<String, BackendConfig> {
+        for (name, backend) in &mut named {
+            if let Err((setting, expected)) = backend.resolve(self.env) {
+                let origin = self.file_or_default(true).to_string();
+                let name = format!("backends.{name}.{setting}");
+                self.problems.push(Problem { name, origin, expected });
+            }
+        }
         for (name, backend) in &named {
             self.plan(name, backend);
         }
         if named.values().any(BackendConfig::speaks_of_containers) {
             let expected =
                 "socket, network, images, image, owner and agent are settings of the kind docker";
+            let origin = self.file_or_default(true);
+            self.problem("backends", &origin, expected);
+        }
+        if named.values().any(BackendConfig::speaks_of_a_control_plane) {
+            let expected = "url, org, provider and proxied are settings of the kind fleet";
             let origin = self.file_or_default(true);
             self.problem("backends", &origin, expected);
         }
@@ -268,9 +286,7 @@ impl<'a> Layers<'a> {
     pub(super) fn address(&mut self, name: &'static str, variable: &'static str) -> Option<String> {
         let (value, origin) = self.variable(variable)?;
         let value = value.trim().trim_end_matches('/').to_owned();
-        let understood = reqwest::Url::parse(&value).is_ok_and(|url| {
-            matches!(url.scheme(), "http" | "https") && url.has_host() && url.password().is_none()
-        });
+        let understood = super::control_plane::is_address(&value);
         if !understood {
             self.problem(name, &origin, "expected an http or https URL without a password");
             return None;
@@ -381,8 +397,10 @@ impl<'a> Layers<'a> {
 
     /// Set but empty is the same as not set.
     fn variable(&self, name: &'static str) -> Option<Said> {
-        let value = (self.env)(name).filter(|value| !value.trim().is_empty())?;
-        Some((value, Origin::Environment(name)))
+        let said = |value: &String| !value.trim().is_empty();
+        let own = (self.env)(name).filter(said).map(|value| (value, Origin::Environment(name)));
+        let given = || self.given.get(name).filter(|value| said(value)).cloned();
+        own.or_else(|| given().map(|value| (value, Origin::ControlPlane(name))))
     }
 
     fn file_or_default(&self, said: bool) -> Origin {
@@ -411,8 +429,8 @@ impl<'a> Layers<'a> {
     }
 
     /// What was said is not repeated: it may hold a password.
-    fn problem(&mut self, name: &'static str, origin: &Origin, expected: &str) {
-        let (name, origin) = (name.to_owned(), origin.to_string());
+    pub(super) fn problem(&mut self, name: impl Into<String>, origin: &Origin, expected: &str) {
+        let (name, origin) = (name.into(), origin.to_string());
         self.problems.push(Problem { name, origin, expected: expected.to_owned() });
     }
 

@@ -27,6 +27,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSy
 
 pub use self::hints::{Ear, Heard, Hint, Hints};
 pub use self::passing::Lines;
+pub use self::schema::Schema;
 
 /// Connections of one server to PostgreSQL.
 const POSTGRES_CONNECTIONS: u32 = 25;
@@ -168,6 +169,7 @@ pub type Tx =
 pub type Single = On<PoolConnection<sqlx::Postgres>, PoolConnection<sqlx::Sqlite>>;
 
 /// Run one query expression on whichever engine `$tx` is.
+#[macro_export]
 macro_rules! on {
     ($tx:expr, $c:ident => $e:expr) => {
         match $tx {
@@ -182,7 +184,7 @@ macro_rules! on {
         }
     };
 }
-pub(crate) use on;
+pub use on;
 
 impl Db {
     /// Open, create where there is none (SQLite), and bring the schema up to date.
@@ -190,6 +192,14 @@ impl Db {
     /// # Errors
     /// [`OpenError`] names the database and what is wrong with it.
     pub async fn open(url: &DatabaseUrl) -> Result<Self, OpenError> {
+        Self::open_with(url, &Schema::PLATFORM).await
+    }
+
+    /// The same, with another schema than the platform's.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open_with(url: &DatabaseUrl, schema: &Schema) -> Result<Self, OpenError> {
         let connect = |source| OpenError::Connect { url: url.to_string(), source };
         let db = match url {
             DatabaseUrl::Postgres(text) => {
@@ -200,7 +210,7 @@ impl Db {
             DatabaseUrl::Sqlite(path) => Self::sqlite(path).await.map_err(connect)?,
             DatabaseUrl::Memory => Self::memory().await.map_err(connect)?,
         };
-        schema::apply(&db).await.map_err(|source| match source {
+        schema.apply(&db).await.map_err(|source| match source {
             sqlx::migrate::MigrateError::VersionMissing(version) => {
                 OpenError::Newer { url: url.to_string(), version }
             }

@@ -1,16 +1,29 @@
-//! Bringing the schema up to date: every `schema/<engine>/NNNN_name.sql` that was not applied yet, in order,
-//! each in a transaction and under a lock, so that several servers may start at once.
+//! Bringing the schema up to date: every `NNNN_name.sql` of its folder that was not applied yet, in order, each in a
+//! transaction and under a lock, so that several servers may start at once.
 
-use sqlx::migrate::MigrateError;
+use sqlx::migrate::{MigrateError, Migrator};
 
 use super::Db;
 
-static SQLITE: sqlx::migrate::Migrator = sqlx::migrate!("../../schema/sqlite");
-static POSTGRES: sqlx::migrate::Migrator = sqlx::migrate!("../../schema/postgres");
+static SQLITE: Migrator = sqlx::migrate!("../../schema/sqlite");
+static POSTGRES: Migrator = sqlx::migrate!("../../schema/postgres");
 
-pub(super) async fn apply(db: &Db) -> Result<(), MigrateError> {
-    match db {
-        Db::Postgres { pool, .. } => POSTGRES.run(pool).await,
-        Db::Sqlite { write, .. } => SQLITE.run(write).await,
+/// One schema in the words of both engines.
+pub struct Schema {
+    /// For SQLite.
+    pub sqlite: &'static Migrator,
+    /// For PostgreSQL.
+    pub postgres: &'static Migrator,
+}
+
+impl Schema {
+    /// The platform's.
+    pub const PLATFORM: Self = Self { sqlite: &SQLITE, postgres: &POSTGRES };
+
+    pub(super) async fn apply(&self, db: &Db) -> Result<(), MigrateError> {
+        match db {
+            Db::Postgres { pool, .. } => self.postgres.run(pool).await,
+            Db::Sqlite { write, .. } => self.sqlite.run(write).await,
+        }
     }
 }

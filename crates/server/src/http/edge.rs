@@ -66,7 +66,7 @@ pub fn whence(headers: &HeaderMap) -> Whence<'_> {
 /// Whether the canvas that is served under this address asks. Forgeable: it opens a door only in compat.
 #[must_use]
 pub fn from_own_canvas(app: &App, headers: &HeaderMap) -> bool {
-    app.config.compat() && app.config.edge.canvas_proxy && whence(headers).same_origin()
+    app.config.compat() && app.config.edge.canvas_proxy.is_some() && whence(headers).same_origin()
 }
 
 /// With an organisation of our own, requests for another one end here, as if there were nothing.

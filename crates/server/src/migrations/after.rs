@@ -10,6 +10,7 @@ use super::{Migration, begin, store};
 use crate::backend::{Backend, Key};
 use crate::journal::Kind;
 use crate::messages;
+use crate::programs;
 use crate::transfer;
 use crate::workspaces;
 
@@ -76,6 +77,9 @@ impl Going<'_> {
         it.enter(stage, &self.app.config, now);
         store::save(&mut work.tx, &it).await?;
         store::note_phase(&mut work.tx, it.id, stage, now).await?;
+        if outcome == Outcome::RolledBack {
+            programs::forget(&mut work.tx, self.workspace).await?;
+        }
         if let Some(drain) = it.drain {
             store::drains::wake(&mut work.tx, drain, now).await?;
         }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::{Migration, store};
 use crate::app::App;
+use crate::backend::Capability;
 use crate::error::{Error, Result};
 use crate::journal::{Kind, Work};
 use crate::workspaces::{self, Workspace};
@@ -118,8 +119,11 @@ fn may_move<'a>(
         return Err(format!("it is on the backend {to} already"));
     }
     for name in [from, to] {
-        if app.backends.get(name).is_none() {
+        let Some(backend) = app.backends.get(name) else {
             return Err(format!("there is no backend named `{name}` on this server"));
+        };
+        if !backend.can(Capability::Data) {
+            return Err(format!("the backend {name} can neither give its data away nor take any"));
         }
     }
     if app.config.same_place(from, to) {

@@ -148,7 +148,7 @@ impl<'a> Going<'a> {
             };
             let decided = decided(&it, &looked);
             // After the cut-over backends are told what to do, and asked nothing.
-            if matches!(it.stage, Stage::Before(_)) {
+            if matches!(it.stage, Stage::Before(_) | Stage::Undoing) {
                 looked.ask(self.app, &it).await;
             }
             match next(&decided, &looked.facts, now, self.app.config.guards) {

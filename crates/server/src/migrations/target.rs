@@ -67,12 +67,6 @@ impl Going<'_> {
         let Some(generation) = it.target else { return Ok(self.soon()) };
         let key = Key { workspace: self.workspace, generation };
         let backend = self.backend(&it.to)?;
-        // A backend that holds no data could not be given any: that is found out before anything is moved.
-        if let Err(cause) = backend.digest(self.workspace).await
-            && cause.kind == ErrorKind::Unsupported
-        {
-            return self.roll_back(Cause::Refused(cause.chain())).await;
-        }
         let found = backend.find(key).await.map_err(|cause| anyhow::anyhow!(cause.chain()))?;
         let started = match found {
             Some(started) => started,

@@ -138,6 +138,8 @@ struct Looked {
     passport: Option<HeldPassport>,
     /// What the newest generation is.
     newest_is: Newest,
+    /// The number that the instance of the current generation was started under, while it has not ended.
+    born: Option<Generation>,
     /// There is no such workspace any more, but its tombstone.
     purged: bool,
 }
@@ -199,8 +201,15 @@ async fn look(
     let hash = knock.bearer.map(TokenHash::of);
     let key = knock.key.filter(|key| key.len() >= MIN_IDEMPOTENCY_KEY).map(TokenHash::of);
     let held = access::for_admission(tx, id, hash.as_ref(), key.as_ref()).await?;
-    let mut looked =
-        Looked { hash, key, held, passport: None, newest_is: Newest::Current, purged: false };
+    let mut looked = Looked {
+        hash,
+        key,
+        held,
+        passport: None,
+        newest_is: Newest::Current,
+        born: None,
+        purged: false,
+    };
     let proven = looked.presented().is_some_and(|held| held.state.is_live());
     let generation = workspace.map_or(Generation::NONE, |workspace| workspace.newest);
     let ahead = workspace.filter(|workspace| workspace.newest > workspace.current);
@@ -218,6 +227,9 @@ async fn look(
         looked.passport = access::passport(tx, id, looked.hash.as_ref()).await?;
         let issued = access::ever_issued(tx, id).await?;
         looked.purged = issued && workspace.is_none();
+        let current = workspace.map_or(Generation::NONE, |workspace| workspace.current);
+        let serving = workspaces::instance_of(tx, id, current).await?;
+        looked.born = serving.filter(|it| it.ended_at.is_none()).map(|it| it.born);
     }
     Ok(looked)
 }
@@ -243,6 +255,7 @@ fn facts(
             current: w.current,
             newest: w.newest,
             newest_is: looked.newest_is,
+            born: looked.born,
             live,
             bootstrap: w.bootstrap,
             opened: w.bootstrap_until.is_some_and(|until| until > now),

@@ -276,7 +276,7 @@ adjusted! { |config: &mut Config| config.edge.cors_origins = vec!["https://acme.
 
 fn acme(config: &mut Config) {
     config.org_id = Some("acme".to_owned());
-    config.edge.canvas_proxy = true;
+    config.edge.canvas_proxy = Some("http://127.0.0.1:9".to_owned());
 }
 
 adjusted! { acme;
@@ -334,7 +334,7 @@ adjusted! { |config: &mut Config| { acme(config); compat(config); };
     }
 }
 
-adjusted! { |config: &mut Config| { acme(config); compat(config); config.edge.canvas_proxy = false; };
+adjusted! { |config: &mut Config| { acme(config); compat(config); config.edge.canvas_proxy = None; };
     async fn tg_13_without_a_canvas_of_its_own_compat_trusts_none(app: TestApp) {
         let headers = [("host", "acme.example"), ("origin", "https://acme.example")];
         assert_eq!(app.send("GET", "/workspaces", None, None, &headers).await.status, 404);

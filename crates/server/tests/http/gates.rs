@@ -290,7 +290,7 @@ adjusted! { development;
     }
 }
 
-adjusted! { |config: &mut ligand_server::config::Config| { compat(config); config.edge.canvas_proxy = true; };
+adjusted! { |config: &mut ligand_server::config::Config| { compat(config); config.edge.canvas_proxy = Some("http://127.0.0.1:9".to_owned()); };
     async fn cb_09_cb_11_compat_trusts_the_canvas_under_its_own_address(app: TestApp) {
         let (id, _) = created(&app, None, "a").await;
         let host = ("host", "acme.example");
@@ -304,7 +304,7 @@ adjusted! { |config: &mut ligand_server::config::Config| { compat(config); confi
     }
 }
 
-adjusted! { |config: &mut ligand_server::config::Config| config.edge.canvas_proxy = true;
+adjusted! { |config: &mut ligand_server::config::Config| config.edge.canvas_proxy = Some("http://127.0.0.1:9".to_owned());
     async fn cb_11_strict_trusts_no_page(app: TestApp) {
         let headers = [("host", "acme.example"), ("origin", "http://acme.example")];
         put_viewport(&app, None, &headers).await.refuses(401, "admin auth required");

@@ -6,21 +6,21 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use ligand_domain::id::WorkspaceId;
 use ligand_domain::instance::Exit;
+use ligand_kit::{Doing, Done, Ground, Name};
 use ligand_server::backend::docker::{Docker, Setup};
 use ligand_server::backend::fake::{Call, Fake, Fault, Planned};
 use ligand_server::backend::process::Process;
 use ligand_server::backend::{Backend, Key, Place, Pushes, Root};
 
-use super::bench::{Doing, Ground, at, key};
 use crate::docker::socket::Socket;
 use crate::support::docker::{self, docker_backend};
 
 /// Processes below a directory of their own.
 pub(super) struct OfProcess {
+    name: Name,
     root: PathBuf,
     other: PathBuf,
 }
@@ -31,7 +31,7 @@ impl OfProcess {
         let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = |of: &str| scratch.join(format!("kit-{}-{number}-{of}", std::process::id()));
-        Some(Self { root: name("own"), other: name("other") })
+        Some(Self { name: Name::next(), root: name("own"), other: name("other") })
     }
 }
 
@@ -43,113 +43,122 @@ impl Drop for OfProcess {
 }
 
 impl Ground for OfProcess {
-    fn open(&self, pushes: Pushes) -> Arc<dyn Backend> {
-        Arc::new(Process::new(&self.root, pushes))
+    fn name(&self) -> Name {
+        self.name
     }
 
-    fn stranger(&self) -> Arc<dyn Backend> {
-        Arc::new(Process::new(&self.other, Pushes::channel().0))
+    fn open(&self, pushes: Pushes) -> Done<Arc<dyn Backend>> {
+        Ok(Arc::new(Process::new(&self.root, pushes)))
     }
 
-    fn kill(&self, key: Key) {
+    fn stranger(&self) -> Done<Arc<dyn Backend>> {
+        Ok(Arc::new(Process::new(&self.other, Pushes::channel().0)))
+    }
+
+    fn kill<'a>(&'a self, _: &'a dyn Backend, key: Key) -> BoxFuture<'a, Done> {
         let record = self.root.join(format!("{}/run/{}.json", key.workspace, key.generation));
         let record: serde_json::Value =
             serde_json::from_slice(&std::fs::read(record).unwrap()).unwrap();
         let pid = i32::try_from(record["identity"]["pid"].as_i64().unwrap()).unwrap();
         let pid = rustix::process::Pid::from_raw(pid).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    }
-
-    fn read(&self, workspace: WorkspaceId, at: &Place) -> Option<Bytes> {
-        let folder = match at.root {
-            Root::Configs => "configs",
-            Root::Workspace => "workspace",
-            Root::Home => "home",
-            Root::Plugins => "plugins",
-        };
-        let path = self.root.join(workspace.to_string()).join(folder).join(&at.path);
-        std::fs::read(path).ok().map(Bytes::from)
+        Box::pin(async { Ok(()) })
     }
 }
 
 /// Nothing but what is told.
-pub(super) struct OfFake(Fake);
+pub(super) struct OfFake(Name, Fake);
 
 impl OfFake {
     pub(super) fn new() -> Self {
-        Self(Fake::new(Pushes::channel().0))
+        Self(Name::next(), Fake::new(Pushes::channel().0))
     }
 
     pub(super) fn here() -> Option<Self> {
         Some(Self::new())
     }
 
-    async fn told(&self, key: Key, doing: Doing) {
+    async fn told(&self, key: Key, doing: Doing) -> Done {
         let of = key.workspace;
         let write =
-            |path: &str, content: Bytes| self.0.write_file(of, at(Root::Workspace, path), content);
+            |path: &str, content: Bytes| self.1.write_file(of, at(Root::Workspace, path), content);
         match doing {
             Doing::Waits | Doing::Stubborn => {}
             Doing::Exits(says, code) => {
                 let said = Some(says.to_owned());
-                self.0.end(key, Exit { code: Some(code), signal: None, said });
+                self.1.end(key, Exit { code: Some(code), signal: None, said });
             }
-            Doing::Logs(lines) => self.0.say(of, &format!("{lines}\n")),
+            Doing::Logs(lines) => self.1.say(of, &format!("{lines}\n")),
             Doing::ShowsEnvironment => {
-                let instance = self.0.newest(of).unwrap();
+                let instance = self.1.newest(of).unwrap();
                 let lines = instance.env.iter().map(|(name, value)| format!("{name}={value}\n"));
-                write("environment", Bytes::from(lines.collect::<String>())).await.unwrap();
+                write("environment", Bytes::from(lines.collect::<String>())).await?;
             }
             Doing::Copies(name) => {
-                let content = self.0.read_file(of, at(Root::Configs, name)).await.unwrap();
-                write("seen", content).await.unwrap();
+                let content = self.1.read_file(of, at(Root::Configs, name)).await?;
+                write("seen", content).await?;
             }
-            Doing::Writes(text) => {
-                write("note", Bytes::from_static(text.as_bytes())).await.unwrap()
-            }
+            Doing::Writes(text) => write("note", Bytes::from_static(text.as_bytes())).await?,
         }
+        Ok(())
     }
 }
 
 impl Ground for OfFake {
-    fn open(&self, pushes: Pushes) -> Arc<dyn Backend> {
-        Arc::new(self.0.reopened(pushes))
+    fn name(&self) -> Name {
+        self.0
     }
 
-    fn stranger(&self) -> Arc<dyn Backend> {
-        Arc::new(Fake::new(Pushes::channel().0))
+    fn open(&self, pushes: Pushes) -> Done<Arc<dyn Backend>> {
+        Ok(Arc::new(self.1.reopened(pushes)))
     }
 
-    fn act(&self, key: Key, doing: Doing) -> BoxFuture<'_, ()> {
-        self.told(key, doing).boxed()
+    fn stranger(&self) -> Done<Arc<dyn Backend>> {
+        Ok(Arc::new(Fake::new(Pushes::channel().0)))
     }
 
-    fn kill(&self, key: Key) {
-        self.0.kill(key, 9);
+    fn plays(&self) -> bool {
+        true
     }
 
-    fn throttle(&self) {
-        self.0.plan(Planned::once(Fault::Throttle(Duration::from_secs(2))).at(&[Call::Inspect]));
+    fn act(&self, key: Key, doing: Doing) -> BoxFuture<'_, Done> {
+        Box::pin(self.told(key, doing))
     }
 
-    fn restart_engine(&self) {
-        self.0.plan(Planned::once(Fault::Silence).at(&[Call::Inspect]));
+    fn kill<'a>(&'a self, _: &'a dyn Backend, key: Key) -> BoxFuture<'a, Done> {
+        self.1.kill(key, 9);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn throttle(&self) -> Done {
+        self.1.plan(Planned::once(Fault::Throttle(Duration::from_secs(2))).at(&[Call::Inspect]));
+        Ok(())
+    }
+
+    fn restart_engine(&self) -> Done {
+        self.1.plan(Planned::once(Fault::Silence).at(&[Call::Inspect]));
+        Ok(())
     }
 
     fn lose_reply(&self) {
-        self.0.plan(Fault::LoseReply);
+        self.1.plan(Fault::LoseReply);
     }
 }
 
 impl OfFake {
     /// Misbehave.
     pub(super) fn spoil(&self, planned: Planned) {
-        self.0.plan(planned);
+        self.1.plan(planned);
     }
+}
+
+fn at(root: Root, path: &str) -> Place {
+    Place { root, path: path.into() }
 }
 
 /// Containers of the tests' engine, which is reached through a socket that can misbehave.
 pub(super) struct OfDocker {
+    name: Name,
     bench: docker::Bench,
     front: Socket,
     through: Setup,
@@ -166,7 +175,7 @@ impl OfDocker {
             images: [shell].into(),
             ..bench.setup.clone()
         };
-        Some(Self { bench, front, through })
+        Some(Self { name: Name::next(), bench, front, through })
     }
 
     fn of_others(&self) -> Setup {
@@ -187,7 +196,7 @@ fn apart<T: Send>(body: impl Future<Output = T> + Send) -> std::thread::Result<T
 
 impl Drop for OfDocker {
     fn drop(&mut self) {
-        let workspaces: Vec<WorkspaceId> = (1..10).map(|n| key(n, 1).workspace).collect();
+        let workspaces: Vec<WorkspaceId> = (1..10).map(|n| self.name.workspace(n)).collect();
         let cleared = apart(async {
             docker::clear(&self.of_others()).await;
             self.bench.clear().await;
@@ -199,19 +208,27 @@ impl Drop for OfDocker {
 }
 
 impl Ground for OfDocker {
-    fn open(&self, pushes: Pushes) -> Arc<dyn Backend> {
-        Arc::new(Docker::new(self.through.clone(), pushes))
+    fn name(&self) -> Name {
+        self.name
     }
 
-    fn stranger(&self) -> Arc<dyn Backend> {
-        Arc::new(Docker::new(self.of_others(), Pushes::channel().0))
+    fn open(&self, pushes: Pushes) -> Done<Arc<dyn Backend>> {
+        Ok(Arc::new(Docker::new(self.through.clone(), pushes)))
     }
 
-    fn kill(&self, key: Key) {
-        apart(self.bench.kill(key)).unwrap();
+    fn stranger(&self) -> Done<Arc<dyn Backend>> {
+        Ok(Arc::new(Docker::new(self.of_others(), Pushes::channel().0)))
     }
 
-    fn restart_engine(&self) {
+    fn kill<'a>(&'a self, _: &'a dyn Backend, key: Key) -> BoxFuture<'a, Done> {
+        Box::pin(async move {
+            self.bench.kill(key).await;
+            Ok(())
+        })
+    }
+
+    fn restart_engine(&self) -> Done {
         self.front.lose_the_answer_to("-1/json");
+        Ok(())
     }
 }

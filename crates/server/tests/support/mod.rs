@@ -7,6 +7,7 @@ pub(crate) mod engine;
 pub(crate) mod house;
 pub(crate) mod modes;
 pub(crate) mod runtime;
+pub(crate) mod standby;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ use ligand_server::backend::fake::Fake;
 use ligand_server::backend::{Backend, Backends, Push, Pushes};
 use ligand_server::config::{Config, File, Flags, Secret, resolve};
 use ligand_server::db::Db;
+use ligand_server::transfer::Place;
 use ligand_server::reconcile::{Pass, Reconciler as _};
 use ligand_server::transfer::Place;
 use ligand_server::workspaces::{self, WorkspaceReconciler};
@@ -37,6 +39,12 @@ use tower::ServiceExt as _;
 static SEED: AtomicU64 = AtomicU64::new(1);
 
 pub(crate) const ADMIN: &str = "the-admin-token-of-the-tests";
+
+/// Where data lies on its way: migrations of one run have ids of their own.
+fn transfers() -> std::path::PathBuf {
+    let name = format!("transfers-{}", std::process::id());
+    std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
 
 /// Run a test on both engines. Each gets a database of its own.
 macro_rules! both {
@@ -53,6 +61,8 @@ pub(crate) use both;
 pub(crate) struct TestApp {
     pub(crate) app: App,
     pub(crate) fake: Fake,
+    /// Another backend of the same kind, where a test asked for one.
+    other: Option<Fake>,
     router: Router,
     pushed: Mutex<UnboundedReceiver<Push>>,
 }
@@ -101,6 +111,7 @@ impl TestApp {
         config.admin_token = Secret::new(ADMIN.to_owned());
         config.backend = Some("fake".to_owned());
         config.migrations.store = Place::memory();
+        config.migrations.store = Place::Folder(transfers());
         // The clock of a test stands still: its minute never ends.
         config.edge.rate_limit = u32::MAX;
         config.agent = vec!["ligand".to_owned(), "agent".to_owned()];
@@ -109,7 +120,8 @@ impl TestApp {
         let fake = Fake::new(pushes);
         let started = Timestamp::parse("2026-01-01T00:00:00Z").unwrap();
         let backend = Arc::new(fake.clone());
-        Self::assemble(db, config, fake, Mutex::new(pushed), Clock::manual(started), backend)
+        let ground = (db, config, Clock::manual(started));
+        Self::assemble(ground, (fake, None), Mutex::new(pushed), backend)
     }
 
     /// Another server on the same database and the same backend, as after a crash: what was in memory is
@@ -118,7 +130,8 @@ impl TestApp {
         let (db, config, now) =
             (self.app.db.clone(), self.app.config.clone(), self.app.clock.now());
         let backend = Arc::new(self.fake.clone());
-        Self::assemble(db, config, self.fake, self.pushed, Clock::manual(now), backend)
+        let ground = (db, config, Clock::manual(now));
+        Self::assemble(ground, (self.fake, self.other), self.pushed, backend)
     }
 
     /// The same server, with a backend that is more than the fake one.
@@ -126,7 +139,21 @@ impl TestApp {
         let (db, config, clock) =
             (self.app.db.clone(), self.app.config.clone(), self.app.clock.clone());
         let backend = backend(self.fake.clone());
-        Self::assemble(db, config, self.fake, self.pushed, clock, backend)
+        Self::assemble((db, config, clock), (self.fake, self.other), self.pushed, backend)
+    }
+
+    /// The same server, with a second backend, `other`.
+    pub(crate) fn with_other(self) -> Self {
+        let (db, config, clock) =
+            (self.app.db.clone(), self.app.config.clone(), self.app.clock.clone());
+        let other = Fake::new(Pushes::channel().0);
+        let backend = Arc::new(self.fake.clone());
+        Self::assemble((db, config, clock), (self.fake, Some(other)), self.pushed, backend)
+    }
+
+    /// The second backend.
+    pub(crate) fn other(&self) -> &Fake {
+        self.other.as_ref().unwrap()
     }
 
     /// Answer on a socket too. Gives its address.
@@ -144,7 +171,8 @@ impl TestApp {
             (self.app.db.clone(), self.app.config.clone(), self.app.clock.now());
         adjust(&mut config);
         let backend = Arc::new(self.fake.clone());
-        Self::assemble(db, config, self.fake, self.pushed, Clock::manual(now), backend)
+        let ground = (db, config, Clock::manual(now));
+        Self::assemble(ground, (self.fake, self.other), self.pushed, backend)
     }
 
     /// A second server at the same time, with connections and a memory of its own.
@@ -153,21 +181,24 @@ impl TestApp {
         // What the backend pushes, the first one hears.
         let (_, nothing) = Pushes::channel();
         let backend = Arc::new(self.fake.clone());
-        Self::assemble(db, config, self.fake.clone(), Mutex::new(nothing), clock, backend)
+        let fakes = (self.fake.clone(), self.other.clone());
+        Self::assemble((db, config, clock), fakes, Mutex::new(nothing), backend)
     }
 
     fn assemble(
-        db: Db,
-        config: Config,
-        fake: Fake,
+        (db, config, clock): (Db, Config, Clock),
+        (fake, other): (Fake, Option<Fake>),
         pushed: Mutex<UnboundedReceiver<Push>>,
-        clock: Clock,
         backend: Arc<dyn Backend>,
     ) -> Self {
-        let backends = match config.backend {
-            Some(_) => Backends::new([("fake".to_owned(), backend)]),
-            None => Backends::default(),
-        };
+        let mut named: Vec<(String, Arc<dyn Backend>)> = Vec::new();
+        if config.backend.is_some() {
+            named.push(("fake".to_owned(), backend));
+        }
+        if let Some(other) = &other {
+            named.push(("other".to_owned(), Arc::new(other.clone())));
+        }
+        let backends = Backends::new(named);
         let app = App::new(Ground {
             db,
             clock,
@@ -178,7 +209,7 @@ impl TestApp {
             http: ligand_api::http::builder().unwrap().no_proxy().build().unwrap(),
         });
         let router = ligand_server::routes::router(app.clone());
-        Self { app, fake, router, pushed }
+        Self { app, fake, other, router, pushed }
     }
 
     pub(crate) async fn request(&self, request: Request<Body>) -> Answer {

@@ -21,8 +21,8 @@ use self::data::Tree;
 use self::plan::Plan;
 pub use self::plan::{Call, Fault, Planned};
 use super::{
-    Answer, Backend, BackendError, Bytestream, Carried, ErrorKind, Found, Key, Limits, Mount,
-    Place, Pushes, Root, Spec, Started, Terminal,
+    Answer, Backend, BackendError, Bytestream, Capability, Carried, ErrorKind, Found, Key, Limits,
+    Mount, Place, Pushes, Root, Spec, Started, Terminal,
 };
 
 /// One instance, as the test sees it.
@@ -263,6 +263,10 @@ fn started(instance: &FakeInstance) -> Started {
 impl Backend for Fake {
     fn kind(&self) -> &'static str {
         "fake"
+    }
+
+    fn can(&self, what: Capability) -> bool {
+        what != Capability::Programs
     }
 
     fn fingerprint(&self) -> Answer<'_, String> {

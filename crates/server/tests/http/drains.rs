@@ -1,0 +1,148 @@
+//! Every workspace leaves a backend.
+
+use serde_json::{Value, json};
+
+use crate::support::standby::{Move, broken, completed, pass, placed};
+use crate::support::{TestApp, both};
+
+async fn drain(app: &TestApp, more: Value) -> Value {
+    let mut body = json!({"backend": "fake", "to": "other"});
+    for (key, value) in more.as_object().unwrap() {
+        body[key] = value.clone();
+    }
+    let answer = app.post("/admin/drains", body).await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    answer.body
+}
+
+async fn look(app: &TestApp, id: &Value) -> Value {
+    app.get(&format!("/admin/drains/{}", id.as_str().unwrap())).await.ok()
+}
+
+async fn all(app: &TestApp, moves: &mut [Move]) {
+    for it in moves.iter_mut() {
+        it.tick(app).await;
+    }
+    app.app.clock.advance(std::time::Duration::from_secs(1));
+    pass(app).await;
+}
+
+/// Until a drain is over. Gives it, and how many were on their way at once.
+async fn over(app: &TestApp, moves: &mut [Move], id: &Value) -> (Value, i64) {
+    let mut most = 0;
+    for _ in 0..300 {
+        let now = look(app, id).await;
+        most = most.max(now["open"].as_i64().unwrap());
+        if now["ended_at"].is_string() {
+            return (now, most);
+        }
+        all(app, moves).await;
+    }
+    panic!("it is not over: {:#}", look(app, id).await);
+}
+
+both! {
+    async fn a_drain_moves_everything_so_many_at_a_time(app: TestApp) {
+        let app = app.with_other();
+        let mut moves = Vec::new();
+        for number in 0..5 {
+            moves.push(placed(&app, &format!("a{number}"), completed).await.0);
+        }
+        let begun = drain(&app, json!({"concurrency": 2})).await;
+        assert_eq!((&begun["total"], &begun["waiting"], &begun["state"]), (&json!(5), &json!(5), &json!("running")));
+        let again = app.post("/admin/drains", json!({"backend": "fake", "to": "other"})).await;
+        again.refuses(409, "backend cannot be drained");
+        let (done, most) = over(&app, &mut moves, &begun["id"]).await;
+        assert_eq!((&done["state"], &done["migrated"], most), (&json!("done"), &json!(5), 2), "{done}");
+        for it in &moves {
+            assert_eq!(app.workspace(&it.id).await["backend"], "other");
+            assert_eq!(it.latest(&app).await["drain_id"], begun["id"]);
+        }
+        assert!(app.fake.instances().is_empty());
+        assert_eq!(app.get("/admin/drains").await.ok()["drains"][0]["id"], begun["id"]);
+    }
+
+    async fn a_drain_stops_after_a_failure_and_says_which_and_why(app: TestApp) {
+        let app = app.with_other();
+        let mut moves = vec![placed(&app, "bad", broken).await.0];
+        for number in 0..3 {
+            moves.push(placed(&app, &format!("good{number}"), completed).await.0);
+        }
+        app.ask(&format!("/workspaces/{}/pause", moves[3].id)).await.ok();
+        let begun = drain(&app, json!({"concurrency": 1})).await;
+        let id = begun["id"].clone();
+        for _ in 0..60 {
+            all(&app, &mut moves).await;
+        }
+        let stopped = look(&app, &id).await;
+        assert_eq!((&stopped["state"], &stopped["waiting"], &stopped["migrated"]), (&json!("stopped"), &json!(3), &json!(0)), "{stopped}");
+        assert_eq!((&stopped["failed"][0]["workspace"], stopped["failed"].as_array().unwrap().len()), (&json!("bad"), 1));
+        assert!(stopped["failed"][0]["cause"].as_str().unwrap().contains("did not complete a turn"), "{stopped}");
+        app.post(&format!("/admin/drains/{}/resume", id.as_str().unwrap()), json!({})).await.ok();
+        let (done, _) = over(&app, &mut moves[..3], &id).await;
+        assert_eq!((&done["state"], &done["migrated"]), (&json!("done"), &json!(2)), "{done}");
+        let kept = &done["failed"][1];
+        assert!(kept["cause"].as_str().unwrap().contains("paused"), "{done}");
+        app.post(&format!("/admin/drains/{}/pause", id.as_str().unwrap()), json!({})).await.refuses(409, "drain is over");
+    }
+
+    async fn a_drain_rests_and_is_aborted(app: TestApp) {
+        let app = app.with_other();
+        let mut moves = Vec::new();
+        for number in 0..3 {
+            moves.push(placed(&app, &format!("a{number}"), completed).await.0);
+        }
+        let id = drain(&app, json!({"concurrency": 1})).await["id"].clone();
+        let ask = async |verb: &str| app.post(&format!("/admin/drains/{}/{verb}", id.as_str().unwrap()), json!({})).await;
+        pass(&app).await;
+        assert_eq!(ask("pause").await.ok()["state"], "paused");
+        moves[0].done(&app).await;
+        for _ in 0..10 {
+            all(&app, &mut moves).await;
+        }
+        let rests = look(&app, &id).await;
+        assert_eq!((&rests["migrated"], &rests["waiting"], &rests["open"]), (&json!(1), &json!(2), &json!(0)), "{rests}");
+        ask("resume").await.ok();
+        pass(&app).await;
+        assert_eq!(look(&app, &id).await["open"], 1);
+        ask("abort").await.ok();
+        let (done, _) = over(&app, &mut moves, &id).await;
+        assert_eq!((&done["state"], &done["migrated"]), (&json!("aborted"), &json!(1)), "{done}");
+        let causes: Vec<&str> = done["failed"].as_array().unwrap().iter().map(|it| it["cause"].as_str().unwrap()).collect();
+        assert_eq!(causes, ["it was aborted", "the drain was aborted before its turn"]);
+        moves[1].stayed(&app).await;
+    }
+
+    async fn what_a_drain_says_is_looked_at(app: TestApp) {
+        let app = app.with_other();
+        for (body, field) in [
+            (json!({"to": "other"}), "backend"),
+            (json!({"backend": "fake", "to": "fake"}), "to"),
+            (json!({"backend": "moon", "to": "other"}), "backend"),
+            (json!({"backend": "fake", "to": "other", "concurrency": 0}), "concurrency"),
+        ] {
+            let answer = app.post("/admin/drains", body.clone()).await;
+            let detail = answer.body["detail"].as_str().unwrap_or_default().to_owned();
+            assert!(answer.status == 400 && detail.contains(field), "{body}: {answer:?}");
+        }
+        assert_eq!(app.get("/admin/drains/nothing").await.status, 400);
+        app.get("/admin/drains/4b6cb9c2-6a1e-4f0b-9d65-3ed0a9f5a1d1").await.refuses(404, "drain not found");
+        // Nothing to move: it is over at once.
+        let id = drain(&app, json!({})).await["id"].clone();
+        pass(&app).await;
+        assert_eq!(look(&app, &id).await["state"], "done");
+    }
+
+    async fn fifty_leave_eight_at_a_time(app: TestApp) {
+        let app = app.with_other();
+        let mut moves = Vec::new();
+        for number in 0..50 {
+            moves.push(placed(&app, &format!("a{number}"), completed).await.0);
+        }
+        let begun = drain(&app, json!({"concurrency": 8})).await;
+        let (done, most) = over(&app, &mut moves, &begun["id"]).await;
+        assert_eq!((&done["migrated"], most), (&json!(50), 8), "{done}");
+        assert!(app.fake.instances().is_empty());
+        assert_eq!(app.other().instances().len(), 50);
+    }
+}
