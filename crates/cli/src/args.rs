@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::error::{CommandError, CommandResult};
 use crate::{
     completions, config_show, doctor, drain, drill, error, events, messages, migrate, openapi,
-    scaletest, secret, serve, up, why, ws,
+    provider, scaletest, secret, serve, up, why, ws,
 };
 
 /// Control plane for fleets of long-lived AI agents
@@ -38,6 +38,7 @@ pub(crate) enum Verb {
     Events(events::EventsArgs),
     Doctor(doctor::DoctorArgs),
     Drill(drill::DrillArgs),
+    Provider(provider::ProviderArgs),
     Scaletest(scaletest::ScaletestArgs),
     #[command(hide = true)]
     ScaletestBare,
@@ -62,6 +63,7 @@ pub(crate) fn run(verb: Verb) -> CommandResult<ExitCode> {
         Verb::Events(args) => client(events::run(args)),
         Verb::Doctor(args) => client(doctor::run(args)),
         Verb::Drill(args) => drill::drill(args),
+        Verb::Provider(args) => provider::run(args),
         Verb::Scaletest(args) => client(scaletest::run(args)),
         Verb::ScaletestBare => scaletest::bare(),
         Verb::Config(args) => config_show::config(args),
@@ -72,7 +74,7 @@ pub(crate) fn run(verb: Verb) -> CommandResult<ExitCode> {
 }
 
 /// Runs a client verb: one thread is plenty for one connection.
-fn client(verb: impl Future<Output = CommandResult>) -> CommandResult {
+pub(crate) fn client(verb: impl Future<Output = CommandResult>) -> CommandResult {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

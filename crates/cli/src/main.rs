@@ -19,6 +19,7 @@
 //! | [`caller`] | sending turns, and counting them |
 //! | [`fleet`] | the fleet's server |
 //! | [`drill`] | incidents, re-enacted |
+//! | [`provider`] | the protocol of providers, from either side |
 
 mod args;
 mod caller;
@@ -40,6 +41,7 @@ mod migrate;
 mod mutant;
 mod openapi;
 mod output;
+mod provider;
 mod scaletest;
 mod secret;
 mod serve;

@@ -38,12 +38,14 @@ const VERBS: &[&str] = &[
     "events",
     "doctor",
     "drill",
+    "provider",
+    "provider check",
     "scaletest",
     "completions",
     "openapi",
 ];
 
-const SERVER_VERBS: &[&str] = &["up", "serve", "serve platform", "config", "config show"];
+const SERVER_VERBS: &[&str] = &["up", "serve", "serve platform", "provider serve", "config", "config show"];
 
 fn help(verb: &str) {
     let args: Vec<&str> = verb.split_whitespace().chain(["--help"]).collect();

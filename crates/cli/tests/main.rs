@@ -24,6 +24,7 @@ mod lifecycle;
 mod messages;
 mod migrate;
 mod modes;
+mod provider;
 mod python;
 mod run;
 mod sample;
