@@ -284,7 +284,7 @@ fn facts(
 ///
 /// # Errors
 /// When the database does not answer.
-pub(crate) async fn abandon(
+pub async fn abandon(
     work: &mut Work<'_>,
     of: (WorkspaceId, Generation),
     why: &str,

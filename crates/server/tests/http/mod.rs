@@ -35,6 +35,7 @@ mod rotation;
 mod secrets;
 mod sessions;
 mod spend;
+mod standby;
 mod strangers;
 mod sweeps;
 mod templates;
