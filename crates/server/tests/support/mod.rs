@@ -7,6 +7,7 @@ pub(crate) mod engine;
 pub(crate) mod house;
 pub(crate) mod modes;
 pub(crate) mod runtime;
+pub(crate) mod s3;
 pub(crate) mod standby;
 
 use std::collections::BTreeMap;
