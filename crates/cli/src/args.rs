@@ -8,8 +8,8 @@ use clap::{Parser, Subcommand};
 
 use crate::error::{CommandError, CommandResult};
 use crate::{
-    completions, config_show, doctor, drill, error, events, messages, openapi, provider, scaletest,
-    secret, serve, up, why, ws,
+    completions, config_show, doctor, drain, drill, error, events, messages, migrate, openapi,
+    provider, scaletest, secret, serve, up, why, ws,
 };
 
 /// Control plane for fleets of long-lived AI agents
@@ -33,6 +33,8 @@ pub(crate) enum Verb {
     Secret(secret::SecretArgs),
     Messages(messages::MessagesArgs),
     Why(why::WhyArgs),
+    Migrate(migrate::MigrateArgs),
+    Drain(drain::DrainArgs),
     Events(events::EventsArgs),
     Doctor(doctor::DoctorArgs),
     Drill(drill::DrillArgs),
@@ -56,6 +58,8 @@ pub(crate) fn run(verb: Verb) -> CommandResult<ExitCode> {
         Verb::Secret(args) => client(secret::run(args.verb)),
         Verb::Messages(args) => client(messages::run(args.verb)),
         Verb::Why(args) => client(why::run(args)),
+        Verb::Migrate(args) => client(migrate::run(args)),
+        Verb::Drain(args) => client(drain::run(args)),
         Verb::Events(args) => client(events::run(args)),
         Verb::Doctor(args) => client(doctor::run(args)),
         Verb::Drill(args) => drill::drill(args),

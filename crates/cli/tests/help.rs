@@ -33,6 +33,8 @@ const VERBS: &[&str] = &[
     "messages replay",
     "messages drop",
     "why",
+    "migrate",
+    "drain",
     "events",
     "doctor",
     "drill",

@@ -22,6 +22,7 @@ mod http;
 mod instances;
 mod lifecycle;
 mod messages;
+mod migrate;
 mod modes;
 mod provider;
 mod python;

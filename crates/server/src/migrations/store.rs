@@ -201,11 +201,7 @@ pub(super) async fn note_progress(tx: &mut Tx, id: Uuid, done: i64, total: Optio
 }
 
 /// What the target of a workspace's migration does not prove; nothing, once it does.
-pub(crate) async fn note_lacking(
-    tx: &mut Tx,
-    workspace: WorkspaceId,
-    lacks: Option<&str>,
-) -> Done {
+pub(crate) async fn note_lacking(tx: &mut Tx, workspace: WorkspaceId, lacks: Option<&str>) -> Done {
     on!(tx, c => sqlx::query("UPDATE migrations SET lacks = $2
             WHERE workspace_id = $1 AND ended_at IS NULL AND COALESCE(lacks, '') <> COALESCE($2, '')")
         .bind(workspace.uuid()).bind(lacks).execute(c).await.map(|_| ()))

@@ -196,7 +196,8 @@ pub(crate) async fn placed(
 impl Move {
     pub(crate) async fn ask(&self, app: &TestApp) -> Value {
         let path = format!("/admin/workspaces/{}/migrate", self.id);
-        let answer = app.post(&path, json!({"to": "other", "reason": "a test", "grace_seconds": 2})).await;
+        let answer =
+            app.post(&path, json!({"to": "other", "reason": "a test", "grace_seconds": 2})).await;
         assert_eq!(answer.status, 202, "{answer:?}");
         answer.body
     }
