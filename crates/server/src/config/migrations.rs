@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ligand_domain::migration::{Before, Stage};
 
-use super::Secret;
 use super::layers::Layers;
+use super::{BackendConfig, Config, Secret};
 use crate::transfer::{Bucket, Place};
 
 /// What is read of the environment for a bucket, by its name there and as a setting; and whether it may be shown.
@@ -75,8 +75,7 @@ impl Migrations {
         if probe.trim().is_empty() || probe.contains('\0') {
             said.wrong_in_file("migrations.probe", "expected a text");
         }
-        let grace =
-            said.of_file("migrations.grace_seconds", file.grace_seconds, GRACE_SECONDS);
+        let grace = said.of_file("migrations.grace_seconds", file.grace_seconds, GRACE_SECONDS);
         if grace > MOST_SECONDS {
             let expected = format!("expected seconds, 0 to {MOST_SECONDS}");
             said.wrong_in_file("migrations.grace_seconds", &expected);
@@ -88,13 +87,30 @@ impl Migrations {
     }
 }
 
+impl Config {
+    /// Whether two backends keep what they hold of a workspace in the same place: what one of them erases, the other
+    /// lacks.
+    #[must_use]
+    pub fn same_place(&self, one: &str, other: &str) -> bool {
+        let (Some(first), Some(second)) = (self.backends.get(one), self.backends.get(other)) else {
+            return false;
+        };
+        let root = |name: &str, of: &BackendConfig| {
+            let root = of.root.clone().unwrap_or_else(|| self.data_dir.join(name));
+            std::path::absolute(&root).unwrap_or(root)
+        };
+        first.beside(second, (root(one, first), root(other, second)), &self.data_dir)
+    }
+}
+
 fn deadlines(said: &mut Layers<'_>, file: BTreeMap<String, u64>) -> BTreeMap<String, Duration> {
     const NAME: &str = "migrations.deadline_seconds";
     let names: Vec<&str> =
         Before::ALL.into_iter().map(|phase| Stage::Before(phase).as_str()).collect();
     for (name, seconds) in &file {
         if !names.contains(&name.as_str()) || !(1..=MOST_SECONDS).contains(seconds) {
-            let expected = format!("expected seconds, 1 to {MOST_SECONDS}, of {}", names.join(", "));
+            let expected =
+                format!("expected seconds, 1 to {MOST_SECONDS}, of {}", names.join(", "));
             said.wrong_in_file(NAME, &expected);
         }
     }

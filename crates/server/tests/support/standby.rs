@@ -89,7 +89,9 @@ impl Standby {
         let serial = wish["serial"].as_i64();
         match wish["state"].as_str() {
             Some("stand-by") => self.program = Some("standing-by"),
-            Some("run") if serial.unwrap_or(0) > self.serial.unwrap_or(0) || self.passport.is_some() => {
+            Some("run")
+                if serial.unwrap_or(0) > self.serial.unwrap_or(0) || self.passport.is_some() =>
+            {
                 if self.serial != serial || self.program != Some("running") {
                     self.fetch(app, serial).await;
                 }
@@ -194,7 +196,8 @@ pub(crate) async fn placed(
 impl Move {
     pub(crate) async fn ask(&self, app: &TestApp) -> Value {
         let path = format!("/admin/workspaces/{}/migrate", self.id);
-        let answer = app.post(&path, json!({"to": "other", "reason": "a test", "grace_seconds": 2})).await;
+        let answer =
+            app.post(&path, json!({"to": "other", "reason": "a test", "grace_seconds": 2})).await;
         assert_eq!(answer.status, 202, "{answer:?}");
         answer.body
     }
