@@ -27,3 +27,7 @@ model *arguments:
 # every guard, the property that misses it, and after how many steps
 mutants:
     cargo run --locked -p ligand-model -- mutants
+
+# everybody who takes part in a migration killed in each of its phases; arguments go to `ligand drill`
+kills *arguments:
+    cargo run --locked -p ligand -- drill --table migrate {{arguments}}

@@ -21,7 +21,7 @@
 //! | [`guards`] | the rules that carry load, by name |
 //! | `platform` | the calls, and what their answers mean |
 //! | [`identity`] | the credential files |
-//! | `supervise`, `reap` | the program; orphans of a container |
+//! | `supervise`, `leftover`, `reap` | the program; what it leaves; orphans of a container |
 //! | `relay`, `echo`, `echo_tasks`, `card` | the agent's HTTP server |
 //! | [`turns`] | what is done with a message that comes, perhaps again; pure |
 //! | `records` | what is known of messages, on disk |
@@ -48,6 +48,7 @@ pub mod holdings;
 pub mod identity;
 #[cfg(test)]
 mod laws;
+mod leftover;
 pub mod logs;
 mod machine;
 mod nudge;

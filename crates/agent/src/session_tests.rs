@@ -344,3 +344,57 @@ fn unknown_advice_is_none() {
     assert_eq!(Action::from_wire("reread-credential"), Some(Action::Reread));
     assert_eq!(Action::from_wire("self-destruct"), None);
 }
+
+/// Secrets are to be fetched.
+const WANTING: Facts = Facts { fetch: true, ..CALM };
+
+#[test]
+fn secrets_are_fetched_after_a_heartbeat_and_the_next_one_tells_at_once() {
+    let mut session = Session::new(true, Guards::ON);
+    session.first(WANTING);
+    let next = session.after(&REGISTERED, WANTING);
+    assert_eq!(next, step(Call::Heartbeat, Bearer::Held, 0), "enrolled first");
+    let beside = Facts { fetch: true, ..BESIDE };
+    assert_eq!(session.after(&BEATEN, beside), step(Call::Heartbeat, Bearer::Next, 0));
+    assert_eq!(session.after(&ordered(3), WANTING), step(Call::Secrets, Bearer::Held, 0));
+    assert_eq!(session.after(&Answer::Fetched, CALM), step(Call::Heartbeat, Bearer::Held, 0));
+    assert_eq!(session.after(&BEATEN, CALM), step(Call::Heartbeat, Bearer::Held, 30_000));
+}
+
+#[test]
+fn heartbeats_do_not_wait_for_secrets_that_do_not_come() {
+    let mut session = Session::new(true, Guards::ON);
+    session.first(CALM);
+    session.after(&BEATEN, CALM);
+    for waited in [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000] {
+        assert_eq!(session.after(&BEATEN, WANTING), step(Call::Secrets, Bearer::Held, 0));
+        let next = session.after(&failed(), WANTING);
+        assert_eq!(next, step(Call::Heartbeat, Bearer::Held, waited));
+    }
+    session.after(&BEATEN, WANTING);
+    let rejected = Answer::Rejected { why: "not found".to_owned() };
+    let next = session.after(&rejected, WANTING);
+    assert_eq!(next, step(Call::Heartbeat, Bearer::Held, 30_000), "not registered anew for that");
+    session.after(&BEATEN, WANTING);
+    session.after(&Answer::Fetched, CALM);
+    session.after(&BEATEN, WANTING);
+    let next = session.after(&failed(), WANTING);
+    assert_eq!(next, step(Call::Heartbeat, Bearer::Held, 500), "fetched once: from the beginning");
+}
+
+#[test]
+fn refused_secrets_are_a_refusal_like_any_other() {
+    let mut session = Session::new(true, Guards::ON);
+    session.first(WANTING);
+    session.after(&BEATEN, WANTING);
+    let changed = Facts { file_differs: true, ..WANTING };
+    assert_eq!(session.after(&refused(None), changed), step(Call::Secrets, Bearer::Held, 0));
+    let beside = Facts { fetch: true, next_ready: false, ..BESIDE };
+    assert_eq!(session.after(&refused(None), beside), step(Call::Secrets, Bearer::Next, 0));
+    let next = session.after(&refused(Some(Action::Reread)), WANTING);
+    let Next::Call { call, reread, .. } = next else { panic!("it lives on") };
+    assert_eq!((call, reread), (Call::Heartbeat, true));
+    session.after(&BEATEN, WANTING);
+    let next = session.after(&refused(Some(Action::Exit)), WANTING);
+    assert_eq!(next, Next::Exit { why: "superseded".to_owned() });
+}

@@ -12,11 +12,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::delivery::Front;
-use crate::machine;
 use crate::standby::{self, Action, Mode, State, Wish};
 use crate::supervise::{Started, Supervisor};
 use crate::values::Values;
 use crate::vitals::{Program, Vitals};
+use crate::{leftover, machine};
 
 /// How often it is looked whether the last turn has ended.
 const LOOK: Duration = Duration::from_millis(10);
@@ -185,7 +185,7 @@ impl Conductor {
                 }
             };
             let (program, front) = (self.program.as_ref(), &self.front);
-            let follow = follow(program, front, &order, first.take(), &over);
+            let follow = follow(program, front, &order, first.take(), (&over, &stop));
             tokio::join!(follow, replaced);
         }
     }
@@ -197,7 +197,7 @@ async fn follow(
     front: &Arc<Front>,
     order: &Order,
     first: Option<Started>,
-    over: &CancellationToken,
+    (over, stop): (&CancellationToken, &CancellationToken),
 ) {
     if !order.runs {
         over.run_until_cancelled(stand_by(front)).await;
@@ -208,7 +208,13 @@ async fn follow(
         front.look_through_records().await;
     }
     match program {
-        Some(supervisor) => supervisor.run(first, order.values.as_deref(), over).await,
+        Some(supervisor) => {
+            let family = supervisor.run(first, order.values.as_deref(), over).await;
+            if !stop.is_cancelled() {
+                let ended = leftover::end(&family);
+                tracing::info!(ended, "the program is gone, with what it had left");
+            }
+        }
         None => {
             front.vitals.set_program(Program::None);
             over.cancelled().await;

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::CommandLine;
+use crate::leftover::{self, Process};
 use crate::logs::{Logs, Stream};
 use crate::machine;
 use crate::reap::Own;
@@ -101,20 +102,25 @@ impl Supervisor {
         Ok(Started { child, port, at: machine::now() })
     }
 
-    /// Keep it running until `over`; then end it. Returns when it is gone. `first` runs already.
+    /// Keep it running until `over`; then end it. Returns when it is gone, with whatever it had started. `first` runs
+    /// already.
     pub(crate) async fn run(
         &self,
         first: Option<Started>,
         values: Option<&Values>,
         over: &CancellationToken,
-    ) {
+    ) -> Vec<Process> {
         let mut attempt = first.map_or_else(|| self.start(values), Ok);
         let mut restarts = 0;
         loop {
             let ended = match attempt {
                 Ok(mut started) => tokio::select! {
                     ended = self.until_ended(&mut started) => ended,
-                    () = over.cancelled() => return self.end(&mut started.child).await,
+                    () = over.cancelled() => {
+                        let started_by_it = started.child.id().map(leftover::descendants);
+                        self.end(&mut started.child).await;
+                        return started_by_it.unwrap_or_default();
+                    }
                 },
                 Err(e) => Ended { how: format!("cannot be started: {e}"), up: Duration::ZERO },
             };
@@ -130,7 +136,7 @@ impl Supervisor {
             self.vitals.note_error(&text);
             tokio::select! {
                 () = machine::sleep(wait) => {}
-                () = over.cancelled() => return,
+                () = over.cancelled() => return Vec::new(),
             }
             attempt = self.start(values);
         }

@@ -18,7 +18,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(15);
 /// One call of the agent.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
-    /// `register` or `heartbeat`.
+    /// `register`, `heartbeat`, `rotate` or `secrets`.
     pub(crate) name: String,
     pub(crate) bearer: Option<String>,
     pub(crate) key: Option<String>,
@@ -119,12 +119,18 @@ async fn answer(
 ) -> Response<Body> {
     let header = |name: &str| Some(headers.get(name)?.to_str().expect("text").to_owned());
     let bearer = header("authorization");
+    let path = uri.path();
+    let name = if path == "/workspaces/ws-1/secrets/values" { "secrets" } else { path };
     let call = Call {
-        name: uri.path().trim_start_matches("/registry/").to_owned(),
+        name: name.trim_start_matches("/registry/").to_owned(),
         bearer: bearer.map(|text| text.trim_start_matches("Bearer ").to_owned()),
         key: header("idempotency-key"),
         org: header("x-molecule-org-id"),
-        body: serde_json::from_slice(&body).expect("JSON"),
+        body: if body.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&body).expect("JSON")
+        },
     };
     let reply = (shared.script)(&call, &shared.calls.borrow());
     shared.calls.send_modify(|calls| calls.push(call));

@@ -8,5 +8,6 @@ mod fake;
 mod program;
 mod rotate;
 mod serve;
+mod standby;
 mod start;
 mod turns;

@@ -2,6 +2,7 @@
 
 mod files;
 mod messages;
+mod migrations;
 mod terminal;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use self::messages::{Prefer, Sought, Streamed};
+pub use self::migrations::Order;
 use crate::error::ErrorBody;
 use crate::journal::{Event, Why};
 use crate::operator::{Health, Liveness};

@@ -8,8 +8,8 @@ use clap::{Parser, Subcommand};
 
 use crate::error::{CommandError, CommandResult};
 use crate::{
-    completions, config_show, doctor, drill, error, events, messages, openapi, scaletest, secret,
-    serve, up, why, ws,
+    completions, config_show, doctor, drain, drill, error, events, messages, migrate, openapi,
+    provider, scaletest, secret, serve, up, why, ws,
 };
 
 /// Control plane for fleets of long-lived AI agents
@@ -33,9 +33,12 @@ pub(crate) enum Verb {
     Secret(secret::SecretArgs),
     Messages(messages::MessagesArgs),
     Why(why::WhyArgs),
+    Migrate(migrate::MigrateArgs),
+    Drain(drain::DrainArgs),
     Events(events::EventsArgs),
     Doctor(doctor::DoctorArgs),
     Drill(drill::DrillArgs),
+    Provider(provider::ProviderArgs),
     Scaletest(scaletest::ScaletestArgs),
     #[command(hide = true)]
     ScaletestBare,
@@ -55,9 +58,12 @@ pub(crate) fn run(verb: Verb) -> CommandResult<ExitCode> {
         Verb::Secret(args) => client(secret::run(args.verb)),
         Verb::Messages(args) => client(messages::run(args.verb)),
         Verb::Why(args) => client(why::run(args)),
+        Verb::Migrate(args) => client(migrate::run(args)),
+        Verb::Drain(args) => client(drain::run(args)),
         Verb::Events(args) => client(events::run(args)),
         Verb::Doctor(args) => client(doctor::run(args)),
         Verb::Drill(args) => drill::drill(args),
+        Verb::Provider(args) => provider::run(args),
         Verb::Scaletest(args) => client(scaletest::run(args)),
         Verb::ScaletestBare => scaletest::bare(),
         Verb::Config(args) => config_show::config(args),
@@ -68,7 +74,7 @@ pub(crate) fn run(verb: Verb) -> CommandResult<ExitCode> {
 }
 
 /// Runs a client verb: one thread is plenty for one connection.
-fn client(verb: impl Future<Output = CommandResult>) -> CommandResult {
+pub(crate) fn client(verb: impl Future<Output = CommandResult>) -> CommandResult {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

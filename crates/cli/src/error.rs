@@ -18,6 +18,7 @@ Exit codes:
    4  the server does not allow it (401, 403)
    5  timed out waiting, or what was awaited cannot come
    6  a drill saw a law broken
+   7  what was watched did not come about: a migration was rolled back, a drain left workspaces where they were
   70  internal error; please report it";
 
 const UNREACHABLE: &str = "start one with `ligand up`, or name one with --server";
@@ -40,6 +41,8 @@ pub(crate) enum Kind {
     TimedOut,
     /// A drill saw that a law does not hold.
     Broken,
+    /// A migration was rolled back, or a drain left workspaces where they were.
+    RolledBack,
     /// Our fault.
     Internal,
     /// Whoever read our output has gone. Not worth a word.
@@ -126,6 +129,7 @@ impl CommandError {
             Kind::Denied => 4,
             Kind::TimedOut => 5,
             Kind::Broken => 6,
+            Kind::RolledBack => 7,
             Kind::Internal => 70,
         }
     }

@@ -15,14 +15,19 @@
 //! | [`labels`] | processes of instances |
 //! | [`local`] | how a server on this machine is found |
 //! | [`tap`] | watching at next to no cost |
+//! | [`migrate`], [`drain`] | moving workspaces, with pictures of how it goes |
+//! | [`caller`] | sending turns, and counting them |
 //! | [`fleet`] | the fleet's server |
 //! | [`drill`] | incidents, re-enacted |
+//! | [`provider`] | the protocol of providers, from either side |
 
 mod args;
+mod caller;
 mod clock;
 mod completions;
 mod config_show;
 mod doctor;
+mod drain;
 mod drill;
 mod env;
 mod error;
@@ -31,10 +36,12 @@ mod fleet;
 mod labels;
 mod local;
 mod messages;
+mod migrate;
 #[cfg(feature = "mutants")]
 mod mutant;
 mod openapi;
 mod output;
+mod provider;
 mod scaletest;
 mod secret;
 mod serve;

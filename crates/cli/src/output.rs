@@ -83,6 +83,41 @@ pub(crate) fn failure(error: &CommandError) {
     }
 }
 
+/// A picture on the terminal that is drawn over and over.
+pub(crate) struct Canvas {
+    lines: usize,
+}
+
+impl Canvas {
+    /// `None` where stdout is no terminal.
+    pub(crate) fn new() -> Option<Self> {
+        std::io::stdout().is_terminal().then_some(Self { lines: 0 })
+    }
+
+    /// In place of what was drawn before. Nothing wraps: then it could not be found again.
+    pub(crate) fn draw(&mut self, picture: &str) -> CommandResult {
+        let (columns, rows) = window();
+        let lines: Vec<String> = picture
+            .lines()
+            .take(rows.saturating_sub(1))
+            .map(|line| line.chars().take(columns).collect())
+            .collect();
+        let back = match self.lines {
+            0 => String::new(),
+            lines => format!("\u{1b}[{lines}A\r\u{1b}[J"),
+        };
+        self.lines = lines.len();
+        bytes(format!("{back}{}\n", lines.join("\n")).as_bytes())
+    }
+}
+
+/// Columns and rows of the terminal that we print on; those of an old one where it does not say.
+fn window() -> (usize, usize) {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok();
+    let size = size.filter(|size| size.ws_col > 0 && size.ws_row > 0);
+    size.map_or((80, 24), |size| (size.ws_col.into(), size.ws_row.into()))
+}
+
 /// Progress of something awaited: a spinner on a terminal, else a line for each change.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,

@@ -6,7 +6,7 @@
 //! | [`site`], [`process`] | scratch data, and the servers on it |
 //! | [`http`], [`agents`], [`load`], [`histogram`] | simulated agents, and what they measure |
 //! | [`store`], [`bare`] | baselines |
-//! | [`beats`], [`revocation`], [`registrations`], [`hold`], [`reconnect`], [`rotation`], [`chaos`], [`kills`], [`passes`], [`enqueue`], [`proxy`], [`watch`] | the scenarios |
+//! | [`beats`], [`revocation`], [`registrations`], [`hold`], [`reconnect`], [`rotation`], [`chaos`], [`kills`], [`migrations`], [`passes`], [`enqueue`], [`proxy`], [`watch`] | the scenarios |
 //! | [`given`] | the one scenario on a server that runs already |
 //! | [`survey`] | how workspaces stand |
 //! | [`report`] | the table |
@@ -22,6 +22,7 @@ mod hold;
 mod http;
 mod kills;
 mod load;
+mod migrations;
 mod options;
 mod passes;
 mod process;
@@ -88,6 +89,7 @@ impl Bench {
             Scenario::Rotation => rotation::rotation(self).await,
             Scenario::Chaos => chaos::chaos(self).await,
             Scenario::Kills => kills::kills(self).await,
+            Scenario::Migrations => migrations::migrations(self).await,
             Scenario::Passes => passes::passes(self).await,
             Scenario::Enqueue => enqueue::enqueue(self).await,
             Scenario::Proxy => proxy::proxy(self).await,

@@ -1,5 +1,7 @@
 //! Pure formatting: what people read, from what the wire says.
 
+use std::time::Duration;
+
 use comfy_table::{ContentArrangement, Table, presets};
 use ligand_api::workspace::Workspace;
 use ligand_domain::time::Timestamp;
@@ -16,6 +18,35 @@ fn span(seconds: u64) -> String {
         60..3_600 => format!("{}m", seconds / 60),
         3_600..86_400 => format!("{}h", seconds / 3_600),
         _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// How long something took: `412 ms`, `4.2 s`, `3 min 12 s`, `2 h 5 min`.
+pub(crate) fn took(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0 => format!("{} ms", time.as_millis()),
+        1..60 => format!("{:.1} s", time.as_secs_f64()),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+    }
+}
+
+/// How much it is: `812 B`, `4.2 KiB`, `104 MiB`.
+pub(crate) fn size(bytes: u64) -> String {
+    let mut size = bytes as f64;
+    let mut units = ["B", "KiB", "MiB", "GiB"].into_iter();
+    let mut unit = units.next().unwrap_or_default();
+    for larger in units {
+        if size < 1_024.0 {
+            break;
+        }
+        (size, unit) = (size / 1_024.0, larger);
+    }
+    match unit {
+        "B" => format!("{bytes} B"),
+        _ if size < 100.0 => format!("{size:.1} {unit}"),
+        _ => format!("{size:.0} {unit}"),
     }
 }
 
@@ -102,6 +133,16 @@ mod tests {
         assert_eq!(ages, ["0s", "59s", "1m", "59m", "1h", "23h", "1d", "4d"]);
         assert_eq!(age("1970-01-01T00:01:00Z", at(0)), "0s", "a clock that runs ahead");
         assert_eq!(age("", at(0)), "-");
+    }
+
+    #[test]
+    fn spans_and_sizes_show_what_counts() {
+        let shown = [0, 412, 1_000, 4_240, 59_949, 192_000, 7_500_000]
+            .map(|millis| took(Duration::from_millis(millis)));
+        let expected = ["0 ms", "412 ms", "1.0 s", "4.2 s", "59.9 s", "3 min 12 s", "2 h 5 min"];
+        assert_eq!(shown, expected);
+        let shown = [0, 812, 4_300, 104 << 20, 3 << 30].map(size);
+        assert_eq!(shown, ["0 B", "812 B", "4.2 KiB", "104 MiB", "3.0 GiB"]);
     }
 
     #[test]

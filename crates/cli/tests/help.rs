@@ -33,15 +33,20 @@ const VERBS: &[&str] = &[
     "messages replay",
     "messages drop",
     "why",
+    "migrate",
+    "drain",
     "events",
     "doctor",
     "drill",
+    "provider",
+    "provider check",
     "scaletest",
     "completions",
     "openapi",
 ];
 
-const SERVER_VERBS: &[&str] = &["up", "serve", "serve platform", "config", "config show"];
+const SERVER_VERBS: &[&str] =
+    &["up", "serve", "serve platform", "serve fleet", "provider serve", "config", "config show"];
 
 fn help(verb: &str) {
     let args: Vec<&str> = verb.split_whitespace().chain(["--help"]).collect();

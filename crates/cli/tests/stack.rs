@@ -311,7 +311,13 @@ impl Stack {
     /// The process that leads an instance, as the server recorded it.
     #[track_caller]
     pub(crate) fn leader(&self, id: &str, generation: i64) -> u32 {
-        let path = self.tree(id).join(format!("run/{generation}.json"));
+        self.leader_at("process", id, generation)
+    }
+
+    /// The same of one at the backend of this name.
+    #[track_caller]
+    pub(crate) fn leader_at(&self, backend: &str, id: &str, generation: i64) -> u32 {
+        let path = self.data().join(backend).join(id).join(format!("run/{generation}.json"));
         let text = fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let record: Value = serde_json::from_slice(&text).unwrap();
         u32::try_from(record["identity"]["pid"].as_u64().unwrap()).unwrap()

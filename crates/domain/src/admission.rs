@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::credential::{Credential, Kind, Passport, PassportState, State};
 use crate::guards::{Guard, Guards};
 use crate::id::{CredentialId, Generation};
+pub use crate::newcomer::Newcomer;
 pub use crate::refusal::{Action, Code, Line, Refusal, Told};
 use crate::time::Timestamp;
 
@@ -87,6 +88,8 @@ pub struct Standing {
     pub just_revoked: bool,
     /// A backend replaces its instances.
     pub managed: bool,
+    /// What the newest instance can prove itself with.
+    pub newcomer: Newcomer,
 }
 
 /// Whether a revocation at this time still keeps its former holder waiting.
@@ -100,14 +103,23 @@ impl Standing {
         !self.live && (self.bootstrap == Bootstrap::Open || self.opened)
     }
 
-    /// The next generation, and the one that whoever opens it overtakes.
-    fn next(&self) -> (Generation, Option<Generation>) {
+    /// The same for somebody who proves nothing: an administrator opens it to anybody.
+    fn may_bootstrap_bare(&self, guards: Guards) -> bool {
+        self.may_bootstrap() && (self.opened || self.newcomer.may_come(guards))
+    }
+
+    /// The next generation, and the one that whoever opens it overtakes; or the planned one, where that is all that its
+    /// instance can come with.
+    fn next(&self, guards: Guards) -> (Generation, Option<Generation>) {
+        if self.newest_is == Newest::Planned && self.newcomer.takes_planned(guards) {
+            return (self.newest, None);
+        }
         let overtaken = matches!(self.newest_is, Newest::Planned | Newest::Candidate);
         (self.newest.next(), overtaken.then_some(self.newest))
     }
 
-    fn bootstraps(&self) -> Decision {
-        let (generation, abandons) = self.next();
+    fn bootstraps(&self, guards: Guards) -> Decision {
+        let (generation, abandons) = self.next(guards);
         Decision::Bootstraps { generation, abandons }
     }
 
@@ -257,15 +269,16 @@ pub fn decide(facts: &Facts, guards: Guards) -> Decision {
         Presented::Credential(c) if c.kind == Kind::Instance => {
             by_credential(facts.call, workspace, c, guards)
         }
-        Presented::Credential(c) if c.state.is_live() => by_api(facts, workspace),
+        Presented::Credential(c) if c.state.is_live() => by_api(facts, workspace, guards),
         Presented::Credential(_) => None,
         Presented::Passport(passport) => by_passport(facts.call, workspace, passport, guards),
         Presented::Nothing | Presented::Stranger => {
             let registers = facts.call == Call::Register;
-            (registers && workspace.may_bootstrap()).then(|| workspace.bootstraps())
+            let may = registers && workspace.may_bootstrap_bare(guards);
+            may.then(|| workspace.bootstraps(guards))
         }
     };
-    let decision = decision.or_else(|| by_open_door(facts, workspace));
+    let decision = decision.or_else(|| by_open_door(facts, workspace, guards));
     decision.unwrap_or_else(|| refuse(facts, workspace, guards))
 }
 
@@ -313,7 +326,7 @@ fn by_credential(
         return None;
     }
     if !guards.hold(Guard::ReEnrolByGeneration) {
-        return Some(workspace.bootstraps());
+        return Some(workspace.bootstraps(guards));
     }
     // A race that its rightful holder lost. A superseded credential never comes back this way.
     let ended = matches!(held.state, State::Revoked | State::Lapsed);
@@ -348,24 +361,24 @@ fn by_passport(
 }
 
 /// An api credential lets an external workspace's operator serve by it.
-fn by_api(facts: &Facts, workspace: &Standing) -> Option<Decision> {
+fn by_api(facts: &Facts, workspace: &Standing, guards: Guards) -> Option<Decision> {
     if facts.call == Call::Rotate || (workspace.managed && !facts.compat) {
         return None;
     }
     let opens = facts.call == Call::Register && !workspace.live;
-    let next = opens.then(|| workspace.next());
+    let next = opens.then(|| workspace.next(guards));
     let abandons = next.and_then(|(_, abandons)| abandons);
     Some(Decision::Api { opens: next.map(|(generation, _)| generation), abandons })
 }
 
 /// The contract lets everybody in where nothing is live: also whom a newer credential replaced, and where the
 /// bootstrap is sealed.
-fn by_open_door(facts: &Facts, workspace: &Standing) -> Option<Decision> {
+fn by_open_door(facts: &Facts, workspace: &Standing, guards: Guards) -> Option<Decision> {
     if !facts.compat || workspace.live {
         return None;
     }
     match facts.call {
-        Call::Register => Some(workspace.bootstraps()),
+        Call::Register => Some(workspace.bootstraps(guards)),
         Call::Heartbeat | Call::UpdateCard => {
             Some(Decision::LetThrough { generation: workspace.current })
         }

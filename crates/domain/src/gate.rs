@@ -59,6 +59,26 @@ pub fn replay_state(list: &str) -> Option<&str> {
     segments.find_map(|segment| segment.strip_prefix("state=")).filter(|state| !state.is_empty())
 }
 
+/// Paths of a control plane that pages of this organisation need: whole folders, and two names with what is below them.
+const OF_CONTROL_PLANE: [&str; 5] =
+    ["/cp/auth/", "/cp/orgs", "/cp/billing/", "/cp/templates", "/cp/legal/"];
+
+/// Whether a path of a control plane is passed on to it. A name ends where its segment ends, and a path that could mean
+/// another one to whoever reads it next is none of them.
+#[must_use]
+pub fn is_passed_on(path: &str) -> bool {
+    let hidden = path.to_ascii_lowercase();
+    let plain = !["%2e", "%2f", "%5c", "%00"].iter().any(|it| hidden.contains(it));
+    let straight = path.split('/').all(|part| part != "." && part != "..");
+    plain
+        && straight
+        && !path.contains(['\\', '?', '#'])
+        && OF_CONTROL_PLANE.iter().any(|allowed| match path.strip_prefix(allowed) {
+            Some(rest) => allowed.ends_with('/') || rest.is_empty() || rest.starts_with('/'),
+            None => false,
+        })
+}
+
 /// Roots of paths that answer programs. Nothing they answer is ever to be run by a browser.
 const PROGRAMS: [&str; 16] = [
     "workspaces",
@@ -189,6 +209,41 @@ mod tests {
             ["/", "", "/workspacesx", "/wsx", "/canvas/viewport", "/x/workspaces", "workspaces"]
         {
             assert!(!answers_programs(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn px_01_px_02_paths_of_a_control_plane_end_where_their_segments_end() {
+        for path in [
+            "/cp/auth/me",
+            "/cp/auth/",
+            "/cp/orgs",
+            "/cp/orgs/",
+            "/cp/orgs/acme",
+            "/cp/billing/plans",
+            "/cp/templates",
+            "/cp/templates/a",
+            "/cp/legal/terms",
+        ] {
+            assert!(is_passed_on(path), "{path}");
+        }
+        for path in [
+            "/cp",
+            "/cp/",
+            "/cp/auth",
+            "/cp/authority/x",
+            "/cp/orgsx",
+            "/cp/templates-of-others",
+            "/cp/admin/orgs",
+            "/cp/workspaces/provision",
+            "/cp/auth/../admin/orgs",
+            "/cp/auth/%2e%2e/admin",
+            "/cp/auth/..%2Fadmin",
+            "/cp/orgs/./a",
+            "/cp/auth/..\\admin",
+            "/CP/auth/me",
+        ] {
+            assert!(!is_passed_on(path), "{path}");
         }
     }
 }

@@ -60,6 +60,7 @@ pub mod lifecycle;
 pub mod mcp;
 pub mod message;
 pub mod migration;
+pub mod newcomer;
 pub mod orphan;
 pub mod rate;
 pub mod refusal;

@@ -1,8 +1,8 @@
 //! The admission table, line by line, and the laws that no combination of facts may break.
 
 use ligand_domain::admission::{
-    Action, Bootstrap, Call, Code, Decision, Facts, Line, Newest, Presented, Refusal, Standing,
-    just_revoked,
+    Action, Bootstrap, Call, Code, Decision, Facts, Line, Newcomer, Newest, Presented, Refusal,
+    Standing, just_revoked,
 };
 use ligand_domain::credential::{Credential, Kind, Passport, PassportState, State};
 use ligand_domain::guards::Guards;
@@ -30,6 +30,7 @@ fn standing() -> Standing {
         opened: false,
         just_revoked: false,
         managed: true,
+        newcomer: Newcomer::Proves,
     }
 }
 
@@ -317,6 +318,36 @@ fn a_removed_workspace_tells_its_former_holders_and_nobody_else() {
     assert_eq!(refusal(register(removed, Presented::Nothing)).told, None);
 }
 
+/// A generation is planned whose instance can prove nothing.
+fn awaited(there: bool) -> Standing {
+    let newcomer = Newcomer::Bare { there };
+    Standing { newest: g(3), newest_is: Newest::Planned, live: false, newcomer, ..standing() }
+}
+
+#[test]
+fn who_can_prove_nothing_takes_the_planned_generation_from_where_it_is() {
+    let planned = Decision::Bootstraps { generation: g(3), abandons: None };
+    for presented in [Presented::Nothing, Presented::Stranger] {
+        assert_eq!(register(awaited(true), presented), planned);
+        assert_eq!(refusal(register(awaited(false), presented)).told, None);
+        // Something live: whoever it is comes too late, or too early.
+        let live = Standing { live: true, ..awaited(true) };
+        assert!(matches!(register(live, presented), Decision::Refused(_)));
+        // A person opened it for somebody else.
+        let opened = Standing { opened: true, ..awaited(false) };
+        let overtakes = Decision::Bootstraps { generation: g(4), abandons: Some(g(3)) };
+        assert_eq!(register(opened, presented), overtakes);
+    }
+    // Its predecessor is over, whatever it holds.
+    let elder = Presented::Credential(held(2, State::Superseded));
+    assert!(matches!(register(awaited(true), elder), Decision::Refused(_)));
+    // Nothing is planned: it opens the next, and from where it is.
+    let lost = |there| Standing { newest: g(2), newest_is: Newest::Current, ..awaited(there) };
+    let next = Decision::Bootstraps { generation: g(3), abandons: None };
+    assert_eq!(register(lost(true), Presented::Nothing), next);
+    assert!(matches!(register(lost(false), Presented::Nothing), Decision::Refused(_)));
+}
+
 fn any_standing() -> impl Strategy<Value = Standing> {
     let newest = prop_oneof![
         Just(Newest::Current),
@@ -324,22 +355,29 @@ fn any_standing() -> impl Strategy<Value = Standing> {
         Just(Newest::Candidate),
         Just(Newest::Abandoned)
     ];
-    (any::<[bool; 6]>(), 0..4i64, newest).prop_map(|(flags, current, newest_is)| {
-        let [removed, live, sealed, opened, just_revoked, managed] = flags;
-        let newest = if newest_is == Newest::Current { current } else { current + 1 };
-        Standing {
-            removed,
-            current: g(current),
-            newest: g(newest),
-            newest_is,
-            born: None,
-            live,
-            bootstrap: if sealed { Bootstrap::Sealed } else { Bootstrap::Open },
-            opened,
-            just_revoked,
-            managed,
-        }
-    })
+    let newcomer = prop_oneof![
+        Just(Newcomer::Proves),
+        any::<bool>().prop_map(|there| Newcomer::Bare { there })
+    ];
+    (any::<[bool; 6]>(), 0..4i64, newest, newcomer).prop_map(
+        |(flags, current, newest_is, newcomer)| {
+            let [removed, live, sealed, opened, just_revoked, managed] = flags;
+            let newest = if newest_is == Newest::Current { current } else { current + 1 };
+            Standing {
+                removed,
+                current: g(current),
+                newest: g(newest),
+                newest_is,
+                born: None,
+                live,
+                bootstrap: if sealed { Bootstrap::Sealed } else { Bootstrap::Open },
+                opened,
+                just_revoked,
+                managed,
+                newcomer,
+            }
+        },
+    )
 }
 
 fn any_credential() -> impl Strategy<Value = Credential> {
@@ -391,7 +429,12 @@ proptest! {
     fn law_3_strangers_get_in_only_by_an_open_bootstrap(workspace in any_standing(), call in any_call(), bearer: bool) {
         let presented = if bearer { Presented::Stranger } else { Presented::Nothing };
         match decide(&facts(call, workspace, presented)) {
-            Decision::Bootstraps { .. } => {
+            Decision::Bootstraps { generation, abandons } => {
+                prop_assert!(workspace.opened || workspace.newcomer != Newcomer::Bare { there: false });
+                let bare = matches!(workspace.newcomer, Newcomer::Bare { there: true });
+                let planned = bare && workspace.newest_is == Newest::Planned;
+                prop_assert_eq!(generation == workspace.newest, planned);
+                prop_assert!(!planned || abandons.is_none());
                 prop_assert!(call == Call::Register && !workspace.live && !workspace.removed);
                 prop_assert!(workspace.bootstrap == Bootstrap::Open || workspace.opened);
             }
@@ -489,6 +532,8 @@ fn every_guard_of_the_table_carries_load() {
         (Guard::CandidateActive, beat(candidate, of(3, State::Active))),
         (Guard::CandidateInert, beat(candidate, of(3, State::Pending))),
         (Guard::OneWriter, beat(standing(), of(1, State::Active))),
+        (Guard::ForeignPlanned, enrol(awaited(true), Presented::Nothing)),
+        (Guard::ForeignAddress, enrol(awaited(false), Presented::Nothing)),
     ] {
         let mutant = admission::decide(&facts, Guards::without(guard));
         assert_ne!(decide(&facts), mutant, "{guard:?}");

@@ -364,7 +364,8 @@ mod tests {
 
     #[test]
     fn every_mistake_is_told_at_once_and_no_secret_with_it() {
-        let file = "provider = \"mars\"\n[providers.a]\nuid_base = 5\nimage = \"x\"";
+        let file =
+            "provider = \"mars\"\n[providers.a]\nkind = \"process\"\nuid_base = 5\nimage = \"x\"";
         let env = [("LIGAND_LISTEN", "here"), ("SECRETS_ENCRYPTION_KEY", "hunter2")];
         let error = of(&Flags::default(), &env, file).unwrap_err().to_string();
         for name in

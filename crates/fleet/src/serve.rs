@@ -115,7 +115,7 @@ fn providers(config: &Config, pushes: &Pushes) -> Result<Backends, StartError> {
         agent: config.agent.clone(),
         ..plain.config
     };
-    Ok(backends(&ours, pushes))
+    backends(&ours, pushes)
 }
 
 /// A secret that was set outright, or is in its file, or is minted into it. Gives the file.

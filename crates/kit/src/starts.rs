@@ -37,7 +37,14 @@ pub(crate) async fn a_start_whose_answer_was_lost_is_found(bench: &mut Bench) ->
         _ = bench.backend.ensure(bench.spec(key, Doing::Waits)) => {}
         () = std::future::ready(()) => {}
     }
-    let found = bench.backend.ensure(bench.spec(key, Doing::Waits)).await?;
+    // Where that was before it was carried out, it is the next answer that is lost.
+    let found = until("a start is confirmed", async || {
+        match bench.backend.ensure(bench.spec(key, Doing::Waits)).await {
+            Err(cause) if cause.kind == ErrorKind::Transient => None,
+            answer => Some(answer.map_err(Into::into)),
+        }
+    })
+    .await?;
     same!(bench.backend.find(key).await?, Some(found));
     same!(bench.owned().await?, [key]);
     same!(bench.seen(key).await?, Seen::Running);

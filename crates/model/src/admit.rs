@@ -3,7 +3,8 @@
 
 use ligand_agent::session::Call as AgentCall;
 use ligand_domain::admission::{
-    self, Action, Bootstrap, Call, Decision, Facts, Line, Newest, Presented, Refusal, Standing,
+    self, Action, Bootstrap, Call, Decision, Facts, Line, Newcomer, Newest, Presented, Refusal,
+    Standing,
 };
 use ligand_domain::credential::{self, Kind, Origin, PassportState, State};
 use ligand_domain::guards::{Guard, Guards};
@@ -204,6 +205,7 @@ impl World {
                 opened: self.opened,
                 just_revoked: self.just_revoked,
                 managed: site.managed,
+                newcomer: Newcomer::Proves,
             }),
             purged: false,
             presented,

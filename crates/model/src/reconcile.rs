@@ -69,9 +69,6 @@ impl World {
     /// What production would do next.
     #[must_use]
     pub fn next(&self, site: &Site) -> Next {
-        if self.candidate().is_some() {
-            return Next::Rest;
-        }
         let workspace = converge::Workspace {
             intent: Intent::Running,
             status: if self.online { Status::Online } else { Status::Offline },
@@ -85,7 +82,7 @@ impl World {
             unsure: false,
             unproven: false,
             unheard_until: None,
-            migrating: false,
+            migrating: self.candidate().is_some(),
         };
         let instances: Vec<Instance> =
             self.rows.iter().map(|row| self.observe(site, row)).collect();

@@ -1,5 +1,6 @@
 //! The table of contents: every handler, one line each, and what is open to anybody.
 
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -11,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
-use crate::http::{edge, limit};
+use crate::http::{edge, limit, proxy};
 use crate::{
     access, activity, canvas, cards, credentials, delegations, discovery, files, journal, liveness,
     mcp, messages, migrations, operator, org_tokens, registry, secrets, spend, templates, terminal,
@@ -20,7 +21,7 @@ use crate::{
 
 /// Routes that answer a caller without a credential, and why that is right. Everything else is 401; a test
 /// compares this list with what the routes do.
-pub const OPEN: [(&str, &str, &str); 9] = [
+pub const OPEN: [(&str, &str, &str); 11] = [
     ("get", "/health", "load balancers"),
     ("get", "/metrics", "scrapers"),
     ("get", "/openapi.json", "the API is no secret"),
@@ -30,6 +31,17 @@ pub const OPEN: [(&str, &str, &str); 9] = [
     ("post", "/registry/update-card", "admission decides"),
     ("post", "/registry/rotate", "admission decides"),
     ("get", "/workspaces/{id}", "the contract's short form"),
+    // In no document, and there only where the settings name who is behind them.
+    (
+        "any",
+        "/cp/{path}",
+        "passed on to the control plane, which decides; its paths are listed in `domain::gate`",
+    ),
+    (
+        "any",
+        "/{path}",
+        "what is nobody's is the canvas's: passed on without cookies and credentials",
+    ),
 ];
 
 #[derive(OpenApi)]
@@ -203,7 +215,10 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
-async fn no_route() -> Response {
+async fn no_route(app: State<App>, request: Request) -> Response {
+    if let Some(response) = proxy::pass_on(app, request).await {
+        return response;
+    }
     (StatusCode::NOT_FOUND, Json(ErrorBody::new("not found"))).into_response()
 }
 

@@ -10,7 +10,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use ligand_domain::instance::Seen;
 use ligand_server::backend::docker::Docker;
 use ligand_server::backend::process::Process;
-use ligand_server::backend::{Backend, Bytestream, ErrorKind, Key, Pushes, Root};
+use ligand_server::backend::{Backend, Bytestream, ErrorKind, Key, Pushes, Root, Spec};
 
 use crate::docker::{GRACE, WAITS, at, key, on_docker, spec, until};
 use crate::support::docker::{Bench, open};
@@ -162,21 +162,50 @@ async fn volumes(bench: &Bench, of: Key) -> Vec<String> {
 }
 
 #[test]
-fn nothing_is_imported_beneath_an_instance_that_runs() {
+fn an_instance_that_runs_sees_what_is_imported_and_keeps_its_credential() {
     on_docker(|bench| async move {
         let (backend, from, old, new) = (&bench.backend, key(26, 1), key(27, 1), key(27, 2));
         put(backend, from, "note", "new").await;
-        let sent = archive(backend, from).await;
-        backend.ensure(spec(old, WAITS)).await.unwrap();
+        put(backend, from, "deep/er", "deeper").await;
+        let turn = at(Root::Configs, ".turns/one");
+        let said = Bytes::from_static(b"answered");
+        backend.write_file(from.workspace, turn.clone(), said.clone()).await.unwrap();
+        let (sent, digest) =
+            (archive(backend, from).await, backend.digest(from.workspace).await.unwrap());
+        let sees = "until test -e /workspace/deep/er; do sleep 0.05; done; cat /workspace/note; \
+            test -e /workspace/old || echo .; sleep 1000";
+        backend.ensure(spec(old, sees)).await.unwrap();
         put(backend, old, "note", "old").await;
-        let refused = backend.import(old.workspace, again(&sent), None).await.unwrap_err();
-        assert_eq!(refused.kind, ErrorKind::Transient);
-        assert!(
-            refused.chain().ends_with("its instance of generation 1 runs"),
-            "{}",
-            refused.chain()
-        );
+        put(backend, old, "old", "old").await;
+        let passport = at(Root::Configs, ".passport");
+        let mine = Bytes::from_static(b"mine");
+        backend.write_file(old.workspace, passport.clone(), mine.clone()).await.unwrap();
+        let token = at(Root::Configs, ".auth_token");
+        let token = || backend.read_file(old.workspace, token.clone());
+        let before = (token().await.unwrap(), volumes(&bench, old).await);
+        // With another digest, what is there stays.
+        let wrong = Some("0".repeat(64));
+        let refused = backend.import(old.workspace, again(&sent), wrong).await.unwrap_err();
+        assert!(refused.what.contains("what was there stays"), "{}", refused.chain());
         assert_eq!(read(backend, old, "note").await.unwrap(), "old");
+        for _ in 0..2 {
+            let expected = Some(digest.digest.clone());
+            let came = backend.import(old.workspace, again(&sent), expected).await.unwrap();
+            assert_eq!((&came, &backend.digest(old.workspace).await.unwrap()), (&digest, &digest));
+        }
+        assert_eq!(backend.inspect(old).await.unwrap(), Seen::Running);
+        until("it saw them", || async {
+            backend.logs(old.workspace, 10).await.unwrap().starts_with(b"new")
+        })
+        .await;
+        assert_eq!(backend.logs(old.workspace, 10).await.unwrap(), "new.\n");
+        assert_eq!((token().await.unwrap(), volumes(&bench, old).await), before);
+        assert_eq!(backend.read_file(old.workspace, passport).await.unwrap(), mine);
+        assert_eq!(backend.read_file(old.workspace, turn).await.unwrap(), said);
+        assert_eq!(read(backend, old, "old").await, Err(ErrorKind::Missing));
+        // What the source loses, the target keeps.
+        backend.erase(from.workspace).await.unwrap();
+        assert_eq!(backend.digest(old.workspace).await.unwrap(), digest);
         // Ended, and not yet forgotten: its container still holds the old volumes.
         backend.stop(old, GRACE).await.unwrap();
         backend.import(old.workspace, again(&sent), None).await.unwrap();
@@ -185,6 +214,42 @@ fn nothing_is_imported_beneath_an_instance_that_runs() {
         assert_eq!(told(backend, new, "cat /workspace/note").await, "new");
         backend.import(old.workspace, again(&sent), None).await.unwrap();
         assert_eq!(volumes(&bench, old).await.len(), 5, "now the first ones go, too");
+        bench.clear().await;
+    });
+}
+
+#[test]
+fn what_came_half_beneath_an_instance_comes_whole_the_next_time() {
+    on_docker(|bench| async move {
+        let (backend, from, to) = (&bench.backend, key(28, 1), key(29, 1));
+        let large = Bytes::from(vec![7; 8 << 20]);
+        for name in ["one", "two"] {
+            let place = at(Root::Workspace, name);
+            backend.write_file(from.workspace, place, large.clone()).await.unwrap();
+        }
+        let (sent, digest) =
+            (archive(backend, from).await, backend.digest(from.workspace).await.unwrap());
+        // The agent's own image, which has no program to take files away.
+        let env = [
+            ("WORKSPACE_ID".to_owned(), to.workspace.to_string()),
+            ("PLATFORM_URL".to_owned(), "http://127.0.0.1:1".to_owned()),
+        ];
+        let runtime = "echo".to_owned();
+        let agent = Spec { runtime, command: Vec::new(), env: env.into(), ..spec(to, WAITS) };
+        backend.ensure(agent).await.unwrap();
+        assert_eq!(backend.inspect(to).await.unwrap(), Seen::Running);
+        // The server dies somewhere in the middle.
+        for moment in [50, 300] {
+            tokio::select! {
+                _ = backend.import(to.workspace, again(&sent), None) => {}
+                () = crate::support::a_moment(moment) => {}
+            }
+        }
+        let (later, _) = open(&bench.setup);
+        let expected = Some(digest.digest.clone());
+        later.import(to.workspace, again(&sent), expected).await.unwrap();
+        assert_eq!(later.digest(to.workspace).await.unwrap(), digest);
+        assert_eq!(later.inspect(to).await.unwrap(), Seen::Running);
         bench.clear().await;
     });
 }

@@ -12,3 +12,4 @@ mod process;
 mod replicas;
 mod store;
 mod support;
+mod transfer;

@@ -343,6 +343,48 @@ async fn data_goes_out_and_comes_in_as_a_whole() {
 }
 
 #[tokio::test]
+async fn beneath_an_instance_that_stands_by_its_own_credentials_stay_and_turns_come() {
+    let boxed = ways().into_iter().map(|way| Settings { sandbox: Sandbox::Auto, ..way });
+    let ways = if root() { ways().into_iter().chain(boxed).collect() } else { ways() };
+    for settings in ways {
+        let (from, to, key) = (Scratch::new(), Scratch::new(), key(24, 1));
+        let (source, target) = (from.process(settings.clone()), to.process(settings));
+        let own = [".auth_token", ".auth_token.next", ".register_key", ".passport"];
+        let writes = "cd $CONFIGS_DIR; for name in .auth_token.next .register_key .passport; do \
+            echo $WORKSPACE_ID $1 > $name; done; mkdir .turns";
+        let script = format!(
+            "set -- source; {writes}; echo answered > .turns/one; echo > $WORKSPACE_DIR/done"
+        );
+        source.ensure(spec(key, &script)).await.unwrap();
+        said(&from.tree(key).join("workspace/done")).await;
+        source.destroy(key).await.unwrap();
+        let sent = source.digest(key.workspace).await.unwrap();
+        // It stands in its directory and holds a file of it open, as an agent does.
+        let script = format!(
+            "set -- target; {writes}; echo > $WORKSPACE_DIR/ready; exec 3< $WORKSPACE_DIR/ready; \
+             until test -s .turns/one; do sleep 0.05; done; \
+             cat .turns/one > $HOME/seen.new; mv $HOME/seen.new $HOME/seen; sleep 1000"
+        );
+        target.ensure(spec(key, &script)).await.unwrap();
+        let tree = to.tree(key);
+        said(&tree.join("workspace/ready")).await;
+        let mine = || own.map(|name| fs::read(tree.join("configs").join(name)).unwrap());
+        let before = mine();
+        let archive = source.export(key.workspace).await.unwrap();
+        let came = target.import(key.workspace, archive, Some(sent.digest.clone())).await;
+        assert_eq!(came.unwrap(), sent);
+        assert_eq!(said(&tree.join("home/seen")).await, "answered\n");
+        assert_eq!(mine(), before);
+        assert!(!tree.join("workspace/ready").exists());
+        assert_eq!(target.inspect(key).await.unwrap(), Seen::Running);
+        // What the source loses, the target keeps.
+        source.erase(key.workspace).await.unwrap();
+        assert_eq!(fs::read_to_string(tree.join("configs/.turns/one")).unwrap(), "answered\n");
+        target.destroy(key).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn an_import_that_breaks_off_changes_nothing_and_a_crash_is_repaired() {
     let (scratch, key) = (Scratch::new(), key(21, 1));
     let process = scratch.process(shared());

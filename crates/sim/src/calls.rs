@@ -20,6 +20,7 @@ use ligand_server::liveness::orphans::Orphans;
 use ligand_server::liveness::sweeps::{LapsedCredentials, PhantomBusy, StaleCredentials};
 use ligand_server::reconcile::Reconciler;
 use ligand_server::routes;
+use ligand_server::transfer::Place;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
@@ -63,6 +64,8 @@ pub fn config() -> Config {
     config.drain = Duration::ZERO;
     // Hours pass in a second: some credentials get old, and not all.
     config.rotate_after = ROTATED_AFTER;
+    // Data on its way survives a server, and the world does not.
+    config.migrations.store = Place::memory();
     config
 }
 

@@ -10,9 +10,12 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::scene::{Outcome, Scene};
+use crate::caller::{Caller, To};
 
 /// Longest wait for a raw answer.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// A caller sends a turn so often.
+const PACE: Duration = Duration::from_millis(100);
 
 /// What was answered to a raw request.
 #[derive(Debug, Clone)]
@@ -143,6 +146,13 @@ impl Api {
             Some(queued) => Ok(queued.to_owned()),
             None => Err(anyhow::anyhow!("a message was answered {status}: {body}").into()),
         }
+    }
+
+    /// Send turns to a workspace, ten a second, until it is ended.
+    pub(super) fn caller(&self, id: &str, name: &str) -> Caller {
+        let url = format!("{}/workspaces/{id}/a2a", self.url);
+        let to = To { http: self.http.clone(), url, bearer: self.admin.clone() };
+        Caller::begin(to, name.to_owned(), PACE)
     }
 
     /// A workspace that the default backend runs.

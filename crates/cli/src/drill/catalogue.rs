@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use super::scene::{Outcome, Scene};
 use super::stack::Stack;
-use super::{crash, credentials, enrolment, outage, queue, replacement, rotation, streams};
+use super::{
+    crash, credentials, enrolment, migration, outage, queue, replacement, rotation, streams,
+};
 
 /// A drill going on.
 pub(super) type Playing<'a> = Pin<Box<dyn Future<Output = Outcome> + 'a>>;
@@ -58,9 +60,10 @@ pub(super) const ALL: &[Drill] = &[
         name: "zombie-source",
         incident: "an instance survives its stop and goes on reporting",
         in_life: "old and new instance took turns as the workspace: its address flipped to and fro",
-        here: "a copy of an instance runs where no stop reaches it, while the workspace is restarted",
+        here: "a copy of an instance runs where no stop reaches it, while the workspace is restarted; the same \
+               with a migration, and with the target of one that is rolled back",
         laws: &[1, 7],
-        mutants: &["one-writer", "exit-by-generation"],
+        mutants: &["one-writer", "exit-by-generation", "roll-back-revokes"],
         play: |scene, stack| Box::pin(replacement::zombie_source(scene, stack)),
     },
     Drill {
@@ -87,9 +90,10 @@ pub(super) const ALL: &[Drill] = &[
         name: "stolen-id",
         incident: "a stranger who knows a workspace's id is quicker than its agent",
         in_life: "ids are no secrets; while an instance booted, whoever registered first became it",
-        here: "strangers knock without pause while agents of an external and of a managed workspace start",
-        laws: &[3],
-        mutants: &["pending-is-live"],
+        here: "strangers knock without pause while agents of an external and of a managed workspace start, and \
+               while that one goes to another backend",
+        laws: &[3, 4],
+        mutants: &["pending-is-live", "candidate-inert"],
         play: |scene, stack| Box::pin(enrolment::stolen_id(scene, stack)),
     },
     Drill {
@@ -133,10 +137,49 @@ pub(super) const ALL: &[Drill] = &[
         name: "fleet-credentials",
         incident: "an instance is started without one of its secrets",
         in_life: "it served its card and its health check, was taken for well, and failed at its first real turn",
-        here: "every instance starts without one variable; then that is mended, and the workspace restarted",
+        here: "every instance starts without one variable; then that is mended, and the workspace restarted; \
+               another one goes to another backend",
         laws: &[2, 7, 10],
         mutants: &["receipt"],
         play: |scene, stack| Box::pin(credentials::fleet_credentials(scene, stack)),
+    },
+    Drill {
+        name: "migration-stale-token",
+        incident: "a workspace moves, and its target comes with nothing, or with the source's credential",
+        in_life: "the target was refused for ever, while its card was served: the move was reported as \
+                  complete, the source retired, and self-healing brought it back where it had been",
+        here: "a workspace goes to a backend that has nothing of it, and back to one where somebody put a copy \
+               of its credential",
+        laws: &[1, 2, 4],
+        mutants: &["candidate-active", "passport-before-file"],
+        play: |scene, stack| Box::pin(migration::migration_stale_token(scene, stack)),
+    },
+    Drill {
+        name: "blind-cutover",
+        incident: "a workspace moves to a target that serves its card and completes no turn",
+        in_life: "five of them passed their health checks, and each failed at its first real turn",
+        here: "a target that starts and registers, and fails each turn, while a caller goes on sending",
+        laws: &[4, 6],
+        mutants: &["cut-over-evidence"],
+        play: |scene, stack| Box::pin(migration::blind_cutover(scene, stack)),
+    },
+    Drill {
+        name: "secret-missing",
+        incident: "a workspace moves, and its target lacks one of its secrets",
+        in_life: "the environment of every target was made without secrets, which were kept elsewhere",
+        here: "what the platform tells the target lacks one name",
+        laws: &[4, 10],
+        mutants: &["receipt"],
+        play: |scene, stack| Box::pin(migration::secret_missing(scene, stack)),
+    },
+    Drill {
+        name: "migration-revoked",
+        incident: "the credentials of a workspace are revoked while it moves",
+        in_life: "a move that went on afterwards would have made current what an administrator had just ended",
+        here: "credentials are revoked while turns in flight end; then the workspace has to be where it was",
+        laws: &[1, 2, 4],
+        mutants: &["cut-over-rereads"],
+        play: |scene, stack| Box::pin(migration::migration_revoked(scene, stack)),
     },
     Drill {
         name: "event-gap",
@@ -160,7 +203,7 @@ pub(super) const ALL: &[Drill] = &[
     },
     Drill {
         name: "crash-at-every-step",
-        incident: "the server dies between two steps of a restart, a replacement, a delete",
+        incident: "the server dies between two steps of a restart, a replacement, a delete, a migration",
         in_life: "what stood half-way stayed so: a workspace that was being restarted for ever, an instance \
                   that ran on and that nobody knew of",
         here: "kill -9 of the server after each entry that an operation writes into the journal, one after \

@@ -18,11 +18,10 @@ use reqwest::{Method, StatusCode};
 use super::api::{Api, Said};
 use super::scene::{Outcome, Scene};
 use super::stack::Stack;
+use super::{crash_moving, migration, moving};
 use crate::clock;
 use crate::labels;
 
-/// Beats every second: who was refused for a moment is back in two.
-const QUICK: &str = "heartbeat_seconds = 1\n";
 /// How long an operation may take to come to its end, once the server is back.
 const ENDS: Duration = Duration::from_secs(15);
 /// How often the journal is looked at.
@@ -84,7 +83,8 @@ const OPERATIONS: [Operation; 6] = [
 ];
 
 pub(super) async fn crash_at_every_step(scene: &Scene, stack: &mut Stack) -> Outcome {
-    let mut api = stack.serve(QUICK).await?;
+    let agent = moving::agent(migration::COUNTS, &stack.program());
+    let mut api = stack.serve(&moving::settings(&agent)).await?;
     for operation in &OPERATIONS {
         let mut kept = None;
         for step in 1..=MOST {
@@ -120,7 +120,7 @@ pub(super) async fn crash_at_every_step(scene: &Scene, stack: &mut Stack) -> Out
             api.client.delete(&id, true, true).await?;
         }
     }
-    Ok(())
+    crash_moving::crash_amid_a_migration(scene, stack, api).await
 }
 
 /// Where a workspace stood before.
@@ -237,23 +237,23 @@ async fn watch(
 }
 
 #[cfg(feature = "mutants")]
-fn arm(stack: &Stack, step: usize) -> Outcome {
+pub(super) fn arm(stack: &Stack, step: usize) -> Outcome {
     Ok(fs::write(stack.crash_file(), step.to_string()).context("tell the server when to end")?)
 }
 
 /// Call it off; `false`: too late.
 #[cfg(feature = "mutants")]
-fn disarm(stack: &Stack) -> bool {
+pub(super) fn disarm(stack: &Stack) -> bool {
     fs::remove_file(stack.crash_file()).is_ok()
 }
 
 #[cfg(not(feature = "mutants"))]
-fn arm(_: &Stack, _: usize) -> Outcome {
+pub(super) fn arm(_: &Stack, _: usize) -> Outcome {
     Ok(())
 }
 
 #[cfg(not(feature = "mutants"))]
-fn disarm(_: &Stack) -> bool {
+pub(super) fn disarm(_: &Stack) -> bool {
     true
 }
 

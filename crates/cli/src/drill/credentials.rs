@@ -6,6 +6,7 @@ use ligand_api::workspace::Create;
 use serde_json::Value;
 
 use super::api::Api;
+use super::migration;
 use super::scene::{Outcome, Scene};
 use super::stack::Stack;
 use crate::clock;
@@ -73,5 +74,6 @@ pub(super) async fn fleet_credentials(scene: &Scene, stack: &mut Stack) -> Outco
     let (_, _, why) = seen(&api, &id).await?;
     let told = format!("{why}{}", stack.logs());
     let leaks = GIVEN.iter().filter(|(_, value)| told.contains(value)).count();
-    scene.must("no value is in a log or in `why`", leaks == 0, format!("{leaks} found"))
+    scene.must("no value is in a log or in `why`", leaks == 0, format!("{leaks} found"))?;
+    migration::secrets_move(scene, stack).await
 }

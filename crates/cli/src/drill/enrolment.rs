@@ -5,6 +5,8 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 
 use super::api::{Api, Said};
+use super::candidates;
+use super::moving;
 use super::proxy::{Fault, Proxy};
 use super::scene::{Outcome, Scene};
 use super::stack::Stack;
@@ -148,7 +150,7 @@ const SIEGE: u32 = 4;
 
 /// Callers without a credential, and with an invented one, for as long as `meanwhile` takes. Gives what it gave,
 /// how often they knocked, and who was let in. A knock that was neither answered with yes nor with no is none.
-async fn besieged<T>(
+pub(super) async fn besieged<T>(
     api: &Api,
     id: &str,
     meanwhile: impl Future<Output = Outcome<T>>,
@@ -189,7 +191,7 @@ async fn besieged<T>(
 }
 
 pub(super) async fn stolen_id(scene: &Scene, stack: &mut Stack) -> Outcome {
-    let api = stack.serve(QUICK).await?;
+    let api = stack.serve(&moving::settings("")).await?;
     let (id, token) = api.external("outside").await?;
     scene.step("a workspace that runs elsewhere; its credential is on its way to its operator");
     let siege = besieged(&api, &id, async {
@@ -226,7 +228,8 @@ pub(super) async fn stolen_id(scene: &Scene, stack: &mut Stack) -> Outcome {
         "the workspace is where its instance is",
         next == generation + 1 && url != NOWHERE,
         seen,
-    )
+    )?;
+    candidates::raced(scene, &api, &id, NOWHERE).await
 }
 
 pub(super) async fn late_credential(scene: &Scene, stack: &mut Stack) -> Outcome {

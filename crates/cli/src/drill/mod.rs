@@ -11,15 +11,22 @@
 //! | [`proxy`] | a network that fails as it is told to |
 //! | [`inbox`] | an agent that answers as it is told to |
 //! | [`api`] | the platform, asked from outside |
+//! | [`moving`] | a second backend, and what is counted when a migration is over |
+//! | [`kills`] | everything killed in every phase of a migration |
 //! | [`verdict`] | the outcome, as text and as data |
 //! | the others | the drills, by family |
 
 mod api;
+mod candidates;
 mod catalogue;
 mod crash;
+mod crash_moving;
 mod credentials;
 mod enrolment;
 mod inbox;
+mod kills;
+mod migration;
+mod moving;
 mod outage;
 mod proxy;
 mod queue;
@@ -58,7 +65,7 @@ Exit codes:
 #[command(after_help = AFTER)]
 pub(crate) struct DrillArgs {
     /// Which drills; --list names them
-    #[arg(value_name = "NAME", required_unless_present_any = ["all", "list"])]
+    #[arg(value_name = "NAME", required_unless_present_any = ["all", "list", "table"])]
     names: Vec<String>,
     /// Every drill, one after the other
     #[arg(long, conflicts_with = "names")]
@@ -66,15 +73,32 @@ pub(crate) struct DrillArgs {
     /// Show the drills: incident, laws, and the rule without which each one fails
     #[arg(long, conflicts_with_all = ["names", "all"])]
     list: bool,
+    /// Kill each of platform, fleet, source and target in each phase, and print what came of it
+    #[arg(long, value_enum, value_name = "TABLE", conflicts_with_all = ["names", "all", "list"])]
+    table: Option<kills::Table>,
+    /// Of a table only this row, or several with commas
+    #[arg(long, value_name = "PHASE", requires = "table", value_delimiter = ',', value_parser = kills::row)]
+    rows: Vec<kills::Row>,
+    /// Of a table so many cells at the same time
+    #[arg(long, value_name = "N", requires = "table", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=16))]
+    at_once: u8,
     /// Leave the scratch directories, with data and logs
     #[arg(long)]
     keep: bool,
-    /// Longest time that one drill may take
-    #[arg(long, value_name = "SECONDS", default_value_t = 90)]
-    limit: u64,
+    /// Longest time that one drill, or one cell, may take [default: 90; crash-at-every-step: 400]
+    #[arg(long, value_name = "SECONDS")]
+    limit: Option<u64>,
     /// How to print
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     output: Format,
+}
+
+impl DrillArgs {
+    /// How long a drill may take.
+    fn limit(&self, name: &str) -> Duration {
+        let own = if name == "crash-at-every-step" { 400 } else { 90 };
+        Duration::from_secs(self.limit.unwrap_or(own))
+    }
 }
 
 /// `ligand drill`.
@@ -82,6 +106,9 @@ pub(crate) fn drill(args: DrillArgs) -> CommandResult {
     if args.list {
         let rows: Vec<&Drill> = catalogue::ALL.iter().collect();
         return args.output.answer(&rows, || verdict::list(&rows));
+    }
+    if let Some(kills::Table::Migrate) = args.table {
+        return kills::table(&args);
     }
     let chosen = chosen(&args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -153,7 +180,7 @@ async fn one(drill: &'static Drill, args: &DrillArgs) -> Told {
         let _ = output::line(&verdict::opening(drill));
     }
     let scene = Scene::begin(aloud);
-    let limit = Duration::from_secs(args.limit);
+    let limit = args.limit(drill.name);
     let ended = match Stack::prepare(drill.name, args.keep) {
         Err(error) => Err(Ended::CannotRun(error)),
         Ok(mut stack) => {

@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, ensure};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -20,12 +21,14 @@ pub(super) enum Fault {
     LoseReply,
     /// The platform gets it a second time before the first answer is passed on; the second answer is lost.
     Twice,
+    /// What the platform answers lacks this name.
+    Withhold(&'static str),
 }
 
 /// A fault that is going to happen.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Rule {
-    path: &'static str,
+    path: String,
     fault: Fault,
     times: u32,
     /// Not before a request to this path was answered.
@@ -91,18 +94,13 @@ impl Proxy {
     }
 
     /// The next `times` requests to `path` meet this fault.
-    pub(super) fn fault(&self, path: &'static str, fault: Fault, times: u32) {
-        lock(&self.state).rules.push(Rule { path, fault, times, after: None });
+    pub(super) fn fault(&self, path: &str, fault: Fault, times: u32) {
+        lock(&self.state).rules.push(Rule { path: path.to_owned(), fault, times, after: None });
     }
 
     /// The same, once a request to `after` was answered.
-    pub(super) fn fault_after(
-        &self,
-        after: &'static str,
-        path: &'static str,
-        fault: Fault,
-        times: u32,
-    ) {
+    pub(super) fn fault_after(&self, after: &'static str, path: &str, fault: Fault, times: u32) {
+        let path = path.to_owned();
         lock(&self.state).rules.push(Rule { path, fault, times, after: Some(after) });
     }
 
@@ -137,11 +135,37 @@ async fn pass(mut client: TcpStream, upstream: &str, state: &Mutex<State>) -> an
         .ok()
         .and_then(|text| text.parse().ok());
     lock(state).seen.push(seen);
+    let answer = match fault {
+        Some(Fault::Withhold(name)) => without(&answer, name).context("withhold a name")?,
+        _ => answer,
+    };
     if fault != Some(Fault::LoseReply) {
         client.write_all(&answer).await?;
         client.shutdown().await?;
     }
     Ok(())
+}
+
+/// The same answer, whose body is an object that lacks this name, wherever in it that stands.
+fn without(answer: &[u8], name: &str) -> anyhow::Result<Vec<u8>> {
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").context("an answer's head")?;
+    let head = std::str::from_utf8(&answer[..end]).context("read an answer's head")?;
+    let mut body: Value = serde_json::from_slice(&answer[end + 4..]).context("read an answer")?;
+    lack(&mut body, name);
+    let body = body.to_string();
+    let kept = head.split("\r\n").filter(|line| {
+        !line.split_once(':').is_some_and(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+    });
+    let length = format!("content-length: {}", body.len());
+    let head: Vec<&str> = kept.chain([length.as_str()]).collect();
+    Ok(format!("{}\r\n\r\n{body}", head.join("\r\n")).into_bytes())
+}
+
+fn lack(value: &mut Value, name: &str) {
+    if let Value::Object(fields) = value {
+        fields.remove(name);
+        fields.values_mut().for_each(|inner| lack(inner, name));
+    }
 }
 
 /// The fault that is due for this path, and counted down.

@@ -6,6 +6,8 @@ use futures_util::future::try_join_all;
 use serde_json::json;
 
 use super::api::Api;
+use super::candidates;
+use super::moving;
 use super::proxy::Proxy;
 use super::scene::{Outcome, Scene};
 use super::stack::Stack;
@@ -143,7 +145,7 @@ pub(super) async fn sweeper_toctou(scene: &Scene, stack: &mut Stack) -> Outcome 
 }
 
 pub(super) async fn zombie_source(scene: &Scene, stack: &mut Stack) -> Outcome {
-    let api = stack.serve(QUICK).await?;
+    let api = stack.serve(&moving::settings("")).await?;
     let id = api.managed("worker").await?;
     let first = api.online(scene, &id, 0).await?;
     scene.step(format!("a workspace is online in generation {first}"));
@@ -195,5 +197,7 @@ pub(super) async fn zombie_source(scene: &Scene, stack: &mut Stack) -> Outcome {
     scene.step("the successor took a new credential");
     let said = api.heartbeat(&id, Some(&before)).await?;
     let must = "whoever has its last one is not sent away: it is of the generation that serves";
-    scene.must(must, said.status == 401 && said.text("action") != Some("exit"), said.brief())
+    scene.must(must, said.status == 401 && said.text("action") != Some("exit"), said.brief())?;
+    candidates::source_survives(scene, stack, &api).await?;
+    candidates::target_survives(scene, stack, &api).await
 }

@@ -14,6 +14,7 @@ use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::api::Api;
+use super::moving;
 use super::scene::{Outcome, PATIENCE};
 use crate::{clock, output};
 
@@ -158,7 +159,17 @@ impl Stack {
 
     /// The credential file of an instance that the server runs.
     pub(super) fn credential_of(&self, workspace: &str) -> Outcome<String> {
-        let path = self.data().join("process").join(workspace).join("configs/.auth_token");
+        self.credential_at("process", workspace)
+    }
+
+    /// The directory of a workspace at a backend of this name.
+    pub(super) fn tree(&self, backend: &str, workspace: &str) -> PathBuf {
+        self.data().join(backend).join(workspace)
+    }
+
+    /// The credential file of an instance that the server runs at a backend of this name.
+    pub(super) fn credential_at(&self, backend: &str, workspace: &str) -> Outcome<String> {
+        let path = self.tree(backend, workspace).join("configs/.auth_token");
         let text = fs::read_to_string(&path);
         Ok(text.with_context(|| format!("read {}", path.display()))?.trim().to_owned())
     }
@@ -269,7 +280,10 @@ impl Stack {
             .map(|number| self.dir.join(format!("server-{number}.log")))
             .chain(self.agents.keys().map(|name| self.log_of(name)))
             .collect();
-        let trees = fs::read_dir(self.data().join("process")).into_iter().flatten().flatten();
+        let trees = ["process", moving::EAST]
+            .into_iter()
+            .flat_map(|backend| fs::read_dir(self.data().join(backend)).into_iter().flatten())
+            .flatten();
         let of = |tree: fs::DirEntry| {
             ["agent.log", "boot.log"].map(|it| tree.path().join("logs").join(it))
         };

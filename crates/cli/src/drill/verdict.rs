@@ -79,6 +79,7 @@ fn law_name(law: u8) -> String {
         1 => "one writer",
         2 => "no wedge",
         3 => "no stranger",
+        4 => "a cut-over needs evidence",
         5 => "sweepers hurt nothing fresh",
         6 => "accepted is kept",
         7 => "states are true",

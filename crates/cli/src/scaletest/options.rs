@@ -30,6 +30,8 @@ pub(super) enum Scenario {
     Chaos,
     /// From `kill -9` of an instance until its workspace is online again
     Kills,
+    /// How long no turn is served while a workspace goes from one backend to another
+    Migrations,
     /// A look at many workspaces of which none needs anything
     Passes,
     /// Messages a second that are accepted without waiting, beside rows inserted one by one
@@ -54,6 +56,7 @@ impl Scenario {
             Self::Rotation => "rotation",
             Self::Chaos => "chaos",
             Self::Kills => "kills",
+            Self::Migrations => "migrations",
             Self::Passes => "passes",
             Self::Enqueue => "enqueue",
             Self::Proxy => "proxy",

@@ -107,9 +107,20 @@ impl Place {
         let settings = format!(
             "backend = \"box\"\n[backends.box]\nkind = \"docker\"\nnetwork = \"host\"\nsocket = {socket:?}\nowner = {owner:?}\n"
         );
+        Ok(self.start_with_settings(name, &settings).await?.0)
+    }
+
+    /// Starts a server with these settings. Gives its data directory too, below which its backends of processes keep
+    /// their instances. Who asks for it ends them.
+    pub(super) async fn start_with_settings(
+        &self,
+        name: &str,
+        settings: &str,
+    ) -> Result<(Process, PathBuf)> {
         let file = self.dir.join(format!("{name}.toml"));
         fs::write(&file, settings).context("write settings")?;
-        self.run(name, None, &["--config", &file.display().to_string()]).await
+        let server = self.run(name, None, &["--config", &file.display().to_string()]).await?;
+        Ok((server, self.dir.join(name)))
     }
 
     async fn run(&self, name: &str, at: Option<SocketAddr>, flags: &[&str]) -> Result<Process> {

@@ -155,29 +155,6 @@ fn a_source_does_not_wait_for_a_target_that_cannot_be_destroyed() {
 }
 
 #[test]
-fn a_probe_is_completed_by_a_result_that_did_not_fail() {
-    assert_eq!(probed(true, None, None), Ok(()), "a message");
-    for done in ["completed", "input-required", "TASK_STATE_COMPLETED"] {
-        assert_eq!(probed(true, None, Some(done)), Ok(()), "{done}");
-    }
-    for not in ["failed", "rejected", "canceled", "working", "submitted", "auth-required", ""] {
-        assert!(probed(true, None, Some(not)).is_err(), "{not}");
-    }
-    assert!(probed(false, None, None).is_err());
-    assert!(probed(false, Some(-32603), None).is_err());
-    let why = probed(true, None, Some("what it was told\n")).unwrap_err();
-    assert_eq!(why, "its task is unknown, not completed");
-}
-
-#[test]
-fn what_is_written_before_the_cut_over_is_loaded_first() {
-    let mut facts = ready();
-    facts.serial = 3;
-    let late = step(Stage::Before(Before::CutOver), &facts);
-    assert_eq!(late, Step::Enter(Before::Activate));
-}
-
-#[test]
 fn a_source_that_works_after_the_last_copy_turns_it_round() {
     let mut facts = ready();
     facts.source.program = Program::Unknown;
@@ -202,6 +179,29 @@ fn a_source_that_ended_while_it_stood_by_is_not_waited_for() {
     assert_eq!(step(Stage::Undoing, &facts), Step::Resume);
     facts.source.seen = Seen::Gone;
     assert_eq!(step(Stage::Undoing, &facts), Step::Finish);
+}
+
+#[test]
+fn a_probe_is_completed_by_a_result_that_did_not_fail() {
+    assert_eq!(probed(true, None, None), Ok(()), "a message");
+    for done in ["completed", "input-required", "TASK_STATE_COMPLETED"] {
+        assert_eq!(probed(true, None, Some(done)), Ok(()), "{done}");
+    }
+    for not in ["failed", "rejected", "canceled", "working", "submitted", "auth-required", ""] {
+        assert!(probed(true, None, Some(not)).is_err(), "{not}");
+    }
+    assert!(probed(false, None, None).is_err());
+    assert!(probed(false, Some(-32603), None).is_err());
+    let why = probed(true, None, Some("what it was told\n")).unwrap_err();
+    assert_eq!(why, "its task is unknown, not completed");
+}
+
+#[test]
+fn what_is_written_before_the_cut_over_is_loaded_first() {
+    let mut facts = ready();
+    facts.serial = 3;
+    let late = step(Stage::Before(Before::CutOver), &facts);
+    assert_eq!(late, Step::Enter(Before::Activate));
 }
 
 #[test]

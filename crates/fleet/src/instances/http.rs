@@ -7,7 +7,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use ligand_api::error::ErrorBody;
 use ligand_api::fleet::{Console, Instance as View, Instances, Provision};
-use ligand_domain::fleet::Intent;
+use ligand_domain::fleet::{Intent, State as Observed};
 use ligand_domain::id::WorkspaceId;
 use ligand_domain::instance::Seen;
 use ligand_server::backend::ErrorKind;
@@ -134,7 +134,8 @@ pub(crate) async fn status(
         None => Err(format!("the provider {} is not in the settings", it.provider)),
     };
     let said = said.unwrap_or_else(Seen::Unknown);
-    if matches!(said, Seen::Stopped(_) | Seen::Gone) && it.intent == Intent::Run {
+    let news = Observed::of(&said) != it.state;
+    if news && matches!(said, Seen::Stopped(_) | Seen::Gone) && it.intent == Intent::Run {
         // Written down by whoever is in charge of it.
         let mut tx = fleet.db.begin().await?;
         store::make_due(&mut tx, it.key(), fleet.clock.now()).await?;

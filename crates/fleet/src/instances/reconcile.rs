@@ -236,7 +236,8 @@ impl Doing<'_> {
             Seen::Gone => "its provider does not have it".to_owned(),
             Seen::Unknown(why) => format!("its provider cannot be asked: {why}"),
         };
-        if State::of(&seen) != it.state {
+        let news = State::of(&seen) != it.state;
+        if news {
             self.notes.push(words.clone());
         }
         it.see(State::of(&seen), words.clone(), now);
@@ -262,8 +263,10 @@ impl Doing<'_> {
             }
             Verdict::Spent { until } => {
                 let why = format!("{words}; it was replaced too often, and is left until {until}");
-                self.notes.push(why.clone());
-                self.tell = Some(why.clone());
+                if news {
+                    self.notes.push(why.clone());
+                    self.tell = Some(why.clone());
+                }
                 (it.last_error, it.due) = (Some(why), until);
             }
         }

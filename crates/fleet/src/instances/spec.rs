@@ -136,6 +136,7 @@ pub(super) fn spec(
             cpu_shares: limits.cpu_shares,
         },
         mount: None,
+        provider: None,
         fresh_session: asked.fresh_session,
     })
 }

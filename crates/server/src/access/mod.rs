@@ -203,6 +203,20 @@ pub async fn revoke_instances(
     store::passports::end_all(tx, workspace, now).await
 }
 
+/// End every live instance credential of a workspace, and what instances minted for callers, because a newer instance
+/// takes their place. Passports that are still open end too.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn supersede_instances(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    now: Timestamp,
+) -> std::result::Result<(), sqlx::Error> {
+    store::supersede_instances(tx, workspace, now).await?;
+    store::passports::end_all(tx, workspace, now).await
+}
+
 /// How many live credentials a workspace has, of any kind, in a transaction of the caller's.
 ///
 /// # Errors

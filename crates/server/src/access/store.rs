@@ -209,6 +209,17 @@ pub(super) async fn end_instances(
         .bind(now.micros()).bind(workspace.uuid()).execute(c).await.map(|_| ()))
 }
 
+/// The same, because a newer instance takes their place.
+pub(super) async fn supersede_instances(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    on!(tx, c => sqlx::query("UPDATE credentials SET state = 'superseded', ended_at = $1
+            WHERE workspace_id = $2 AND (kind = 'instance' OR generation IS NOT NULL) AND ended_at IS NULL")
+        .bind(now.micros()).bind(workspace.uuid()).execute(c).await.map(|_| ()))
+}
+
 /// Everything that belongs to one generation.
 pub(super) async fn end_generation(
     tx: &mut Tx,

@@ -64,11 +64,17 @@ impl Spec {
     /// Nothing but what every instance has.
     #[must_use]
     pub fn bare(key: Key, command: Vec<String>, credential: Token) -> Self {
+        Self { credential: Some(credential), ..Self::of(key, command) }
+    }
+
+    /// The same, before it is known what it proves itself with.
+    #[must_use]
+    pub fn of(key: Key, command: Vec<String>) -> Self {
         Self {
             key,
             command,
             env: BTreeMap::new(),
-            credential: Some(credential),
+            credential: None,
             runtime: String::new(),
             files: BTreeMap::new(),
             limits: Limits::default(),

@@ -88,7 +88,6 @@ impl Config {
             admin: said.admin.clone(),
             patience: fleet::PATIENCE,
             back_off: fleet::BACK_OFF,
-            proxied: of.proxied,
         }
     }
 

@@ -114,6 +114,15 @@ impl BackendConfig {
         low.into_iter().chain(relative)
     }
 
+    /// Where its data lies, as far as that was said: two backends cannot share it.
+    pub(super) fn place(&self) -> Option<PathBuf> {
+        if self.kind == BackendKind::Docker {
+            // Volumes are called by their workspaces.
+            return Some(self.socket.clone().unwrap_or_else(|| docker::SOCKET.into()));
+        }
+        self.root.clone().filter(|_| self.kind == BackendKind::Process)
+    }
+
     /// How `process` keeps its instances apart.
     #[must_use]
     pub fn process(&self) -> process::Settings {

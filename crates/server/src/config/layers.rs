@@ -1,6 +1,6 @@
 //! Layer over layer: what was said of each setting, by whom, and whether it makes sense.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -215,6 +215,12 @@ impl<'a> Layers<'a> {
                 let (name, origin) = (format!("backends.{name}.{setting}"), origin.to_string());
                 self.problems.push(Problem { name, origin, expected: expected.to_owned() });
             }
+        }
+        let places: Vec<_> = named.values().filter_map(BackendConfig::place).collect();
+        if places.iter().collect::<BTreeSet<_>>().len() < places.len() {
+            let expected = "expected a root of its own for each backend of the kind process, and one backend of the \
+                kind docker for each engine: they would take each other's data for their own";
+            self.problem("backends", &origin, expected);
         }
         let named = (!named.is_empty()).then_some(named);
         self.names("backends", named, |named| file::with_builtin_backend(named, chosen))

@@ -3,6 +3,7 @@
 use super::*;
 use crate::backend::fake::{Call, Fault, Planned};
 use crate::backend::process::Sandbox;
+use crate::transfer::Place;
 
 /// A key of 32 bytes.
 const KEY: &str = "0123456789abcdef0123456789abcde!";
@@ -264,4 +265,69 @@ fn production_needs_a_key_and_no_key_is_shown() {
     let resolved = of(&env[..1]).unwrap();
     assert_eq!(origin(&resolved, "secrets_encryption_key").0, "(hidden)");
     assert!(!format!("{:?}", resolved.config).contains(key));
+}
+
+#[test]
+fn a_store_of_data_on_its_way_is_a_folder_or_a_bucket() {
+    let of = |env: &[(&str, &str)], store: &str| {
+        let file = format!("[migrations]\nstore = \"{store}\"");
+        check(&Flags::default(), env, &file)
+    };
+    let default = check(&Flags::default(), &[("LIGAND_DATA_DIR", "/data")], "").unwrap();
+    let Place::Folder(path) = default.config.migrations.store else { panic!("it is a folder") };
+    assert_eq!(path, Path::new("/data/transfers"));
+    let Place::Folder(path) = of(&[], "file:///a/folder").unwrap().config.migrations.store else {
+        panic!("it is a folder")
+    };
+    assert_eq!(path, Path::new("/a/folder"));
+    let env = [
+        ("AWS_ACCESS_KEY_ID", "the id"),
+        ("AWS_SECRET_ACCESS_KEY", "hunter2"),
+        ("AWS_ENDPOINT_URL", "http://store:9000"),
+        ("AWS_ALLOW_HTTP", "true"),
+    ];
+    let resolved = of(&env, "s3://bucket/some/prefix").unwrap();
+    assert_eq!(
+        origin(&resolved, "migrations.store"),
+        ("s3://bucket/some/prefix".into(), "file ligand.toml".into())
+    );
+    assert_eq!(origin(&resolved, "aws_access_key_id").0, "the id");
+    let shown = format!("{:?} {:?}", resolved.shown, resolved.config);
+    assert!(!shown.contains("hunter2"), "{shown}");
+    let Place::Bucket(bucket) = resolved.config.migrations.store else { panic!("it is a bucket") };
+    assert_eq!((bucket.url.as_str(), bucket.said.len()), ("s3://bucket/some/prefix", 4));
+    for wrong in [
+        "",
+        "a/folder",
+        "file://host/folder",
+        "s3://",
+        "s3://user:hunter2@bucket/x",
+        "s3://bucket:1/x",
+        "s3://bucket?region=x",
+        "gs://bucket/x",
+    ] {
+        let text = of(&[], wrong).unwrap_err().to_string();
+        assert!(text.starts_with("migrations.store (file ligand.toml): expected "), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+    let text = of(&env[..3], "s3://bucket").unwrap_err().to_string();
+    assert!(text.contains("AWS_ENDPOINT_URL") && text.contains("AWS_ALLOW_HTTP=true"), "{text}");
+}
+
+#[test]
+fn two_backends_that_would_share_their_data_are_a_mistake() {
+    let of = |one: &str, other: &str| {
+        let file = format!("[backends.one]\n{one}\n[backends.other]\n{other}");
+        check(&Flags::default(), &[], &file).map(drop)
+    };
+    let docker = "kind = \"docker\"";
+    let elsewhere = "kind = \"docker\"\nsocket = \"/other.sock\"";
+    let process = "kind = \"process\"\nroot = \"/data/one\"";
+    for (one, other) in [(docker, docker), (elsewhere, elsewhere), (process, process)] {
+        let text = of(one, other).unwrap_err().to_string();
+        assert!(text.starts_with("backends (file ligand.toml): expected a root"), "{text}");
+    }
+    for (one, other) in [(docker, elsewhere), (process, docker), (process, "kind = \"process\"")] {
+        of(one, other).unwrap();
+    }
 }

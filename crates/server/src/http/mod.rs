@@ -8,4 +8,5 @@ pub mod edge;
 pub mod limit;
 pub mod metrics;
 pub mod path;
+pub mod proxy;
 pub mod route;

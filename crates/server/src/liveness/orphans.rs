@@ -8,8 +8,9 @@
 //!    Data whose instance could not be ended stays; what fails stops nothing else, and is tried by the next pass;
 //! 2. instances that no row names are ended, whosever they are. Data of which this database never heard stays: it
 //!    may be somebody else's, or this may be the wrong database. That is told once;
-//! 3. an instance that a row names and that its backend does not list is asked for. Only a clean *gone* counts:
-//!    then its workspace is due now, and the reconciler does the rest.
+//! 3. an instance that a row names and that its backend does not list is asked for. Only a clean *gone* or *stopped*
+//!    counts: then its workspace is due now, and the reconciler does the rest. A control plane that cannot list lists
+//!    nothing, so that each of its instances is asked for.
 //!
 //! A backend that cannot list is left alone until the next pass, and the report says so. What a backend lists is
 //! ours by its label: instances of another owner on the same machine are never listed.
@@ -258,7 +259,7 @@ async fn missing(
         let key = Key { workspace, generation };
         let seen = tokio::time::timeout(ANSWER, backend.inspect(key)).await;
         // No answer is no evidence.
-        matches!(seen, Ok(Ok(Seen::Gone))).then_some(workspace)
+        matches!(seen, Ok(Ok(Seen::Gone | Seen::Stopped(_)))).then_some(workspace)
     });
     let asked = futures_util::stream::iter(asked).buffer_unordered(AT_ONCE);
     let gone: BTreeSet<WorkspaceId> = asked.filter_map(std::future::ready).collect().await;

@@ -13,7 +13,7 @@ use crate::access::{self, For};
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::journal::{Kind, Work};
-use crate::workspaces::{self, Workspace};
+use crate::workspaces::{self, Brings, Workspace};
 
 /// One admission in progress.
 pub(super) struct Admission<'w, 'a, 'h> {
@@ -70,6 +70,10 @@ impl Admission<'_, '_, '_> {
             }
             Decision::Bootstraps { generation, abandons } => {
                 self.open(&before, generation, abandons).await?;
+                if self.looked.elsewhere && Brings::of(self.app, &before) != Brings::Credential {
+                    // An administrator opened it for somebody who is not where the backend says.
+                    workspaces::moved(&mut self.work.tx, (before.id, generation)).await?;
+                }
                 let minted = Some(self.mint(before.id, generation).await?);
                 let (current, newest) = (generation, generation);
                 let admitted = self.admitted(before, generation);

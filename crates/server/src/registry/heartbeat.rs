@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::beats::Outcome;
 use super::http::{BAD_BODY, workspace_id};
 use super::receipt::Shown;
-use super::{Admitted, Knock, enter, status};
+use super::{Admitted, Knock, Whence, enter, status};
 use crate::access;
 use crate::app::App;
 use crate::credentials;
@@ -64,7 +64,8 @@ pub(crate) async fn heartbeat(
             return Ok(answer(next_heartbeat.as_secs(), None));
         }
     }
-    let knock = Knock { call: Call::Heartbeat, workspace: id, bearer, key: None };
+    let whence = Whence::default();
+    let knock = Knock { call: Call::Heartbeat, workspace: id, bearer, key: None, whence };
     decide(&app, &knock, &proof, vitals, &beat, &own).await
 }
 

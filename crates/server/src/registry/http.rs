@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{Extensions, HeaderMap, StatusCode};
 use ligand_api::error::ErrorBody;
 use ligand_api::registry::{Done, Register, Registered, Rotate, Rotated, UpdateCard};
 use ligand_domain::admission::Call;
@@ -12,13 +12,13 @@ use serde_json::json;
 
 use super::addresses::{self, Said};
 use super::receipt::Shown;
-use super::{Admitted, Knock, card, enter, status};
+use super::{Admitted, Knock, Whence, card, enter, status};
 use crate::access;
 use crate::app::App;
 use crate::credentials;
 use crate::error::{Error, Result};
 use crate::http::body::{Payload, parse};
-use crate::http::limit::Proof;
+use crate::http::limit::{self, Proof};
 use crate::journal::Work;
 use crate::workspaces;
 
@@ -35,6 +35,7 @@ pub(crate) async fn register(
     State(app): State<App>,
     proof: Proof,
     headers: HeaderMap,
+    extensions: Extensions,
     Payload(body): Payload,
 ) -> Result<Json<Registered>> {
     let request: Register = parse(&body, BAD_BODY)?;
@@ -42,8 +43,10 @@ pub(crate) async fn register(
     one_of("delivery_mode", request.delivery_mode.as_deref(), ["push", "poll"])?;
     one_of("kind", request.kind.as_deref(), ["workspace", "platform"])?;
     let key = headers.get("idempotency-key").and_then(|value| value.to_str().ok());
-    let knock =
-        Knock { call: Call::Register, workspace: id, bearer: access::presented(&headers), key };
+    let says = addresses::said(&request).map(str::to_owned);
+    let whence = Whence { says: says.as_deref(), peer: limit::peer(&extensions) };
+    let bearer = access::presented(&headers);
+    let knock = Knock { call: Call::Register, workspace: id, bearer, key, whence };
     let said = Said::of(&app, &knock, &request).await?;
     let Some((work, admitted)) = enter(&app, &knock, FAILED).await? else {
         return Ok(Json(Registered { status: "registered".to_owned(), ..Registered::default() }));
@@ -110,7 +113,8 @@ pub(crate) async fn update_card(
     let request: UpdateCard = parse(&body, BAD_BODY)?;
     let id = workspace_id("workspace_id", &request.workspace_id)?;
     let bearer = access::presented(&headers);
-    let knock = Knock { call: Call::UpdateCard, workspace: id, bearer, key: None };
+    let whence = Whence::default();
+    let knock = Knock { call: Call::UpdateCard, workspace: id, bearer, key: None, whence };
     let callable = addresses::of_card(&app, &knock, &request.agent_card).await?;
     let Some((mut work, admitted)) = enter(&app, &knock, CARD_FAILED).await? else {
         return Ok(Json(Done { status: "updated".to_owned() }));
@@ -144,7 +148,8 @@ pub(crate) async fn rotate(
     let request: Rotate = parse(&body, BAD_BODY)?;
     let id = workspace_id("workspace_id", &request.workspace_id)?;
     let bearer = access::presented(&headers);
-    let knock = Knock { call: Call::Rotate, workspace: id, bearer, key: None };
+    let whence = Whence::default();
+    let knock = Knock { call: Call::Rotate, workspace: id, bearer, key: None, whence };
     let entered = enter(&app, &knock, "rotation failed").await?;
     let (mut work, admitted) = entered.expect("a rotation is never let through");
     admitted.proves(&proof);

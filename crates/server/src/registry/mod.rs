@@ -19,8 +19,10 @@ mod status;
 mod store;
 pub mod turns;
 
+use std::net::IpAddr;
+
 use ligand_domain::admission::{
-    self, Bootstrap, Call, Decision, Facts, Newest, Presented, just_revoked,
+    self, Bootstrap, Call, Decision, Facts, Newcomer, Newest, Presented, just_revoked,
 };
 use ligand_domain::credential::{
     Credential, MIN_IDEMPOTENCY_KEY, Passport, PassportState, Token, TokenHash,
@@ -38,7 +40,7 @@ use crate::config::Auth;
 use crate::error::{Error, Result};
 use crate::http::limit::Proof;
 use crate::journal::Work;
-use crate::workspaces::{self, Observed, Workspace};
+use crate::workspaces::{self, Brings, Observed, Workspace};
 
 /// What a call brings along to be let in by.
 pub(crate) struct Knock<'a> {
@@ -50,6 +52,17 @@ pub(crate) struct Knock<'a> {
     pub(crate) bearer: Option<&'a str>,
     /// Its `Idempotency-Key`; only long ones count.
     pub(crate) key: Option<&'a str>,
+    /// Where it comes from.
+    pub(crate) whence: Whence<'a>,
+}
+
+/// Where a call comes from, as far as it matters: to registers without a proof alone.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Whence<'a> {
+    /// Where it says that it answers.
+    pub(crate) says: Option<&'a str>,
+    /// The peer of its connection.
+    pub(crate) peer: Option<IpAddr>,
 }
 
 /// Somebody who was let in.
@@ -138,10 +151,12 @@ struct Looked {
     passport: Option<HeldPassport>,
     /// What the newest generation is.
     newest_is: Newest,
-    /// The number that the instance of the current generation was started under, while it has not ended.
+    /// With which generation the current instance was born, where that has not ended.
     born: Option<Generation>,
     /// There is no such workspace any more, but its tombstone.
     purged: bool,
+    /// The newest instance is somewhere else than the caller, for all that a backend says which passes start-up data only.
+    elsewhere: bool,
 }
 
 impl Looked {
@@ -173,7 +188,7 @@ impl Looked {
 /// Decide, and carry the decision out in the caller's transaction.
 async fn admit(app: &App, work: &mut Work<'_>, knock: &Knock<'_>) -> Result<Option<Admitted>> {
     let workspace = workspaces::lock(&mut work.tx, knock.workspace).await?;
-    let looked = look(work, knock, workspace.as_ref()).await?;
+    let looked = look(app, work, knock, workspace.as_ref()).await?;
     let facts = facts(app, knock, workspace.as_ref(), &looked, work.now);
     let decision = admission::decide(&facts, app.config.guards);
     let mut admission = Admission { app, work, looked: &looked };
@@ -193,6 +208,7 @@ async fn admit(app: &App, work: &mut Work<'_>, knock: &Knock<'_>) -> Result<Opti
 
 /// Who holds a live credential has proven who they are; for everybody else the same statements run.
 async fn look(
+    app: &App,
     work: &mut Work<'_>,
     knock: &Knock<'_>,
     workspace: Option<&Workspace>,
@@ -209,13 +225,21 @@ async fn look(
         newest_is: Newest::Current,
         born: None,
         purged: false,
+        elsewhere: false,
     };
     let proven = looked.presented().is_some_and(|held| held.state.is_live());
     let generation = workspace.map_or(Generation::NONE, |workspace| workspace.newest);
     let ahead = workspace.filter(|workspace| workspace.newest > workspace.current);
     if !proven || ahead.is_some() {
         let newest = workspaces::instance_of(tx, id, generation).await?;
-        let alive = newest.is_some_and(|instance| instance.ended_at.is_none());
+        let newest = newest.filter(|instance| instance.ended_at.is_none());
+        let alive = newest.is_some();
+        looked.elsewhere = addresses::is_elsewhere(app, workspace, newest.as_ref(), knock.whence);
+        if newest.as_ref().is_some_and(|instance| instance.started_at.is_none()) {
+            // Not before the one that it replaces has ended: until then whoever calls is that one.
+            let alive = workspaces::alive(tx, id).await?;
+            looked.elsewhere |= alive.iter().any(|instance| instance.generation < generation);
+        }
         looked.newest_is = match ahead {
             None => Newest::Current,
             Some(w) if w.identity.candidate == Some(w.newest) => Newest::Candidate,
@@ -261,6 +285,10 @@ fn facts(
             opened: w.bootstrap_until.is_some_and(|until| until > now),
             just_revoked: just_revoked(w.identity.revoked_at, now),
             managed: w.managed(),
+            newcomer: match Brings::of(app, w) {
+                Brings::Credential | Brings::Passport => Newcomer::Proves,
+                Brings::Nothing => Newcomer::Bare { there: !looked.elsewhere },
+            },
         }),
         purged: looked.purged,
         presented: match (knock.bearer, looked.presented(), &looked.passport) {
@@ -284,7 +312,7 @@ fn facts(
 ///
 /// # Errors
 /// When the database does not answer.
-pub(crate) async fn abandon(
+pub async fn abandon(
     work: &mut Work<'_>,
     of: (WorkspaceId, Generation),
     why: &str,
@@ -324,8 +352,17 @@ pub(crate) async fn enrol_external(
 /// Why a generation is abandoned that somebody else overtook.
 pub(crate) const OVERTAKEN: &str = "abandoned: another agent took up the workspace first";
 
-/// Whether a workspace whose instances Ligand starts itself needs an open door. It does not.
+/// Whether a workspace needs an open door. One whose instances run Ligand's own agent does not: they prove who they
+/// are from the beginning.
 #[must_use]
-pub(crate) fn bootstrap_of(managed: bool) -> Bootstrap {
-    if managed { Bootstrap::Sealed } else { Bootstrap::Open }
+pub(crate) fn bootstrap_of(
+    app: &App,
+    backend: Option<&str>,
+    runtime: &str,
+    command: Option<&[String]>,
+) -> Bootstrap {
+    match backend {
+        Some(backend) if app.config.redeems(command, runtime, backend) => Bootstrap::Sealed,
+        Some(_) | None => Bootstrap::Open,
+    }
 }

@@ -87,6 +87,14 @@ pub(crate) async fn names(tx: &mut Tx, workspace: WorkspaceId) -> Result<Vec<Str
     Ok(names.into_iter().collect())
 }
 
+/// The names of those that are a workspace's own.
+pub(crate) async fn own_names(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+) -> Result<BTreeSet<String>, sqlx::Error> {
+    Ok(store::own(tx, workspace).await?.into_iter().map(|row| row.key).collect())
+}
+
 /// Whether a workspace gets any.
 pub(crate) async fn any(tx: &mut Tx, workspace: WorkspaceId) -> Result<bool, sqlx::Error> {
     store::any(tx, workspace).await

@@ -2,6 +2,7 @@
 //! and no second one.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use object_store::{ClientOptions, RetryConfig};
 
 use super::place::words;
 use super::{Bucket, Error, Store};
+use crate::config::Secret;
 
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -43,14 +45,27 @@ pub(super) fn open(bucket: &Bucket) -> Result<Store, Error> {
     }
     let retry =
         RetryConfig { max_retries: RETRIES, retry_timeout: RETRIED_FOR, ..RetryConfig::default() };
-    let objects = builder.with_http_connector(Ours).with_retry(retry).build();
+    let endpoints = ["aws_endpoint_url", "aws_endpoint_url_s3"];
+    let direct = endpoints.into_iter().filter_map(|name| bucket.said.get(name)).any(here);
+    let objects = builder.with_http_connector(Ours { direct }).with_retry(retry).build();
     let objects = objects.map_err(|cause| wrong(&words(&cause)))?;
     Ok(Store::of(Arc::new(objects)).below(below))
 }
 
+/// Whether an address is on this machine.
+fn here(address: &Secret) -> bool {
+    let url = reqwest::Url::parse(address.reveal()).ok();
+    let host = url.as_ref().and_then(reqwest::Url::host_str).unwrap_or_default();
+    let number = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || number.is_ok_and(|number| number.is_loopback())
+}
+
 /// Makes clients.
 #[derive(Debug)]
-struct Ours;
+struct Ours {
+    /// Past any proxy: what listens on this machine is behind none.
+    direct: bool,
+}
 
 impl HttpConnector for Ours {
     fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
@@ -58,7 +73,8 @@ impl HttpConnector for Ours {
             object_store::Error::Generic { store: "S3", source }
         };
         let client = ligand_api::http::builder().map_err(|cause| failed(cause.into()))?;
-        let client = client.connect_timeout(CONNECT).timeout(LONGEST).build();
+        let client = client.connect_timeout(CONNECT).timeout(LONGEST);
+        let client = if self.direct { client.no_proxy() } else { client }.build();
         Ok(HttpClient::new(Client(client.map_err(|cause| failed(cause.into()))?)))
     }
 }

@@ -14,6 +14,7 @@ use crate::access::By;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::journal::{Kind, Work};
+use crate::registry;
 use crate::templates::{self, Wish};
 
 const BAD_BODY: &str = "invalid request body";
@@ -121,7 +122,7 @@ fn apply(app: &App, workspace: &mut Workspace, key: &str, value: &Value) -> Resu
             }
         }
         "role" => workspace.role = Some(checked(1000, false)?).filter(|role| !role.is_empty()),
-        "runtime" => workspace.runtime = checked(100, true)?,
+        "runtime" => set_runtime(app, workspace, checked(100, true)?),
         "tier" => {
             let tier = value.as_i64().filter(|tier| (1..=4).contains(tier));
             workspace.tier = tier.ok_or_else(|| wrong("1 to 4"))?;
@@ -157,6 +158,16 @@ fn apply(app: &App, workspace: &mut Workspace, key: &str, value: &Value) -> Resu
         _ => return Ok(false),
     }
     Ok(true)
+}
+
+/// What nobody decided about the door follows what runs behind it.
+fn set_runtime(app: &App, workspace: &mut Workspace, runtime: String) {
+    let (placed, own) = (workspace.backend.clone(), workspace.command.clone());
+    let usual = |of: &str| registry::bootstrap_of(app, placed.as_deref(), of, own.as_deref());
+    if workspace.bootstrap == usual(&workspace.runtime) {
+        workspace.bootstrap = usual(&runtime);
+    }
+    workspace.runtime = runtime;
 }
 
 /// Ask for a restart: raise the counter. Whoever loads the context after this commit has seen everything

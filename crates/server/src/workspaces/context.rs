@@ -3,13 +3,14 @@
 //! A start that is resumed loads again, since nothing of the first load is left: what it finds is at least as new,
 //! and the counter says so. What its backend already runs was given what the load before it found.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, bail, ensure};
 use ligand_domain::id::Generation;
 use ligand_domain::secrets::{self as domain, Whose};
 use serde_json::{Value, json};
 
+use super::brings::Brings;
 use super::reconcile::CLAIM;
 use super::steps::Steps;
 use super::{Instance, Workspace, store};
@@ -26,6 +27,8 @@ pub(super) struct Context {
     pub(super) workspace: Workspace,
     /// The environment, secrets among it. It has no `Debug`.
     pub(super) env: BTreeMap<String, String>,
+    /// The same without secrets.
+    bare: BTreeMap<String, String>,
     /// Variables without which the instance is not started.
     required_env: Vec<String>,
 }
@@ -54,6 +57,13 @@ impl Context {
         let why = format!("required environment is missing: {}", missing.join(", "));
         Err(Refusal { why, more: json!({"missing": missing}) })
     }
+
+    /// With what of it leaves the platform.
+    fn dressed(mut self, brings: Brings, own: &BTreeSet<String>) -> Self {
+        let bare = std::mem::take(&mut self.bare);
+        self.env = brings.dressed(self.env, bare, own);
+        self
+    }
 }
 
 impl Steps<'_> {
@@ -79,9 +89,12 @@ impl Steps<'_> {
             Err(unread) => return Ok(Err(undecryptable(&unread))),
         };
         let required = templates::required_env(&mut work.tx, self.id).await?;
+        let brings = Brings::of(self.app, &workspace);
+        let own = self.own_names(&mut work, brings).await?;
         store::mark_loaded(&mut work.tx, self.id).await?;
         work.commit().await?;
-        Ok(self.context(workspace, instance, &loaded, required).complete())
+        let context = self.context(workspace, instance, &loaded, required).complete();
+        Ok(context.map(|context| context.dressed(brings, &own)))
     }
 
     fn context(
@@ -93,6 +106,7 @@ impl Steps<'_> {
     ) -> Context {
         let config = &self.app.config;
         let recipe = config.runtimes.get(&workspace.runtime).cloned().unwrap_or_default();
+        let bare = environment(self.app, &workspace, instance.generation, &BTreeMap::new());
         let mut env = environment(self.app, &workspace, instance.generation, loaded);
         let names = loaded.keys().filter(|name| domain::deliverable(name));
         let names: Vec<&str> = names.map(String::as_str).collect();
@@ -100,7 +114,7 @@ impl Steps<'_> {
             env.insert(NAMES.to_owned(), names.join(" "));
         }
         required_env.extend(recipe.required_env);
-        Context { workspace, env, required_env }
+        Context { workspace, env, bare, required_env }
     }
 }
 

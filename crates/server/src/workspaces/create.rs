@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use axum::http::StatusCode;
 use ligand_api::error::ErrorBody;
 use ligand_api::workspace::{Connection, Create, Created};
+use ligand_domain::admission::Bootstrap;
 use ligand_domain::backoff::Failures;
 use ligand_domain::credential::Token;
 use ligand_domain::id::{Generation, WorkspaceId};
@@ -170,7 +171,7 @@ fn check(app: &App, mut request: Create, templates: &Catalogue) -> Result<Wanted
         runtime,
         model: given(request.model),
         command: request.command,
-        bootstrap: registry::bootstrap_of(backend.is_some()),
+        bootstrap: Bootstrap::Open,
         backend,
         workspace_dir: directory,
         workspace_access: access,
@@ -185,6 +186,9 @@ fn check(app: &App, mut request: Create, templates: &Catalogue) -> Result<Wanted
         agent: Reported { url, ..Reported::default() },
         ..blank(app.ids.workspace(), app.clock.now())
     };
+    let (placed, own) = (workspace.backend.as_deref(), workspace.command.as_deref());
+    let bootstrap = registry::bootstrap_of(app, placed, &workspace.runtime, own);
+    let workspace = Workspace { bootstrap, ..workspace };
     let status = initial_status(app, &workspace, external);
     let evidence = match status {
         Status::Online => "its creator says where it answers; nothing was heard of it yet",
@@ -328,7 +332,7 @@ fn blank(id: WorkspaceId, now: Timestamp) -> Workspace {
         next_attempt_at: None,
         failures: Failures::default(),
         released_at: None,
-        bootstrap: registry::bootstrap_of(false),
+        bootstrap: Bootstrap::Open,
         bootstrap_until: None,
         agent: Reported::default(),
         identity: Identity::default(),

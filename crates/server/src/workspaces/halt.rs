@@ -11,8 +11,9 @@ use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Status};
 use serde_json::{Value, json};
 
+use super::brings::Brings;
 use super::rest::Rest;
-use super::steps::{Steps, key};
+use super::steps::{PROVISIONING_FAILED, Steps, key};
 use super::{Instance, Workspace, store};
 use crate::access;
 use crate::http::route::Route;
@@ -54,6 +55,7 @@ impl Steps<'_> {
             return Ok(());
         }
         access::lapse_pending(&mut work.tx, self.id, generation, now).await?;
+        access::end_passports_of(&mut work.tx, self.id, generation, now).await?;
         store::end(&mut work.tx, (self.id, generation), why, now).await?;
         let failures = workspace.failures.one_more(now, None);
         let jitter = self.app.ids.jitter();
@@ -70,6 +72,9 @@ impl Steps<'_> {
             store::set_failure(&mut work.tx, self.id, failures, why, Some(next)).await?;
             store::set_status(&mut work.tx, self.id, Status::Failed, why, now).await?;
         }
+        if more["error"] == PROVISIONING_FAILED {
+            store::set_sample_error(&mut work.tx, self.id, PROVISIONING_FAILED).await?;
+        }
         let summary = format!("generation {generation} was given up: {why}");
         let evidence = json!({"failures": failures.count, "next_attempt_at": next});
         work.note(self.id, Some(generation), Kind::GivenUp, summary, evidence);
@@ -81,6 +86,35 @@ impl Steps<'_> {
             payload.extend(more);
         }
         work.emit("WORKSPACE_PROVISION_FAILED", self.id, payload);
+        Ok(work.commit().await?)
+    }
+
+    /// End an instance that a newer one replaces, or that should not be at all. Where a control plane does not end it,
+    /// though it was asked several times, its replacement does not wait: what it holds is worth nothing by then. It is
+    /// found again by whoever lists what the control plane has, where that can be listed.
+    pub(super) async fn replaced(
+        &self,
+        workspace: &Workspace,
+        instance: &Instance,
+    ) -> anyhow::Result<()> {
+        let Err(cause) = self.retire(workspace, instance).await else { return Ok(()) };
+        let newer = workspace.newest > instance.generation && workspace.intent == Intent::Running;
+        if !newer || Brings::of(self.app, workspace) == Brings::Credential {
+            return Err(cause);
+        }
+        let mut work = self.begin().await?;
+        let (generation, now) = (instance.generation, work.now);
+        let handle = instance.handle.as_deref().unwrap_or_default();
+        let error = format!("{cause:#}");
+        tracing::error!(workspace.id = %self.id, %generation, handle, error, "INSTANCE-LEAKED: it was not ended, and is left to itself");
+        store::lock(&mut work.tx, self.id).await?;
+        let exit = "left to itself: its control plane did not end it";
+        store::end(&mut work.tx, (self.id, generation), exit, now).await?;
+        access::lapse_pending(&mut work.tx, self.id, generation, now).await?;
+        access::end_passports_of(&mut work.tx, self.id, generation, now).await?;
+        let summary = format!("generation {generation} could not be ended and is left to itself");
+        let evidence = json!({"handle": handle, "why": error});
+        work.note(self.id, Some(generation), Kind::Retired, summary, evidence);
         Ok(work.commit().await?)
     }
 
@@ -109,6 +143,7 @@ impl Steps<'_> {
         store::lock(&mut work.tx, self.id).await?;
         store::end(&mut work.tx, (self.id, instance.generation), "retired", now).await?;
         access::lapse_pending(&mut work.tx, self.id, instance.generation, now).await?;
+        access::end_passports_of(&mut work.tx, self.id, instance.generation, now).await?;
         self.keep_rest(&mut work, instance.generation, rest).await?;
         let summary = format!("generation {} was ended", instance.generation);
         work.note(

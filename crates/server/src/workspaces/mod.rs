@@ -3,6 +3,7 @@
 //! Handlers in `http.rs` write intent and wake the reconciler; `reconcile.rs` converges; `view.rs` says what
 //! callers see. What others may do to a workspace inside their own transaction is in this file.
 
+mod brings;
 mod change;
 mod context;
 mod create;
@@ -32,6 +33,7 @@ use ligand_domain::secrets::Receipt;
 use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::{Intent, Standing, Status};
 
+pub(crate) use self::brings::Brings;
 pub(crate) use self::change::reload;
 pub(crate) use self::context::standby;
 pub(crate) use self::create::connection;
@@ -49,12 +51,12 @@ use crate::error::{Error, Result};
 use crate::migrations;
 
 pub(crate) use self::store::{
-    Beat, Register, abandon, bind_newest, clear_candidate, close_bootstrap, count_rotation,
+    Beat, Register, abandon, alive, bind_newest, clear_candidate, close_bootstrap, count_rotation,
     end as end_instance, get, heard, heard_again, insert_instance, insert_registered, instance_of,
-    let_go, lineage, lineages, lock, note_refused, note_unproven, observe_beat, observe_instance,
-    observe_register, place, placed_on, register_failed, register_succeeded, release_all, revoked,
-    rotated, save_card, serving, set_budget, set_candidate, set_generations, set_receipt,
-    set_status, started as instance_started, touch_outbound, wake,
+    let_go, lineage, lineages, lock, moved, note_refused, note_unproven, observe_beat,
+    observe_instance, observe_register, place, placed_on, register_failed, register_succeeded,
+    release_all, revoked, rotated, save_card, serving, set_budget, set_candidate, set_generations,
+    set_receipt, set_status, started as instance_started, touch_outbound, wake,
 };
 
 /// A workspace as the database has it.
@@ -281,6 +283,8 @@ pub struct Instance {
     pub url: String,
     /// Whether its backend reported that.
     pub url_reported: bool,
+    /// The machine that it is on, where its backend reported that and no address.
+    pub host: Option<String>,
     /// What its agent can do.
     pub features: Features,
     /// Its last sign of life.

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use axum::http::StatusCode;
+use ligand_api::error::ErrorBody;
 use ligand_api::workspace::{BootstrapFailed, Noted, SetCompute};
 use ligand_domain::id::WorkspaceId;
 use ligand_domain::lifecycle::{self as life, MOST_REPORTED, NO_REASON};
@@ -10,8 +12,9 @@ use ligand_domain::workspace::{Intent, Status};
 use serde_json::json;
 
 use super::change::paused_ancestor;
-use super::{Compute, store};
+use super::{Brings, Compute, store};
 use crate::app::App;
+use crate::backend::{Delivery, ErrorKind, fleet};
 use crate::error::{Error, Result};
 use crate::journal::{Kind, Work};
 
@@ -87,6 +90,33 @@ pub(super) async fn bootstrap_failed(
     Ok(Noted { ok: true, no_change: None })
 }
 
+/// What the machine of a workspace printed while it started, where its backend keeps that.
+pub(super) async fn console(app: &App, id: &str) -> Result<String> {
+    let mut backends = app.backends.all();
+    if !backends.any(|(_, backend)| backend.delivery() == Delivery::StartData) {
+        return Err(no_console());
+    }
+    let id = id.parse().map_err(|_| Error::not_found("workspace not found"))?;
+    let workspace = super::present(app, id).await?;
+    let backend = workspace.backend.as_deref().and_then(|name| app.backends.get(name));
+    let Some(backend) = backend else { return Err(no_console()) };
+    match backend.console(id).await {
+        Ok(output) => Ok(output),
+        Err(cause) if cause.kind == ErrorKind::Unsupported => Err(no_console()),
+        Err(cause) => {
+            tracing::warn!(workspace.id = %id, error = cause.chain(), "a console could not be read");
+            let text = "control plane returned an error fetching console output";
+            Err(Error::Refused(StatusCode::BAD_GATEWAY, Box::new(ErrorBody::new(text))))
+        }
+    }
+}
+
+fn no_console() -> Error {
+    let body = ErrorBody::new("console output needs a control plane")
+        .detail("no backend here has consoles; `ligand ws logs` shows what an instance printed");
+    Error::Refused(StatusCode::NOT_IMPLEMENTED, Box::new(body))
+}
+
 /// What was named, checked.
 pub(super) fn compute(said: &SetCompute) -> Result<Compute> {
     let instance = said.instance_id.as_deref().unwrap_or_default().trim().to_owned();
@@ -101,14 +131,35 @@ pub(super) fn compute(said: &SetCompute) -> Result<Compute> {
     Ok(Compute { instance, provider })
 }
 
+/// Where a control plane runs it, that is the instance which is asked about, and ended, from now on.
+async fn point(
+    app: &App,
+    work: &mut Work<'_>,
+    id: WorkspaceId,
+    compute: &Compute,
+) -> std::result::Result<(), sqlx::Error> {
+    let Some(workspace) = store::get(&mut work.tx, id).await? else { return Ok(()) };
+    if Brings::of(app, &workspace) == Brings::Credential {
+        return Ok(());
+    }
+    let of = workspace.backend.as_ref().and_then(|name| app.config.backends.get(name));
+    let ours = of.and_then(|of| of.provider.as_deref()) == Some(compute.provider.as_str());
+    let provider = (!ours).then_some(compute.provider.as_str());
+    let handle = fleet::handle(&compute.instance, provider);
+    store::repointed(&mut work.tx, (id, workspace.current), &handle).await?;
+    Ok(())
+}
+
 /// Note which compute a workspace runs on. Nothing is started, stopped or asked.
 pub(super) async fn repoint(app: &App, id: WorkspaceId, compute: &Compute) -> Result<()> {
     let mut work = Work::begin(app).await.map_err(Error::internal(UPDATE))?;
+    store::lock(&mut work.tx, id).await.map_err(Error::internal(UPDATE))?;
     let now = work.now;
     let set = store::set_compute(&mut work.tx, id, compute, now).await;
     if !set.map_err(Error::internal(UPDATE))? {
         return Err(Error::not_found("workspace not found"));
     }
+    point(app, &mut work, id, compute).await.map_err(Error::internal(UPDATE))?;
     let summary =
         format!("it runs on {} of {}, says an administrator", compute.instance, compute.provider);
     let facts = json!({"instance_id": compute.instance, "provider": compute.provider});

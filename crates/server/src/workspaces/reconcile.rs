@@ -233,6 +233,10 @@ pub(crate) async fn see(app: &App, instance: &Instance) -> Seen {
     let Some(backend) = app.backends.get(name) else {
         return Seen::Unknown(format!("there is no backend named {name} here"));
     };
+    // Before it is asked about, and before any step: every step comes after a look.
+    if let Some(handle) = &instance.handle {
+        backend.known(key(instance), handle);
+    }
     if instance.phase == Phase::Planned {
         return Seen::Unknown("not started".to_owned());
     }

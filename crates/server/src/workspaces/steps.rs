@@ -16,16 +16,20 @@ use ligand_domain::workspace::{Intent, Status};
 use serde_json::json;
 use uuid::Uuid;
 
+use super::brings::{Brings, Given};
 use super::context::{Context, Refusal};
 use super::reconcile::CLAIM;
 use super::{Instance, Workspace, store};
 use crate::access::{self, For};
 use crate::app::App;
-use crate::backend::{Backend, Key, Spec, Started};
+use crate::backend::{Backend, Delivery, Key, Spec, Started, fleet};
 use crate::briefings;
 use crate::journal::{Kind, Work};
 use crate::liveness;
 use crate::templates;
+
+/// The contract's words for a start that a control plane refused.
+pub(super) const PROVISIONING_FAILED: &str = "provisioning failed";
 
 /// The backend's name for an instance of ours.
 pub(crate) fn key(instance: &Instance) -> Key {
@@ -42,7 +46,7 @@ pub(super) struct Steps<'a> {
     pub(super) claim: Uuid,
     /// The secret of the generation that was planned in this pass. After a crash it is gone, and another
     /// one is minted beside it.
-    fresh: Option<(Generation, Token)>,
+    fresh: Option<(Generation, Given)>,
 }
 
 impl<'a> Steps<'a> {
@@ -78,7 +82,9 @@ impl<'a> Steps<'a> {
                 let older = instances.iter().filter(|instance| instance.generation < generation);
                 for instance in older {
                     self.drain(instance).await;
-                    self.retire(workspace, instance).await.context("end the previous instance")?;
+                    self.replaced(workspace, instance)
+                        .await
+                        .context("end the previous instance")?;
                 }
                 self.start(of(generation)?).await.context("start the instance")
             }
@@ -88,7 +94,7 @@ impl<'a> Steps<'a> {
             Step::Unsure(generation) => self.unsure(of(generation)?).await,
             Step::Heard(generation) => self.heard(of(generation)?).await,
             Step::Unheard => self.unheard().await,
-            Step::Retire(generation) => self.retire(workspace, of(generation)?).await,
+            Step::Retire(generation) => self.replaced(workspace, of(generation)?).await,
             Step::Settle(status) => self.settle(status).await,
         }
     }
@@ -131,11 +137,7 @@ impl<'a> Steps<'a> {
             now,
         )
         .await?;
-        let token = self.app.ids.token();
-        if self.app.config.guards.hold(Guard::PlanCommits) {
-            let purpose = For::Start(generation);
-            access::keep(self.app, &mut work, self.id, purpose, &token).await?;
-        }
+        let given = self.commit_proof(&mut work, &workspace, generation).await?;
         store::mark_loaded(&mut work.tx, self.id).await?;
         templates::planned(&mut work.tx, self.id, generation).await?;
         briefings::expect(&mut work.tx, &workspace, generation, cause, now).await?;
@@ -148,7 +150,7 @@ impl<'a> Steps<'a> {
             "generation": generation});
         work.emit("WORKSPACE_PROVISIONING", self.id, payload);
         work.commit().await?;
-        self.fresh = Some((generation, token));
+        self.fresh = Some((generation, given));
         Ok(())
     }
 
@@ -191,14 +193,15 @@ impl<'a> Steps<'a> {
         self.compare_rest(generation, &*backend).await.context("compare its data")?;
         let fresh = self.fresh.take().filter(|(planned, _)| *planned == generation);
         let started = match fresh {
-            Some((_, token)) if self.app.config.guards.hold(Guard::PlanCommits) => {
-                self.ensure(&*backend, instance, token).await?
-            }
-            Some((_, token)) => {
-                let started = self.ensure(&*backend, instance, token.clone()).await?;
+            Some((_, Given::Credential(token)))
+                if !self.app.config.guards.hold(Guard::PlanCommits) =>
+            {
+                let given = Given::Credential(token.clone());
+                let started = self.ensure(&*backend, instance, given).await?;
                 self.commit_late(generation, &token).await?;
                 started
             }
+            Some((_, given)) => self.ensure(&*backend, instance, given).await?,
             // What a mutant does: what a dead server has planned is nobody's business.
             None if !self.app.config.guards.hold(Guard::ResumePlanned) => return Ok(()),
             // An earlier pass ended between planning and hearing of the start. What the backend already runs
@@ -206,8 +209,8 @@ impl<'a> Steps<'a> {
             None => match backend.find(key(instance)).await? {
                 Some(started) => Ok(started),
                 None => {
-                    let Some(token) = self.resume(generation).await? else { return Ok(()) };
-                    self.ensure(&*backend, instance, token).await?
+                    let Some(given) = self.resume(generation).await? else { return Ok(()) };
+                    self.ensure(&*backend, instance, given).await?
                 }
             },
         };
@@ -228,7 +231,7 @@ impl<'a> Steps<'a> {
 
     /// Another secret for a start whose own is lost. None, where the start is over meanwhile: what is over gets
     /// nothing that would be live.
-    async fn resume(&self, generation: Generation) -> anyhow::Result<Option<Token>> {
+    async fn resume(&self, generation: Generation) -> anyhow::Result<Option<Given>> {
         let mut work = self.begin().await?;
         let Some(workspace) = store::lock(&mut work.tx, self.id).await? else { return Ok(None) };
         let row = store::instance_of(&mut work.tx, self.id, generation).await?;
@@ -236,14 +239,11 @@ impl<'a> Steps<'a> {
         if !stands || workspace.newest != generation || workspace.current >= generation {
             return Ok(None);
         }
-        if !self.app.config.guards.hold(Guard::ResumeBeside) {
-            access::lapse_pending(&mut work.tx, self.id, generation, work.now).await?;
-        }
-        let token = access::mint(self.app, &mut work, self.id, For::Start(generation)).await?;
+        let given = self.another_proof(&mut work, &workspace, generation).await?;
         let summary = format!("the start of generation {generation} was resumed");
         work.note(self.id, Some(generation), Kind::Resumed, summary, json!({}));
         work.commit().await?;
-        Ok(Some(token))
+        Ok(Some(given))
     }
 
     /// Ask for the instance. A refusal is final for this start, and then the backend has nothing of it; an
@@ -252,7 +252,7 @@ impl<'a> Steps<'a> {
         &self,
         backend: &dyn Backend,
         instance: &Instance,
-        credential: Token,
+        given: Given,
     ) -> anyhow::Result<Result<Started, Refusal>> {
         let Context { workspace, env, .. } = match self.load(instance).await? {
             Ok(context) => context,
@@ -265,11 +265,10 @@ impl<'a> Steps<'a> {
             Err(why) => return Ok(Err(why.into())),
         };
         let key = key(instance);
-        let mut spec = Spec {
-            env,
-            runtime: workspace.runtime.clone(),
-            ..Spec::bare(key, command, credential)
-        };
+        let provider = self.provider(&workspace, instance.generation).await?;
+        let runtime = workspace.runtime.clone();
+        let mut spec = Spec { env, runtime, provider, ..Spec::of(key, command) };
+        given.put_into(&mut spec);
         if let Err(why) = templates::equip(self.app, &workspace, instance.born, &mut spec).await? {
             return Ok(Err(why.into()));
         }
@@ -282,7 +281,15 @@ impl<'a> Steps<'a> {
             return Ok(Ok(started));
         }
         backend.destroy(key).await.context("destroy what a refused start left")?;
-        Ok(Err(cause.chain().into()))
+        let why = cause.chain();
+        Ok(Err(match Brings::of(self.app, &workspace) {
+            Brings::Credential => why.into(),
+            // What a control plane says of its failures is for operators alone.
+            Brings::Passport | Brings::Nothing => Refusal {
+                why: format!("{PROVISIONING_FAILED}: {why}"),
+                more: json!({"error": PROVISIONING_FAILED}),
+            },
+        }))
     }
 
     /// Confirm what was admitted before its backend had answered, by a server that died before it could write
@@ -320,6 +327,13 @@ impl<'a> Steps<'a> {
         }
         let now = work.now;
         store::started(&mut work.tx, of, &started.handle, started.address.as_deref(), now).await?;
+        if let Some(host) = backend.host(key(instance)).filter(|_| started.address.is_none()) {
+            store::note_host(&mut work.tx, of, &host).await?;
+        }
+        if backend.delivery() == Delivery::StartData {
+            let instance = fleet::instance_of(&started.handle);
+            store::compute_follows(&mut work.tx, self.id, instance).await?;
+        }
         templates::delivered(&mut work.tx, self.id, instance.born).await?;
         let summary = format!("generation {} was started: {}", instance.generation, started.handle);
         let evidence = json!({"handle": started.handle, "address": started.address});

@@ -25,13 +25,13 @@ pub(crate) use self::identity::{
     rotated, set_candidate,
 };
 pub(crate) use self::instances::{
-    abandon, alive, bind_newest, end, heard, insert_instance, instance_of, latest,
-    observe_instance, started,
+    abandon, alive, bind_newest, end, heard, insert_instance, instance_of, latest, moved,
+    note_host, observe_instance, repointed, started,
 };
 pub(crate) use self::kin::lineages;
 pub(crate) use self::lifecycle::{
-    Idling, condemn, idling, note_report, rests, set_attempt, set_compute, set_idle_minutes,
-    touch_turn, want_agent, want_rest,
+    Idling, compute_follows, condemn, idling, note_report, rests, set_attempt, set_compute,
+    set_idle_minutes, set_sample_error, touch_turn, want_agent, want_rest,
 };
 pub(crate) use self::receipts::{note_unproven, set_receipt};
 use self::rows::{Row, columns};

@@ -2,11 +2,14 @@
 //! each of the two engines.
 
 pub(crate) mod agent;
+pub(crate) mod calls_of_platforms;
+pub(crate) mod control_plane;
 pub(crate) mod docker;
 pub(crate) mod engine;
 pub(crate) mod house;
 pub(crate) mod modes;
 pub(crate) mod runtime;
+pub(crate) mod s3;
 pub(crate) mod standby;
 
 use std::collections::BTreeMap;
@@ -26,6 +29,7 @@ use ligand_server::backend::{Backend, Backends, Push, Pushes};
 use ligand_server::config::{Config, File, Flags, Secret, resolve};
 use ligand_server::db::Db;
 use ligand_server::reconcile::{Pass, Reconciler as _};
+use ligand_server::transfer::Place;
 use ligand_server::transfer::Place;
 use ligand_server::workspaces::{self, WorkspaceReconciler};
 use serde_json::Value;

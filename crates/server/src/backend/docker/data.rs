@@ -11,6 +11,9 @@
 //! ws-ID-whole-3           import 3 counts; all others are taken away
 //! ```
 //!
+//! Where an instance runs with the volumes that count, as one that stands by does, those stay, and what was verified is
+//! poured into them: `pour.rs`.
+//!
 //! A server that dies before the last step has changed nothing: the next import takes away what it left, and so does
 //! `erase`. One that dies after it leaves volumes that nobody uses, which go in the same way. Two servers that import
 //! at once: the later one takes the container away, as soon as the engine lets go of it, and the earlier one sees after
@@ -190,7 +193,11 @@ impl Docker {
     }
 
     /// The engine's archives of these volumes, as far as they are roots of the data. Each is asked for when it is read.
-    fn roots(&self, container: &str, volumes: &[Volume]) -> Result<Vec<Root>, BackendError> {
+    pub(super) fn roots(
+        &self,
+        container: &str,
+        volumes: &[Volume],
+    ) -> Result<Vec<Root>, BackendError> {
         let client = self.engine().client()?;
         let there = |root: &&str| volumes.iter().any(|(_, at)| at.strip_prefix('/') == Some(root));
         let roots = ROOTS.into_iter().filter(there).map(|root| {
@@ -218,7 +225,8 @@ impl Docker {
         };
         let first = self.0.importing.lock().unwrap_or_else(PoisonError::into_inner).insert(of);
         let _importing = first.then(|| Importing(self, of)).ok_or_else(busy)?;
-        self.nothing_runs(of, &stays).await?;
+        let now = self.data_of(of).await?.import;
+        let runs = self.runs_on(of, now, &stays).await?;
         // Whoever else imports there has died, or is too late.
         self.engine().remove(&names::importer(of)).await?;
         let data = self.data_of(of).await?;
@@ -237,14 +245,17 @@ impl Docker {
                 cause
             })?;
             self.compare(&importer, &volumes, &came, expected.as_deref(), &stays).await?;
-            self.count(of, data.next, &importer, &stays).await?;
+            match runs {
+                true => self.pour(of, &importer, (&volumes, now), owner, &came).await?,
+                false => self.count(of, data.next, &importer, &stays).await?,
+            }
             Ok(came)
         };
         let came = came.await;
         self.engine().remove(&importer).await?;
         let old = match &came {
-            Ok(_) => self.data_of(of).await?.stale,
-            Err(_) => volumes.into_iter().map(|(name, _)| name).collect(),
+            Ok(_) if !runs => self.data_of(of).await?.stale,
+            _ => volumes.into_iter().map(|(name, _)| name).collect(),
         };
         for name in old {
             if let Err(cause) = self.remove_volume(&name, of).await {
@@ -254,7 +265,7 @@ impl Docker {
         came
     }
 
-    /// An instance that runs would go on with what was there, and lose it.
+    /// An instance that was started meanwhile would go on with what was there, and lose it.
     async fn nothing_runs(&self, of: WorkspaceId, stays: &str) -> Result<(), BackendError> {
         let found = self.engine().containers(&self.0.setup.owner, Some(of)).await?;
         for key in found.iter().filter_map(|one| names::key_of(one.labels.as_ref()?)) {
@@ -268,7 +279,7 @@ impl Docker {
     }
 
     /// Unpack an archive in the importer. What belongs to nobody in particular is `owner`'s.
-    async fn fill(
+    pub(super) async fn fill(
         &self,
         importer: &str,
         archive: Bytestream,
@@ -329,7 +340,7 @@ impl Docker {
     }
 
     /// What counts is what lies there.
-    async fn compare(
+    pub(super) async fn compare(
         &self,
         importer: &str,
         volumes: &[Volume],
@@ -376,10 +387,10 @@ fn judged(workspace: WorkspaceId, found: &[Found]) -> names::Data {
 }
 
 /// A root of the data, and the engine's archive of it.
-type Root = (&'static str, Incoming);
+pub(super) type Root = (&'static str, Incoming);
 
 /// Read the archives of roots, and write one.
-fn pack(roots: Vec<Root>, out: impl io::Write) -> io::Result<Carried> {
+pub(super) fn pack(roots: Vec<Root>, out: impl io::Write) -> io::Result<Carried> {
     let mut passing = Passing::new(out, Most::default(), None);
     for (root, archive) in roots {
         let mut whole = Whole { from: archive, zeros: 0 };

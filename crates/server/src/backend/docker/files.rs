@@ -12,6 +12,7 @@ use ligand_domain::id::WorkspaceId;
 
 use super::Docker;
 use super::engine::failed;
+use super::holder::Volume;
 use super::tar::{Entry, Kind, Reader, Writer};
 use crate::backend::{BackendError, ErrorKind, Found, Place, Root};
 
@@ -117,13 +118,22 @@ impl Docker {
         if at.path.components().next().is_none() {
             return Err(BackendError::broken("a directory of a workspace cannot be taken away"));
         }
-        let path = absolute(at).display().to_string();
-        let command = ["rm", "-rf", "--", &path].map(str::to_owned).to_vec();
         let volumes = self.volumes_there(workspace).await?;
         if volumes.is_empty() {
             return Ok(());
         }
-        let name = self.make_holder(workspace, &volumes, command).await?;
+        self.remove_below(workspace, &volumes, [absolute(at).display().to_string()]).await
+    }
+
+    /// Take these paths away in the volumes.
+    pub(super) async fn remove_below(
+        &self,
+        workspace: WorkspaceId,
+        volumes: &[Volume],
+        paths: impl IntoIterator<Item = String>,
+    ) -> Result<(), BackendError> {
+        let command = ["rm", "-rf", "--"].map(str::to_owned).into_iter().chain(paths).collect();
+        let name = self.make_holder(workspace, volumes, command).await?;
         let removed = self.run_to_end(&name).await;
         self.engine().remove(&name).await?;
         removed
@@ -163,7 +173,7 @@ impl Docker {
         read
     }
 
-    async fn unpack(
+    pub(super) async fn unpack(
         &self,
         name: &str,
         path: &Path,

@@ -6,7 +6,7 @@
 //! say cleanly is unknown, and an engine that cannot be reached says nothing.
 //!
 //! `names.rs` knows what things are called, `engine.rs` how the engine is asked, `start.rs` how an instance comes to be,
-//! `events.rs` how its end is heard of, `files.rs` a workspace's files, `data.rs` all of them at once, `holder.rs`
+//! `events.rs` how its end is heard of, `files.rs` a workspace's files, `data.rs` all of them at once, `pour.rs` beneath one that runs, `holder.rs`
 //! through what they are reached, `follow.rs` logs as they grow, `terminal.rs` a shell, `tar.rs` a format.
 
 mod data;
@@ -16,6 +16,7 @@ mod files;
 mod follow;
 mod holder;
 mod names;
+mod pour;
 mod start;
 mod tar;
 mod terminal;

@@ -46,8 +46,9 @@ impl Call {
     /// How much of an answer is read.
     fn most(self) -> usize {
         match self {
-            Self::Provision | Self::Find | Self::Status | Self::Data => 64 << 10,
-            Self::Stop | Self::Halt => 512,
+            Self::Provision | Self::Find | Self::Status | Self::Stop | Self::Halt | Self::Data => {
+                64 << 10
+            }
             Self::Console => 256 << 10,
             Self::Logs => 4 << 20,
             Self::List => 64 << 20,
@@ -158,6 +159,10 @@ struct Refusal {
 
 /// It said no. Its own word for why is repeated, the rest of what it sent never.
 pub(super) fn refused(call: Call, status: StatusCode, body: &[u8]) -> BackendError {
+    let body = match call {
+        Call::Stop | Call::Halt => &body[..body.len().min(MOST_SAID)],
+        _ => body,
+    };
     let refusal = serde_json::from_slice::<Refusal>(body).ok();
     let code = refusal.as_ref().and_then(|refusal| refusal.code.clone());
     let error = refusal.and_then(|refusal| refusal.error).filter(|error| !error.is_empty());

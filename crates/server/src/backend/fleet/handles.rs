@@ -17,6 +17,18 @@ pub fn handle(instance: &str, provider: Option<&str>) -> String {
     Handle { instance: instance.to_owned(), provider: provider.map(str::to_owned) }.to_string()
 }
 
+/// The instance in such a text.
+#[must_use]
+pub fn instance_of(text: &str) -> &str {
+    text.rsplit_once(OF).map_or(text, |(instance, _)| instance)
+}
+
+/// The provider in such a text, where one is named.
+#[must_use]
+pub fn provider_of(text: &str) -> Option<String> {
+    Handle::parse(text)?.provider
+}
+
 /// The same, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Handle {
@@ -83,6 +95,11 @@ impl Handles {
 
     pub(super) fn of(&self, key: Key) -> Option<Handle> {
         self.lock().get(&key).map(|known| known.handle.clone())
+    }
+
+    /// The provider that somebody chose for it.
+    pub(super) fn provider(&self, key: Key) -> Option<String> {
+        self.lock().get(&key).and_then(|known| known.handle.provider.clone())
     }
 
     pub(super) fn host(&self, key: Key) -> Option<String> {

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::config::Secret;
 
-pub use self::handles::handle;
+pub use self::handles::{handle, instance_of, provider_of};
 
 /// Longest wait for an answer.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -58,8 +58,6 @@ pub struct Settings {
     pub patience: Duration,
     /// Wait before the second attempt to end an instance.
     pub back_off: Duration,
-    /// Agents reach the platform through somebody else's address: where they come from is not held against them.
-    pub proxied: bool,
 }
 
 /// See the module.
@@ -109,9 +107,10 @@ impl Fleet {
     }
 
     /// What it said of an instance is kept, by its key. Gives how it is started.
-    fn note(&self, key: Key, told: &Told) -> Started {
-        let handle = handle(told.instance(), None);
-        self.handles.note(key, &handle, told.host().filter(|_| !self.settings.proxied));
+    fn note(&self, key: Key, told: &Told, chosen: Option<&str>) -> Started {
+        let ours = self.settings.provider.as_deref();
+        let handle = handle(told.instance(), chosen.filter(|chosen| Some(*chosen) != ours));
+        self.handles.note(key, &handle, told.host());
         // A foreign one may say where it has its record of the instance, which is not where an agent answers.
         let address = told.url.clone().filter(|url| told.generation.is_some() && !url.is_empty());
         Started { handle, address }
@@ -119,7 +118,7 @@ impl Fleet {
 
     async fn provision(&self, spec: Spec) -> Result<Started, BackendError> {
         let key = spec.key;
-        let env = spec.env.clone();
+        let (env, chosen) = (spec.env.clone(), spec.provider.clone());
         let body = wire::provision(&self.settings, spec)?;
         let url = format!("{}/cp/workspaces/provision", self.settings.url);
         let request = self.as_platform(self.http()?.post(url)).json(&body);
@@ -140,7 +139,25 @@ impl Fleet {
                 source: None,
             });
         }
-        Ok(self.note(key, &told))
+        let told = self.arrived(key, told).await;
+        Ok(self.note(key, &told, chosen.as_deref()))
+    }
+
+    /// A fleet of ours answers before an instance is there, and says where it is when it knows. Waited for as long as
+    /// for any answer; what is not there by then is on its way.
+    async fn arrived(&self, key: Key, mut told: Told) -> Told {
+        let handle = handles::Handle { instance: told.instance().to_owned(), provider: None };
+        let mut waited = Duration::ZERO;
+        while told.is_on_its_way() && waited < self.settings.patience {
+            waited += pause(waited).await;
+            match self.ask(key, &handle).await {
+                Ok(newer) if newer.state.is_some() => {
+                    told = Told { instance_id: told.instance_id, ..newer };
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+        told
     }
 
     /// Instances of one generation, as far as it keeps such a list.
@@ -167,14 +184,17 @@ impl Fleet {
 
     async fn status(&self, key: Key) -> Result<Seen, BackendError> {
         let Some(handle) = self.handles.of(key) else { return Ok(Seen::Gone) };
+        self.ask(key, &handle).await?.seen()
+    }
+
+    async fn ask(&self, key: Key, handle: &handles::Handle) -> Result<Told, BackendError> {
         let request = self.http()?.get(self.workspace(key.workspace, "/status"));
-        let request = self.as_platform(request.query(&self.naming(&handle)));
+        let request = self.as_platform(request.query(&self.naming(handle)));
         let (status, answer) = calls::read(Call::Status, request).await?;
         if !status.is_success() {
             return Err(calls::refused(Call::Status, status, &answer));
         }
-        let told: Told = calls::parse(Call::Status, &answer)?;
-        told.seen()
+        calls::parse(Call::Status, &answer)
     }
 
     /// Its instance and its provider, as parameters of a call.
@@ -192,13 +212,20 @@ impl Fleet {
         if self.handles.is_ended(key) && !prune {
             return Ok(());
         }
-        let (mut attempt, mut wait) = (1, self.settings.back_off);
+        let (mut attempt, mut wait, mut waited) = (1, self.settings.back_off, Duration::ZERO);
         loop {
             let request = self.http()?.delete(self.workspace(key.workspace, ""));
             let mut naming = self.naming(&handle);
             naming.extend(prune.then(|| ("prune", "true".to_owned())));
             let asked = calls::read(Call::Stop, self.as_platform(request.query(&naming))).await;
             let failed = match asked {
+                Ok((status, answer)) if wire::is_under_way(status, &answer) => {
+                    if waited < self.settings.patience {
+                        waited += pause(waited).await;
+                        continue;
+                    }
+                    calls::refused(Call::Stop, status, &answer)
+                }
                 Ok((status, _)) if status.is_success() => {
                     self.handles.end(key);
                     return Ok(());
@@ -219,13 +246,22 @@ impl Fleet {
         let Some(handle) = self.handles.of(key).filter(|_| !self.handles.is_ended(key)) else {
             return Ok(());
         };
-        let request = self.http()?.post(self.workspace(key.workspace, "/stop"));
-        let request = self.as_platform(request.query(&self.naming(&handle)));
-        match calls::read(Call::Halt, request).await {
-            Ok((status, _)) if status.is_success() => Ok(()),
-            Ok((status, _)) if calls::is_foreign(status) => self.terminate(key, false).await,
-            Ok((status, answer)) => Err(calls::refused(Call::Halt, status, &answer)),
-            Err(failed) => Err(failed),
+        let mut waited = Duration::ZERO;
+        loop {
+            let request = self.http()?.post(self.workspace(key.workspace, "/stop"));
+            let request = self.as_platform(request.query(&self.naming(&handle)));
+            let (status, answer) = calls::read(Call::Halt, request).await?;
+            if calls::is_foreign(status) {
+                return self.terminate(key, false).await;
+            }
+            let under_way = wire::is_under_way(status, &answer);
+            if status.is_success() && !under_way {
+                return Ok(());
+            }
+            if !under_way || waited >= self.settings.patience {
+                return Err(calls::refused(Call::Halt, status, &answer));
+            }
+            waited += pause(waited).await;
         }
     }
 
@@ -244,10 +280,18 @@ impl Fleet {
         let ours = list.instances.iter().filter(|told| self.is_ours(told) && !told.is_gone());
         let keyed: Vec<(Key, &Told)> = ours.filter_map(|told| Some((told.key()?, told))).collect();
         for (key, told) in &keyed {
-            self.note(*key, told);
+            self.note(*key, told, self.handles.provider(*key).as_deref());
         }
         Ok(keyed.into_iter().map(|(key, _)| key).collect())
     }
+}
+
+/// Wait before something that is under way is asked about again: ever longer, and never long. Gives how long it was.
+#[expect(clippy::disallowed_methods, reason = "a backend has no clock of the server's")]
+async fn pause(waited: Duration) -> Duration {
+    let wait = (waited / 2).clamp(Duration::from_millis(100), Duration::from_secs(2));
+    tokio::time::sleep(wait).await;
+    wait
 }
 
 impl Backend for Fleet {
@@ -281,7 +325,12 @@ impl Backend for Fleet {
     fn find(&self, key: Key) -> Answer<'_, Option<Started>> {
         Box::pin(async move {
             match self.of_generation(key).await {
-                Ok(told) => Ok(told.map(|told| self.note(key, &told))),
+                Ok(None) => Ok(None),
+                Ok(Some(told)) => {
+                    let told = self.arrived(key, told).await;
+                    let chosen = self.handles.provider(key);
+                    Ok(Some(self.note(key, &told, chosen.as_deref())))
+                }
                 Err(cause) if cause.kind == ErrorKind::Unsupported => {
                     let known = self.handles.of(key).filter(|_| !self.handles.is_ended(key));
                     Ok(known.map(|handle| Started { handle: handle.to_string(), address: None }))

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use ligand_api::fleet::{Exit as Told_, Limits, Provision};
 use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::instance::{Exit, Seen};
+use reqwest::StatusCode;
 use serde::Deserialize;
 
 use super::Settings;
@@ -57,6 +58,12 @@ impl Told {
         self.state.as_deref() == Some("gone")
     }
 
+    /// It is being started, and says so by the words of a fleet of ours.
+    pub(super) fn is_on_its_way(&self) -> bool {
+        let nowhere = self.url.as_deref().is_none_or(str::is_empty);
+        self.generation.is_some() && nowhere && self.state.as_deref() == Some("pending")
+    }
+
     /// The machine that it is on.
     pub(super) fn host(&self) -> Option<String> {
         self.private_ip.as_deref().map(str::trim).filter(|ip| !ip.is_empty()).map(str::to_owned)
@@ -88,6 +95,13 @@ impl Told {
             }
         }
     }
+}
+
+/// Whether an end is accepted and not there yet, by the words of a fleet of ours. From anybody else it is as good as
+/// there.
+pub(super) fn is_under_way(status: StatusCode, answer: &[u8]) -> bool {
+    let told = || serde_json::from_slice::<Told>(answer).unwrap_or_default();
+    status == StatusCode::ACCEPTED && told().generation.is_some()
 }
 
 /// What is asked for.

@@ -217,7 +217,6 @@ impl Caller {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a provider waits in real time")]
 fn now() -> Instant {
     Instant::now()
 }

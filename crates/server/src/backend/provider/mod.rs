@@ -383,3 +383,6 @@ impl Backend for Provider {
         Box::pin(terminal::open(&self.line, key, size))
     }
 }
+
+#[cfg(test)]
+mod tests;

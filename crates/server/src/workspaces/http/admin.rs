@@ -48,12 +48,14 @@ pub(crate) async fn bootstrap_failed(
 
 /// What the machine of a workspace printed while it started: kept by a control plane, where there is one.
 #[utoipa::path(get, path = "/workspaces/{id}/console", tag = "workspaces", params(("id" = String, Path, description = "workspace id")), responses(
-    (status = 200, body = Console), (status = 401, body = ErrorBody), (status = 501, body = ErrorBody)))]
-pub(crate) async fn console(_: Admin) -> Result<Json<Console>> {
-    let body = ErrorBody::new("console output needs a control plane").detail(
-        "no backend of this server has consoles; `ligand ws logs` shows what an instance printed",
-    );
-    Err(Error::Refused(StatusCode::NOT_IMPLEMENTED, Box::new(body)))
+    (status = 200, body = Console), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 501, body = ErrorBody), (status = 502, body = ErrorBody)))]
+pub(crate) async fn console(
+    _: Admin,
+    Path(id): Path<String>,
+    State(app): State<App>,
+) -> Result<Json<Console>> {
+    let output = outside::console(&app, &id).await?;
+    Ok(Json(Console { output }))
 }
 
 /// Say which compute a workspace runs on. Nothing else changes.

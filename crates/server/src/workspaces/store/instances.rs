@@ -72,6 +72,32 @@ pub(crate) async fn started(
         .bind(address).bind(of.0.uuid()).bind(of.1.number()).execute(c).await.map(|_| ()))
 }
 
+/// Its backend says on which machine it is.
+pub(crate) async fn note_host(tx: &mut Tx, of: (WorkspaceId, Generation), host: &str) -> Done {
+    on!(tx, c => sqlx::query("UPDATE instances SET reported_host = $1
+            WHERE workspace_id = $2 AND generation = $3 AND ended_at IS NULL")
+        .bind(host).bind(of.0.uuid()).bind(of.1.number()).execute(c).await.map(|_| ()))
+}
+
+/// What serves under this generation is not where the backend said: nothing that it reported counts any more.
+pub(crate) async fn moved(tx: &mut Tx, of: (WorkspaceId, Generation)) -> Done {
+    on!(tx, c => sqlx::query("UPDATE instances SET url_reported = FALSE, url = '', reported_host = NULL
+            WHERE workspace_id = $1 AND generation = $2 AND ended_at IS NULL")
+        .bind(of.0.uuid()).bind(of.1.number()).execute(c).await.map(|_| ()))
+}
+
+/// An administrator says which instance of its backend it is: another one than before is somewhere else.
+pub(crate) async fn repointed(
+    tx: &mut Tx,
+    of: (WorkspaceId, Generation),
+    handle: &str,
+) -> Done<bool> {
+    on!(tx, c => sqlx::query("UPDATE instances SET handle = $1, url_reported = FALSE, reported_host = NULL
+            WHERE workspace_id = $2 AND generation = $3 AND ended_at IS NULL AND COALESCE(handle, '') <> $1")
+        .bind(handle).bind(of.0.uuid()).bind(of.1.number())
+        .execute(c).await.map(|done| done.rows_affected() == 1))
+}
+
 /// Its agent was admitted: it serves.
 pub(crate) async fn observe_instance(
     tx: &mut Tx,

@@ -111,6 +111,18 @@ pub(crate) async fn set_compute(
         .execute(c).await.map(|done| done.rows_affected() == 1))
 }
 
+/// Where an administrator named its compute, that is the newest instance from now on.
+pub(crate) async fn compute_follows(tx: &mut Tx, id: WorkspaceId, handle: &str) -> Done {
+    on!(tx, c => sqlx::query("UPDATE workspaces SET compute_instance = $1 WHERE id = $2 AND compute_instance IS NOT NULL")
+        .bind(handle).bind(id.uuid()).execute(c).await.map(|_| ()))
+}
+
+/// What everybody may be told of a failure, where operators are told more.
+pub(crate) async fn set_sample_error(tx: &mut Tx, id: WorkspaceId, error: &str) -> Done {
+    on!(tx, c => sqlx::query("UPDATE workspaces SET last_sample_error = $1 WHERE id = $2")
+        .bind(error).bind(id.uuid()).execute(c).await.map(|_| ()))
+}
+
 /// How long it may be idle.
 pub(crate) async fn set_idle_minutes(tx: &mut Tx, id: WorkspaceId, minutes: Option<i64>) -> Done {
     on!(tx, c => sqlx::query("UPDATE workspaces SET hibernation_idle_minutes = $1 WHERE id = $2")

@@ -34,7 +34,8 @@ pub(super) use columns;
 macro_rules! instance_columns {
     () => {
         "id, workspace_id, generation, born, backend, phase, handle, url, url_reported, features, last_seen_at, \
-         started_at, registered_at, ended_at, exit, dismissed_at, condemned, receipt, created_at"
+         started_at, registered_at, ended_at, exit, dismissed_at, condemned, receipt, reported_host, \
+         created_at"
     };
 }
 pub(super) use instance_columns;
@@ -220,6 +221,7 @@ pub(super) struct InstanceRow {
     dismissed_at: Option<i64>,
     condemned: Option<String>,
     receipt: Option<String>,
+    reported_host: Option<String>,
     created_at: i64,
 }
 
@@ -249,6 +251,7 @@ impl TryFrom<InstanceRow> for Instance {
             receipt: receipt.transpose()?,
             dismissed: row.dismissed_at.is_some(),
             condemned: row.condemned,
+            host: row.reported_host,
             created_at: Timestamp::from_micros(row.created_at),
         })
     }

@@ -1,0 +1,496 @@
+//! The table of kills: in each phase of a migration each of those that take part in it is killed with `kill -9`, while
+//! a caller goes on sending turns. Whatever is killed, it ends migrated or rolled back; nothing is left over on either
+//! backend, and no turn is lost or doubled.
+//!
+//! Some phases are over within milliseconds. A cell is played again when its blow fell into another phase than it
+//! should have; when that does not help, the cell says which one it was.
+
+use std::fs;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ligand_api::migration::{Migrate, Migration};
+use ligand_domain::migration::Stage;
+use ligand_domain::time::Timestamp;
+use serde::Serialize;
+
+use super::DrillArgs;
+use super::api::Api;
+use super::moving::{self, Count, EAST, WEST};
+use super::scene::{Ended, Outcome, Scene};
+use super::stack::Stack;
+use crate::error::{CommandError, CommandResult, Kind};
+use crate::migrate::picture::{is_over, phases};
+use crate::output::{self, Format};
+use crate::{clock, labels, text};
+
+/// What can be printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Table {
+    /// Each phase of a migration, and each of those that take part in it
+    Migrate,
+}
+
+/// One phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Row(Stage);
+
+/// From its name.
+pub(super) fn row(text: &str) -> Result<Row, String> {
+    let found = phases().find(|stage| stage.as_str() == text).map(Row);
+    let names = || phases().map(Stage::as_str).collect::<Vec<_>>().join(", ");
+    found.ok_or_else(|| format!("there is no phase `{text}`; there are {}", names()))
+}
+
+/// Who is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Victim {
+    /// The server.
+    Platform,
+    /// The process that runs the target's backend.
+    Fleet,
+    /// The instance that the workspace leaves.
+    Source,
+    /// The instance that it goes to.
+    Target,
+}
+
+impl Victim {
+    const ALL: [Self; 4] = [Self::Platform, Self::Fleet, Self::Source, Self::Target];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Platform => "platform",
+            Self::Fleet => "fleet",
+            Self::Source => "source",
+            Self::Target => "target",
+        }
+    }
+}
+
+/// Times that a blow is tried before it counts wherever it fell.
+const TRIES: usize = 4;
+/// Files of the workspace's data, and how large each is: a copy is to take a while.
+const FILES: usize = 12;
+const FILE: usize = 256 << 10;
+/// How long what is slow here takes.
+const SLOW: &str = "0.7";
+/// A turn that keeps the migration waiting, in ms.
+const LONG: u64 = 900;
+/// How often the phase is looked at before the blow, and afterwards.
+const CLOSE: Duration = Duration::from_micros(300);
+const LOOSE: Duration = Duration::from_millis(15);
+/// How long one may take to be over after the blow.
+const ENDS: Duration = Duration::from_secs(60);
+
+/// What came of one blow.
+#[derive(Debug, Clone, Serialize)]
+struct Cell {
+    phase: &'static str,
+    victim: Victim,
+    /// Nothing was struck, for this reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skipped: Option<&'static str>,
+    /// The phase in which the blow fell.
+    struck_in: String,
+    /// How it ended: `migrated`, `rolled-back`.
+    state: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<String>,
+    /// Seconds from the order until it was over.
+    seconds: f64,
+    /// Most messages that waited at a time.
+    held: i64,
+    turns: usize,
+    lost: Vec<String>,
+    doubled: Vec<String>,
+    leaks: Vec<String>,
+    /// The workspace is online, and answers.
+    serves: bool,
+    /// It could not be carried out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl Cell {
+    fn of(phase: Stage, victim: Victim) -> Self {
+        Self {
+            phase: phase.as_str(),
+            victim,
+            skipped: None,
+            struck_in: String::new(),
+            state: String::new(),
+            cause: None,
+            seconds: 0.0,
+            held: 0,
+            turns: 0,
+            lost: Vec::new(),
+            doubled: Vec::new(),
+            leaks: Vec::new(),
+            serves: false,
+            error: None,
+        }
+    }
+
+    /// Whether everything that has to hold does.
+    fn sound(&self) -> bool {
+        let whole = self.lost.is_empty() && self.doubled.is_empty() && self.leaks.is_empty();
+        let over = ["migrated", "rolled-back"].contains(&self.state.as_str());
+        self.skipped.is_some() || (self.error.is_none() && whole && over && self.serves)
+    }
+
+    /// In the table.
+    fn brief(&self) -> String {
+        if let Some(why) = self.skipped {
+            return why.to_owned();
+        }
+        if self.error.is_some() {
+            return "NOT RUN".to_owned();
+        }
+        let word = if self.sound() { self.state.replace('-', " ") } else { "BROKEN".to_owned() };
+        let fell = if self.struck_in == self.phase {
+            String::new()
+        } else {
+            format!(", struck in {}", self.struck_in)
+        };
+        format!("{word} {:.1} s, {} held{fell}", self.seconds, self.held)
+    }
+
+    /// While the table is made.
+    fn line(&self) -> String {
+        let cause = self.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
+        let error = self.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+        let wrong = match self.sound() || self.error.is_some() {
+            true => String::new(),
+            false => format!(
+                "; lost [{}], doubled [{}], left over [{}], serves: {}",
+                self.lost.join(", "),
+                self.doubled.join(", "),
+                self.leaks.join(", "),
+                self.serves
+            ),
+        };
+        let of = format!("{} × {}", self.phase, self.victim.as_str());
+        text::plain(&format!(
+            "{of:<20}  {}, {} turns{cause}{error}{wrong}",
+            self.brief(),
+            self.turns
+        ))
+    }
+}
+
+/// `ligand drill --table migrate`.
+pub(super) fn table(args: &DrillArgs) -> CommandResult {
+    let chosen = phases().filter(|stage| args.rows.is_empty() || args.rows.contains(&Row(*stage)));
+    let chosen: Vec<Stage> = chosen.collect();
+    let cells = chosen.iter().flat_map(|phase| Victim::ALL.map(|victim| (*phase, victim)));
+    let queue: Mutex<Vec<(Stage, Victim)>> = Mutex::new(cells.rev().collect());
+    let done = Mutex::new(Vec::new());
+    let next = || queue.lock().ok().and_then(|mut queue| queue.pop());
+    std::thread::scope(|scope| {
+        for _ in 0..args.at_once {
+            scope.spawn(|| {
+                while let Some((phase, victim)) = next() {
+                    let cell = played(phase, victim, args);
+                    if args.output == Format::Table {
+                        // A reader that left is noticed at the end.
+                        let _ = output::line(&cell.line());
+                    }
+                    if let Ok(mut done) = done.lock() {
+                        done.push(cell);
+                    }
+                }
+            });
+        }
+    });
+    let done = done.into_inner().unwrap_or_default();
+    args.output.answer(&done, || drawn(&chosen, &done))?;
+    judge(&done)
+}
+
+fn judge(done: &[Cell]) -> CommandResult {
+    let named = |of: &dyn Fn(&&Cell) -> bool| {
+        let names = done.iter().filter(of);
+        let names = names.map(|cell| format!("{} × {}", cell.phase, cell.victim.as_str()));
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let broken = named(&|cell| !cell.sound() && cell.error.is_none());
+    let not_run = named(&|cell| cell.error.is_some());
+    if !broken.is_empty() {
+        let error = anyhow::anyhow!("a law was broken at: {broken}");
+        return Err(CommandError::new(Kind::Broken, error));
+    }
+    match not_run.is_empty() {
+        true => Ok(()),
+        false => Err(CommandError::failed(format!("could not be carried out: {not_run}"))),
+    }
+}
+
+fn drawn(chosen: &[Stage], done: &[Cell]) -> String {
+    let rows = chosen.iter().map(|phase| {
+        let of = |victim| {
+            let mut cells = done.iter();
+            cells.find(|cell| cell.phase == phase.as_str() && cell.victim == victim)
+        };
+        let cells = Victim::ALL.map(|victim| of(victim).map(Cell::brief).unwrap_or_default());
+        std::iter::once(phase.as_str().to_owned()).chain(cells).collect()
+    });
+    let header = ["KILLED AT", "PLATFORM", "FLEET", "SOURCE", "TARGET"];
+    let sum = |of: fn(&Cell) -> usize| done.iter().map(of).sum::<usize>();
+    format!(
+        "\n{}\n{} blows, {} turns: {} lost, {} doubled, {} leaks\n",
+        text::table(&header, rows),
+        done.iter().filter(|cell| cell.skipped.is_none()).count(),
+        sum(|cell| cell.turns),
+        sum(|cell| cell.lost.len()),
+        sum(|cell| cell.doubled.len()),
+        sum(|cell| cell.leaks.len()),
+    )
+}
+
+/// One cell, on a thread and a stack of its own.
+fn played(phase: Stage, victim: Victim, args: &DrillArgs) -> Cell {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let played = runtime.context("start the runtime").and_then(|runtime| {
+        runtime.block_on(async {
+            let limit = args.limit("");
+            let late = || anyhow::anyhow!("it was not done within {} s", limit.as_secs());
+            match tokio::time::timeout(limit, tries(phase, victim, args.keep)).await {
+                Ok(Ok(cell)) => Ok(cell),
+                Ok(Err(Ended::CannotRun(error))) => Err(error),
+                Ok(Err(Ended::Broken)) => Err(anyhow::anyhow!("something it needs did not come")),
+                Err(_) => Err(late()),
+            }
+        })
+    });
+    played.unwrap_or_else(|error| {
+        let error = Some(format!("{error:#}"));
+        Cell { error, ..Cell::of(phase, victim) }
+    })
+}
+
+async fn tries(phase: Stage, victim: Victim, keep: bool) -> Outcome<Cell> {
+    if victim == Victim::Fleet {
+        let skipped = Some("no fleet here");
+        return Ok(Cell { skipped, ..Cell::of(phase, victim) });
+    }
+    let mut tried = 1;
+    loop {
+        let mut stack = Stack::prepare("kills", keep)?;
+        let cell = once(phase, victim, &mut stack).await?;
+        let hit = cell.skipped.is_some() || cell.struck_in == cell.phase;
+        if hit || !cell.sound() || tried == TRIES {
+            return Ok(cell);
+        }
+        tried += 1;
+    }
+}
+
+/// What makes its phase last long enough to be met.
+fn script(phase: Stage) -> String {
+    let east = match phase.as_str() {
+        "provision" => format!("sleep {SLOW}"),
+        "probe" => "export LIGAND_ECHO_DELAY_MS=700".to_owned(),
+        _ => ":".to_owned(),
+    };
+    format!("export LIGAND_ECHO_EFFECTS=effects\ncase $HOME in */{EAST}/*) {east};; esac")
+}
+
+async fn once(phase: Stage, victim: Victim, stack: &mut Stack) -> Outcome<Cell> {
+    let scene = Scene::begin(false);
+    let agent = moving::agent(&script(phase), &stack.program());
+    let mut api = stack.serve(&moving::settings(&agent)).await?;
+    let id = api.managed("worker").await?;
+    let source = api.online(&scene, &id, 0).await?;
+    fill(stack, &id)?;
+    let caller = api.caller(&id, "turn");
+    if phase.as_str() == "hold" {
+        api.enqueue(&id, "long", LONG).await?;
+    }
+    clock::pause(Duration::from_millis(200)).await;
+    let grace = u64::from(phase.as_str() == "retire");
+    let body = Migrate { grace_seconds: Some(grace), ..moving::to(EAST) };
+    let begun = clock::instant();
+    api.client.migrate(&id, &body).await?;
+    met(&api, &id, phase).await?;
+    let struck = clock::now();
+    let skipped = strike(stack, &id, victim, source)?;
+    if victim == Victim::Platform {
+        api = stack.serve_again().await?;
+    }
+    let (it, held) = ends(&api, &id).await?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let serves = serves(&scene, &api, &id).await?;
+    let turns = caller.end().await?;
+    let Count { turns, lost, doubled, .. } =
+        moving::count(&scene, &api, stack, &id, &turns).await?;
+    Ok(Cell {
+        skipped,
+        struck_in: phase_at(&it, struck),
+        state: it.state.clone(),
+        cause: it.cause.clone(),
+        seconds,
+        held,
+        turns,
+        lost,
+        doubled,
+        leaks: left(&api, stack, &id).await?,
+        serves,
+        ..Cell::of(phase, victim)
+    })
+}
+
+fn fill(stack: &Stack, id: &str) -> Outcome {
+    let directory = stack.tree(WEST, id).join("workspace/data");
+    fs::create_dir_all(&directory).context("make room for its data")?;
+    for number in 0..FILES {
+        // No two chunks of it are the same.
+        let mut content: Vec<u8> = vec![0; FILE];
+        for (at, byte) in content.iter_mut().enumerate() {
+            *byte = (at.wrapping_mul(31).wrapping_add(at >> 9) ^ number.wrapping_mul(97)) as u8;
+        }
+        fs::write(directory.join(number.to_string()), content).context("write its data")?;
+    }
+    Ok(())
+}
+
+/// Until it has entered this phase, or is over.
+async fn met(api: &Api, id: &str, phase: Stage) -> Outcome {
+    let until = clock::now().after(ENDS);
+    loop {
+        let now = moving::newest(api, id).await?;
+        let entered = now.phases.iter().any(|entered| entered.phase == phase.as_str());
+        if entered || is_over(&now) {
+            return Ok(());
+        }
+        if clock::now() >= until {
+            let late =
+                anyhow::anyhow!("it never came to {}: {}", phase.as_str(), moving::told(&now));
+            return Err(late.into());
+        }
+        clock::pause(CLOSE).await;
+    }
+}
+
+/// `kill -9`. Says so where there is nothing to kill.
+fn strike(
+    stack: &mut Stack,
+    id: &str,
+    victim: Victim,
+    source: i64,
+) -> Outcome<Option<&'static str>> {
+    let found = match victim {
+        Victim::Platform | Victim::Fleet => {
+            stack.kill_server()?;
+            return Ok(None);
+        }
+        Victim::Source => {
+            let mut all = labels::below(&stack.tree(WEST, id));
+            all.retain(|process| process.generation == Some(source));
+            all
+        }
+        Victim::Target => labels::below(&stack.tree(EAST, id)),
+    };
+    labels::kill(&found);
+    Ok(found.is_empty().then_some("nothing to kill"))
+}
+
+/// Until it is over; with the most messages that were seen waiting.
+async fn ends(api: &Api, id: &str) -> Outcome<(Migration, i64)> {
+    let until = clock::now().after(ENDS);
+    let mut held = 0;
+    loop {
+        let now = moving::newest(api, id).await?;
+        held = held.max(now.held_messages);
+        if is_over(&now) || clock::now() >= until {
+            return Ok((now, held));
+        }
+        clock::pause(LOOSE).await;
+    }
+}
+
+/// Whether the workspace comes to be online, and answers.
+async fn serves(scene: &Scene, api: &Api, id: &str) -> Outcome<bool> {
+    let online = api.online(scene, id, 0).await.is_ok();
+    Ok(online && api.client.send(id, "are you there?", ENDS).await.is_ok())
+}
+
+/// What is left over, once nothing changes it any more.
+async fn left(api: &Api, stack: &Stack, id: &str) -> Outcome<Vec<String>> {
+    let until = clock::now().after(Duration::from_secs(15));
+    loop {
+        let left = moving::leaks(api, stack, id).await?;
+        if left.is_empty() || clock::now() >= until {
+            return Ok(left);
+        }
+        clock::pause(LOOSE).await;
+    }
+}
+
+/// The phase that it was in at a time. Servers and drill read one clock.
+fn phase_at(it: &Migration, at: Timestamp) -> String {
+    let before = |entered: &&ligand_api::migration::MigrationPhase| {
+        Timestamp::parse(&entered.at).is_some_and(|begun| begun <= at)
+    };
+    let last = it.phases.iter().rev().find(before);
+    last.map_or("prepare", |entered| entered.phase.as_str()).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cell(phase: &str, victim: Victim) -> Cell {
+        let phase = row(phase).unwrap().0;
+        Cell {
+            struck_in: phase.as_str().to_owned(),
+            state: "migrated".to_owned(),
+            seconds: 2.34,
+            held: 3,
+            turns: 20,
+            serves: true,
+            ..Cell::of(phase, victim)
+        }
+    }
+
+    #[test]
+    fn a_cell_is_sound_when_it_ended_and_nothing_is_wrong() {
+        let good = cell("hold", Victim::Source);
+        assert!(good.sound());
+        let wrong: [fn(&mut Cell); 6] = [
+            |cell| cell.lost.push("turn-1".into()),
+            |cell| cell.doubled.push("turn-1".into()),
+            |cell| cell.leaks.push("data at east".into()),
+            |cell| cell.serves = false,
+            |cell| "running".clone_into(&mut cell.state),
+            |cell| cell.error = Some("no room".into()),
+        ];
+        for (number, wrong) in wrong.into_iter().enumerate() {
+            let mut cell = good.clone();
+            wrong(&mut cell);
+            assert!(!cell.sound(), "{number}");
+            assert!(judge(&[good.clone(), cell]).is_err(), "{number}");
+        }
+        assert!(judge(&[good]).is_ok());
+    }
+
+    #[test]
+    fn the_table_has_a_row_for_each_phase() {
+        let rows = ["hold", "probe"].map(|name| row(name).unwrap().0);
+        let mut back = cell("probe", Victim::Target);
+        "rolled-back".clone_into(&mut back.state);
+        let mut late = cell("hold", Victim::Source);
+        "quiesce".clone_into(&mut late.struck_in);
+        let none = Cell { skipped: Some("no fleet here"), ..Cell::of(rows[0], Victim::Fleet) };
+        insta::assert_snapshot!(drawn(&rows, &[back, late, none]), @"
+
+        KILLED AT  PLATFORM  FLEET          SOURCE                                     TARGET
+        hold                 no fleet here  migrated 2.3 s, 3 held, struck in quiesce
+        probe                                                                          rolled back 2.3 s, 3 held
+
+        2 blows, 40 turns: 0 lost, 0 doubled, 0 leaks
+        ");
+    }
+}

@@ -1,0 +1,280 @@
+//! Workspaces that go from one backend to another, on a real server with real instances, while a client goes on
+//! sending turns.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::http::Call;
+use crate::run::Home;
+use crate::stack::{Stack, generation, now, pause, until};
+
+/// Longest that a migration here may take.
+const MOVES: Duration = Duration::from_secs(90);
+/// Files of data, and how large each is.
+const FILES: usize = 24;
+const FILE: usize = 128 << 10;
+/// How often a turn is sent.
+const PACE: Duration = Duration::from_millis(100);
+
+/// Two backends of processes, whose agents count their turns. `script` is run before each agent.
+fn two(home: &Home, script: &str) -> Stack {
+    let script = format!("export LIGAND_ECHO_EFFECTS=effects\n{script}\nexec \"$0\" agent");
+    let words = ["/bin/sh", "-c", &script, env!("CARGO_BIN_EXE_ligand")];
+    let words = words.map(|word| format!("{word:?}")).join(", ");
+    let settings = format!(
+        "backend = \"west\"\nheartbeat_seconds = 1\nagent = [{words}]\n\
+         [backends.west]\nkind = \"process\"\n[backends.east]\nkind = \"process\"\nuid_base = 300000\n"
+    );
+    let file = home.put("ligand.toml", &settings).display().to_string();
+    Stack::start(&["serve", "platform", "--config", &file], &[])
+}
+
+fn tree(stack: &Stack, backend: &str, id: &str) -> PathBuf {
+    stack.data().join(backend).join(id)
+}
+
+fn fill(tree: &Path) {
+    let directory = tree.join("workspace/data");
+    fs::create_dir_all(&directory).unwrap();
+    for number in 0..FILES {
+        let content: Vec<u8> = (0..FILE).map(|at| (at * (number + 7) >> 5) as u8).collect();
+        fs::write(directory.join(number.to_string()), content).unwrap();
+    }
+}
+
+/// Every file of its data that the test wrote.
+fn content(tree: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(tree.join("workspace/data")).unwrap().flatten();
+    let read = |entry: fs::DirEntry| {
+        (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())
+    };
+    entries.map(read).collect()
+}
+
+/// How often each turn ran.
+fn effects(tree: &Path) -> BTreeMap<String, usize> {
+    let mut ran = BTreeMap::new();
+    let text = fs::read_to_string(tree.join("workspace/effects")).unwrap_or_default();
+    for line in text.lines().filter(|line| line.starts_with("turn-")) {
+        *ran.entry(line.to_owned()).or_default() += 1;
+    }
+    ran
+}
+
+/// A client that sends turns while something else is done; gives how each was answered, by its name.
+fn while_called<T>(
+    stack: &Stack,
+    id: &str,
+    work: impl FnOnce() -> T,
+) -> (T, BTreeMap<String, Value>) {
+    let (over, answers) = (AtomicBool::new(false), Mutex::new(BTreeMap::new()));
+    let (url, admin) = (stack.url().to_owned(), stack.admin());
+    let done = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut number = 0;
+            while !over.load(Ordering::SeqCst) {
+                number += 1;
+                let (url, admin, answers) = (&url, &admin, &answers);
+                scope.spawn(move || {
+                    let name = format!("turn-{number}");
+                    let answer = turn(url, admin, id, &name);
+                    answers.lock().unwrap().insert(name, answer);
+                });
+                pause(PACE);
+            }
+        });
+        pause(PACE * 4);
+        let done = work();
+        pause(PACE * 4);
+        over.store(true, Ordering::SeqCst);
+        done
+    });
+    (done, answers.into_inner().unwrap())
+}
+
+/// One turn, sent until it has its answer: a message that is sent again is the same one.
+fn turn(url: &str, admin: &str, id: &str, name: &str) -> Value {
+    let message = json!({
+        "messageId": name, "role": "user", "parts": [{"kind": "text", "text": name}],
+    });
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "message/send", "params": {"message": message}});
+    let line = format!("POST /workspaces/{id}/a2a");
+    let begun = now();
+    loop {
+        let call = Call::new(url, &line).token(admin).header("prefer", "wait=20").json(&body);
+        let answer = call.send();
+        let said: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+        if answer.status == 200 && said["result"].is_object() {
+            return said["result"].clone();
+        }
+        assert!(begun.elapsed() < MOVES, "{name}: {answer:?}");
+        pause(PACE);
+    }
+}
+
+/// Every turn was answered with its own words, and ran once.
+#[track_caller]
+fn conserved(answers: &BTreeMap<String, Value>, ran: &BTreeMap<String, usize>) {
+    assert!(answers.len() > 8, "the client sent {} turns", answers.len());
+    for (name, answer) in answers {
+        assert_eq!(answer["parts"][0]["text"], format!("echo: {name}"), "{answer}");
+        assert_eq!(ran.get(name), Some(&1), "{name} ran so often");
+    }
+}
+
+/// Its newest migration, once it is over.
+#[track_caller]
+fn over(stack: &Stack, id: &str) -> Value {
+    let begun = now();
+    loop {
+        let all = stack.ask(&format!("GET /admin/workspaces/{id}/migrations"));
+        let it = all["migrations"][0].clone();
+        if ["migrated", "rolled-back"].iter().any(|state| it["state"] == *state) {
+            return it;
+        }
+        assert!(begun.elapsed() < MOVES, "{it:#}");
+        pause(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_workspace_goes_to_another_backend_while_it_is_called() {
+    let home = Home::new();
+    let stack = two(&home, "");
+    stack.ok(&["ws", "create", "a", "--wait"]);
+    let id = stack.id("a");
+    let (west, east) = (tree(&stack, "west", &id), tree(&stack, "east", &id));
+    fill(&west);
+    let (before, kept) = (stack.workspace("a"), content(&west));
+    let watch = ["migrate", "a", "--to", "east", "--grace", "0", "--watch"];
+    let (told, answers) = while_called(&stack, &id, || stack.ok(&watch));
+    let phases = ["prepare", "provision", "pre-copy", "hold", "quiesce", "restore", "activate"];
+    for phase in phases.iter().chain(&["probe", "cut-over", "release", "retire", "migrated"]) {
+        assert!(told.lines().any(|line| line.contains(&format!("  {phase}"))), "{phase}: {told}");
+    }
+    let it = over(&stack, &id);
+    assert_eq!(
+        (&it["state"], &it["from"], &it["to"]),
+        (&json!("migrated"), &json!("west"), &json!("east"))
+    );
+    assert!(it["digest"].is_string() && it["without_service_ms"].is_u64(), "{it:#}");
+    let after = stack.workspace("a");
+    assert_eq!(generation(&after), generation(&before) + 1);
+    assert!(after["url"] != before["url"] && after["backend"] == "east", "{after:#}");
+    assert_eq!(content(&east), kept, "its data came with it");
+    until("the source is gone, with its data", || (!west.exists()).then_some(()));
+    conserved(&answers, &effects(&east));
+    let why = stack.ok(&["why", "a"]);
+    assert!(why.contains("migration") && why.contains("east"), "{why}");
+    assert!(stack.ok(&["migrate", "a"]).contains("migrated in"), "it is shown afterwards");
+    assert_eq!(stack.settled(&id), generation(&after));
+    // And back, where there is nothing of it any more.
+    let (_, more) = while_called(&stack, &id, || {
+        stack.ok(&["migrate", "a", "--to", "west", "--grace", "0", "--watch", "--output", "json"])
+    });
+    assert_eq!(content(&west), kept);
+    // Names of turns come again: what was answered before is answered the same, and does not run again.
+    conserved(&more, &effects(&west));
+}
+
+#[test]
+fn a_target_that_fails_leads_back_and_says_so() {
+    let home = Home::new();
+    let blind = "case $HOME in */east/*) LIGAND_ECHO_EFFECTS=/nowhere/effects;; esac";
+    let stack = two(&home, blind);
+    stack.ok(&["ws", "create", "a", "--wait"]);
+    let id = stack.id("a");
+    let before = stack.workspace("a");
+    let watch = ["migrate", "a", "--to", "east", "--watch"];
+    let (ran, answers) = while_called(&stack, &id, || stack.cli(&watch));
+    assert_eq!(ran.code, 7, "{}", ran.transcript());
+    assert!(ran.stderr.contains("did not complete a turn"), "{}", ran.transcript());
+    let after = stack.workspace("a");
+    let same = ["url", "generation", "backend"];
+    assert!(same.iter().all(|name| after[*name] == before[*name]), "{after:#}");
+    conserved(&answers, &effects(&tree(&stack, "west", &id)));
+    until("nothing is left of the target", || (!tree(&stack, "east", &id).exists()).then_some(()));
+    assert_eq!(stack.processes(), [stack.leader_at("west", &id, 1)]);
+    assert!(stack.ok(&["migrate", "a"]).contains("rolled back after"), "it is shown afterwards");
+}
+
+#[test]
+fn one_that_waits_can_be_paused_and_aborted() {
+    let home = Home::new();
+    // The target takes its time, so that there is some to spend.
+    let stack = two(&home, "case $HOME in */east/*) sleep 4;; esac");
+    stack.ok(&["ws", "create", "a", "--wait"]);
+    let id = stack.id("a");
+    stack.ok(&["migrate", "a", "--to", "east", "--reason", "a try"]);
+    let twice = stack.cli(&["migrate", "a", "--to", "east"]);
+    assert_eq!(twice.code, 1, "one at a time: {}", twice.transcript());
+    assert!(stack.ok(&["migrate", "a", "--pause"]).contains("paused"));
+    assert!(stack.ok(&["migrate"]).contains("paused"));
+    assert!(stack.ok(&["migrate", "a", "--resume"]).contains("under way"));
+    stack.ok(&["migrate", "a", "--abort"]);
+    let it = over(&stack, &id);
+    assert_eq!((&it["state"], &it["reason"]), (&json!("rolled-back"), &json!("a try")), "{it:#}");
+    assert_eq!(stack.settled(&id), 1, "the source is as it was");
+    let late = stack.cli(&["migrate", "a", "--abort"]);
+    assert_eq!(late.code, 1, "{}", late.transcript());
+}
+
+#[test]
+fn what_cannot_be_moved_is_refused_with_the_reason() {
+    let home = Home::new();
+    let stack = two(&home, "");
+    stack.ok(&["ws", "create", "a", "--wait"]);
+    for (to, says) in [("west", "west"), ("nowhere", "nowhere")] {
+        let ran = stack.cli(&["migrate", "a", "--to", to]);
+        assert_eq!(ran.code, 1, "{}", ran.transcript());
+        assert!(ran.stderr.contains(says), "{}", ran.transcript());
+    }
+    stack.ok(&["ws", "pause", "a"]);
+    let ran = stack.cli(&["migrate", "a", "--to", "east"]);
+    assert_eq!(ran.code, 1, "{}", ran.transcript());
+}
+
+#[test]
+fn a_drain_moves_all_or_names_who_stayed() {
+    let home = Home::new();
+    // Those of one name fail their turns in the east.
+    let script = "case $HOME in */east/*) test -e ../workspace/ill && LIGAND_ECHO_EFFECTS=/nowhere/effects;; esac";
+    let stack = two(&home, script);
+    let names: Vec<String> = (0..8).map(|number| format!("w{number}")).collect();
+    for name in &names {
+        stack.ok(&["ws", "create", name, "--wait"]);
+    }
+    let told = stack.ok(&["drain", "west", "--to", "east", "--concurrency", "4", "--watch"]);
+    assert!(told.contains("8 of 8 moved"), "{told}");
+    for name in &names {
+        assert_eq!(stack.workspace(name)["backend"], "east", "{name}");
+    }
+    assert!(stack.ok(&["drain", "west"]).contains("done in"), "it is shown afterwards");
+    assert!(stack.ok(&["drain"]).contains("8 of 8"));
+}
+
+#[test]
+fn a_drain_stops_at_a_failure() {
+    let home = Home::new();
+    let stack = two(&home, "case $HOME in */east/*) LIGAND_ECHO_EFFECTS=/nowhere/effects;; esac");
+    for name in ["a", "b", "c", "d", "e"] {
+        stack.ok(&["ws", "create", name, "--wait"]);
+    }
+    let ran = stack.cli(&["drain", "west", "--to", "east", "--concurrency", "1", "--watch"]);
+    assert_eq!(ran.code, 7, "{}", ran.transcript());
+    let drains = stack.ask("GET /admin/drains");
+    let it = &drains["drains"][0];
+    assert_eq!(it["state"], "stopped", "{it:#}");
+    assert_eq!(it["failed"].as_array().unwrap().len(), 1, "{it:#}");
+    let stayed =
+        ["a", "b", "c", "d", "e"].iter().all(|name| stack.workspace(name)["backend"] == "west");
+    assert!(stayed, "{it:#}");
+    let shown = stack.ok(&["drain", "west"]);
+    assert!(shown.contains("stayed") && shown.contains("did not complete a turn"), "{shown}");
+}
