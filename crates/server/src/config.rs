@@ -219,27 +219,6 @@ impl Config {
         converge::start_deadline(runtime, declared, recipe, self.provision_timeout)
     }
 
-    /// Whether two backends keep what they hold of a workspace in the same place: what one of them erases, the other
-    /// lacks.
-    #[must_use]
-    pub fn same_place(&self, one: &str, other: &str) -> bool {
-        let (Some(first), Some(second)) = (self.backends.get(one), self.backends.get(other)) else {
-            return false;
-        };
-        let root = |name: &str, of: &BackendConfig| {
-            let root = of.root.clone().unwrap_or_else(|| self.data_dir.join(name));
-            std::path::absolute(&root).unwrap_or(root)
-        };
-        first.beside(second, (root(one, first), root(other, second)), &self.data_dir)
-    }
-
-    /// Whether instances of a backend have an agent of Ligand's.
-    #[must_use]
-    pub fn brings_agent(&self, backend: &str) -> bool {
-        let own = self.backends.get(backend).and_then(BackendConfig::own_agent);
-        !own.as_ref().unwrap_or(&self.agent).is_empty()
-    }
-
     /// The command that runs a workspace: Ligand's agent, around the workspace's own command or its
     /// runtime's.
     ///

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ligand_domain::migration::{Before, Stage};
 
-use super::Secret;
 use super::layers::Layers;
+use super::{BackendConfig, Config, Secret};
 use crate::transfer::{Bucket, Place};
 
 /// What is read of the environment for a bucket, by its name there and as a setting; and whether it may be shown.
@@ -84,6 +84,22 @@ impl Migrations {
         let deadlines = deadlines(said, file.deadline_seconds);
         let store = place(said, file.store, data_dir);
         Self { store, probe, grace, deadlines }
+    }
+}
+
+impl Config {
+    /// Whether two backends keep what they hold of a workspace in the same place: what one of them erases, the other
+    /// lacks.
+    #[must_use]
+    pub fn same_place(&self, one: &str, other: &str) -> bool {
+        let (Some(first), Some(second)) = (self.backends.get(one), self.backends.get(other)) else {
+            return false;
+        };
+        let root = |name: &str, of: &BackendConfig| {
+            let root = of.root.clone().unwrap_or_else(|| self.data_dir.join(name));
+            std::path::absolute(&root).unwrap_or(root)
+        };
+        first.beside(second, (root(one, first), root(other, second)), &self.data_dir)
     }
 }
 

@@ -12,11 +12,19 @@ use crate::journal::Kind;
 use crate::messages;
 use crate::programs;
 use crate::transfer;
-use crate::workspaces;
+use crate::workspaces::{self, Instance};
 
 impl Going<'_> {
     /// Nothing of an instance is left at a backend, nor of the workspace's data there.
-    async fn clear(&self, backend: &dyn Backend, key: Key) -> anyhow::Result<()> {
+    async fn clear(
+        &self,
+        backend: &dyn Backend,
+        key: Key,
+        instance: Option<&Instance>,
+    ) -> anyhow::Result<()> {
+        if let Some(handle) = instance.and_then(|instance| instance.handle.as_deref()) {
+            backend.known(key, handle);
+        }
         let done = async {
             backend.stop(key, self.app.config.stop_grace).await?;
             backend.destroy(key).await?;
@@ -34,7 +42,8 @@ impl Going<'_> {
         let generation = it.target.ok_or_else(|| anyhow!("there is no target"))?;
         let born = looked.target.as_ref().map_or(generation, |target| target.born);
         let backend = self.backend(&it.to)?;
-        self.clear(&*backend, Key { workspace: self.workspace, generation: born }).await?;
+        let key = Key { workspace: self.workspace, generation: born };
+        self.clear(&*backend, key, looked.target.as_ref()).await?;
         self.change(|it, _| it.target_gone = true).await
     }
 
@@ -45,10 +54,10 @@ impl Going<'_> {
     }
 
     /// Destroy the source, with its data there, and what lies between.
-    pub(super) async fn retire(&self, it: &Migration) -> anyhow::Result<Went> {
+    pub(super) async fn retire(&self, it: &Migration, looked: &Looked) -> anyhow::Result<Went> {
         let backend = self.backend(&it.from)?;
         let key = Key { workspace: self.workspace, generation: it.source_born };
-        self.clear(&*backend, key).await?;
+        self.clear(&*backend, key, looked.source.as_ref()).await?;
         transfer::forget(self.app, self.id).await?;
         let (mut work, workspace, mut it) = self.begin().await?;
         it.source_gone = true;

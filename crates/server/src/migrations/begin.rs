@@ -131,11 +131,12 @@ fn may_move<'a>(
         let why = format!("{from} and {to} keep their data in one place: give each its own");
         return Err(why);
     }
-    if !app.config.brings_agent(to) {
-        let why = "instances have no agent there that could stand by as a candidate";
+    let (own, runtime) = (workspace.command.as_deref(), workspace.runtime.as_str());
+    app.config.command_of(own, runtime, to)?;
+    if !app.config.redeems(own, runtime, to) {
+        let why = "its runtime has no agent there that could stand by as a candidate";
         return Err(format!("the backend {to} cannot be its target: {why}"));
     }
-    app.config.command_of(workspace.command.as_deref(), &workspace.runtime, to)?;
     Ok(from)
 }
 

@@ -269,11 +269,14 @@ impl<'a> Going<'a> {
     }
 }
 
-/// As the decision looks at it: nobody waits for the grace of a workspace that is deleted.
+/// As the decision looks at it: of a workspace that is deleted nothing waits, neither for a grace nor for a person.
 fn decided(it: &Migration, looked: &Looked) -> ligand_domain::migration::Migration {
-    let grace = match looked.facts.intent {
-        Intent::Removed => Duration::ZERO,
-        Intent::Running | Intent::Paused | Intent::Hibernated => it.grace,
-    };
-    ligand_domain::migration::Migration { grace, ..it.decided() }
+    let decided = it.decided();
+    match looked.facts.intent {
+        Intent::Removed if decided.wish == Wish::Pause => {
+            ligand_domain::migration::Migration { grace: Duration::ZERO, wish: Wish::Go, ..decided }
+        }
+        Intent::Removed => ligand_domain::migration::Migration { grace: Duration::ZERO, ..decided },
+        Intent::Running | Intent::Paused | Intent::Hibernated => decided,
+    }
 }

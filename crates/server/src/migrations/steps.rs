@@ -48,7 +48,7 @@ impl Going<'_> {
             Step::DestroyTarget => self.destroy_target(&it, &looked).await,
             Step::Resume => self.resume(&it, &looked).await,
             Step::Release => self.release().await,
-            Step::Retire => self.retire(&it).await,
+            Step::Retire => self.retire(&it, &looked).await,
             Step::Finish => self.finish(&it).await,
         }
     }

@@ -184,14 +184,15 @@ pub(super) async fn save(tx: &mut Tx, it: &Migration) -> Done {
             deadline = $6, cause = $7, ended_at = $8, failures = $9, last_error = $10, next_attempt_at = $11,
             waits_for = $12, stopping = $13, source_ended = $14, source_gone = $15, target_gone = $16, copied = $17,
             complete = $18, restored = $19, bytes_total = $20, bytes_done = $21, digest = $22, held_at = $23,
-            released_at = $24, url_after = $25, probed_serial = $26, probe_failed = $27, lacks = $28 WHERE id = $1")
+            released_at = $24, url_after = $25, probed_serial = $26, probe_failed = $27, lacks = $28, source_generation = $29, source_born = $30, url_before = $31 WHERE id = $1")
         .bind(it.id).bind(it.target.map(Generation::number)).bind(it.stage.as_str()).bind(it.reached.as_str())
         .bind(it.since.micros()).bind(it.deadline.micros()).bind(&it.cause).bind(it.ended_at.map(Timestamp::micros))
         .bind(it.failures).bind(&it.last_error).bind(it.next_attempt_at.map(Timestamp::micros)).bind(&it.waits_for)
         .bind(it.stopping).bind(it.source_ended).bind(it.source_gone).bind(it.target_gone).bind(it.data.copied)
         .bind(it.data.complete).bind(it.data.restored).bind(it.bytes_total).bind(it.bytes_done).bind(&it.digest)
         .bind(it.held_at.map(Timestamp::micros)).bind(it.released_at.map(Timestamp::micros)).bind(&it.url_after)
-        .bind(probed).bind(failed).bind(&it.lacks).execute(c).await.map(|_| ()))
+        .bind(probed).bind(failed).bind(&it.lacks).bind(it.source.number()).bind(it.source_born.number())
+        .bind(&it.url_before).execute(c).await.map(|_| ()))
 }
 
 /// How far its data is, in this phase.

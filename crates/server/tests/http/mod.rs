@@ -44,5 +44,6 @@ mod sweeps;
 mod templates;
 mod terminal;
 mod tokens;
+mod turnings;
 mod watchers;
 mod workspaces;

@@ -58,6 +58,7 @@ pub(crate) async fn idling(tx: &mut Tx, limit: i64) -> Done<Vec<Idling>> {
             "SELECT w.id, w.current_generation, COALESCE(i.registered_at, i.created_at) FROM workspaces w
              JOIN instances i ON i.workspace_id = w.id AND i.generation = w.current_generation
              WHERE w.hibernation_idle_minutes > 0 AND w.intent = 'running' AND w.backend IS NOT NULL
+               AND w.candidate_generation IS NULL
                AND w.status IN ('online', 'degraded') AND w.active_tasks <= 0
              ORDER BY COALESCE(w.last_turn_at, 0), w.id LIMIT $1")
         .bind(limit).fetch_all(c).await)?;
