@@ -12,11 +12,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::delivery::Front;
-use crate::{leftover, machine};
 use crate::standby::{self, Action, Mode, State, Wish};
 use crate::supervise::{Started, Supervisor};
 use crate::values::Values;
 use crate::vitals::{Program, Vitals};
+use crate::{leftover, machine};
 
 /// How often it is looked whether the last turn has ended.
 const LOOK: Duration = Duration::from_millis(10);

@@ -126,7 +126,11 @@ async fn answer(
         bearer: bearer.map(|text| text.trim_start_matches("Bearer ").to_owned()),
         key: header("idempotency-key"),
         org: header("x-molecule-org-id"),
-        body: if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).expect("JSON") },
+        body: if body.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&body).expect("JSON")
+        },
     };
     let reply = (shared.script)(&call, &shared.calls.borrow());
     shared.calls.send_modify(|calls| calls.push(call));

@@ -123,7 +123,8 @@ async fn started_to_wait_it_runs_when_told_with_secrets_that_it_fetches() {
     platform.until_beat("a heartbeat that waits", &waits).await;
     assert!(!platform.calls().iter().any(|call| call.name == "secrets"));
 
-    let secrets = json!({ "API_KEY": "one", "WORKSPACE_ID": "other", "LIGAND_X": "x", "PORT": "1" });
+    let secrets =
+        json!({ "API_KEY": "one", "WORKSPACE_ID": "other", "LIGAND_X": "x", "PORT": "1" });
     write(&dir, "secrets", &secrets);
     write(&dir, "wish", &json!({ "state": "run", "serial": 4 }));
     let runs = reports("running", Some(4));
@@ -137,7 +138,10 @@ async fn started_to_wait_it_runs_when_told_with_secrets_that_it_fetches() {
     assert_eq!(names.collect::<Vec<_>>(), ["API_KEY"]);
     let env = dir.text("env");
     let has = |line: &str| env.lines().any(|found| found == line);
-    assert!(has("API_KEY=one") && has("WORKSPACE_ID=ws-1") && has("TIER=3") && !has("PORT=1"), "{env}");
+    assert!(
+        has("API_KEY=one") && has("WORKSPACE_ID=ws-1") && has("TIER=3") && !has("PORT=1"),
+        "{env}"
+    );
     assert!(!env.contains("LIGAND_"), "{env}");
     assert_eq!(answered(&url, "early").await, "processed");
 
@@ -164,7 +168,8 @@ async fn told_to_stand_by_it_stops_its_program_and_starts_it_again_when_nothing_
     let platform = platform(&dir, 1).await;
     // It leaves a process behind, which is not to go on working on the data.
     let script = format!(r#"(sleep 600 & echo $! > "$DIR/left"); {PROGRAM}"#);
-    let start = Start::of(&platform, &dir).env("API_KEY", "one").env("LIGAND_SECRET_NAMES", "API_KEY");
+    let start =
+        Start::of(&platform, &dir).env("API_KEY", "one").env("LIGAND_SECRET_NAMES", "API_KEY");
     let _agent = start.args(&["--", "sh", "-c", &script]).go();
     let url = url(&platform).await;
     platform.until_beat("one as usual", |call| program(call).is_null()).await;
@@ -179,7 +184,10 @@ async fn told_to_stand_by_it_stops_its_program_and_starts_it_again_when_nothing_
     write(&dir, "wish", &Value::Null);
     platform.until_beat("one as usual", |call| program(call).is_null()).await;
     assert_eq!(dir.pids().len(), 2);
-    assert_eq!((answered(&url, "m").await, answered(&url, "n").await), ("replayed".to_owned(), "processed".to_owned()));
+    assert_eq!(
+        (answered(&url, "m").await, answered(&url, "n").await),
+        ("replayed".to_owned(), "processed".to_owned())
+    );
     let calls = platform.calls();
     assert!(!calls.iter().any(|call| call.name == "secrets"), "with the same environment");
     assert_eq!(calls.iter().filter(|call| call.name == "register").count(), 1);
@@ -240,9 +248,7 @@ async fn nudged_it_beats_at_once_but_only_so_often() {
     let nudge = || async { crate::serve::client().post(&nudge).send().await.expect("an answer") };
     assert_eq!(nudge().await.status().as_u16(), 204);
     platform.until("another at once", |calls| beats(calls) >= 2).await;
-    let many = async {
-        while nudge().await.status().as_u16() != 429 {}
-    };
+    let many = async { while nudge().await.status().as_u16() != 429 {} };
     tokio::time::timeout(DEADLINE, many).await.expect("too many are refused");
 }
 

@@ -286,7 +286,11 @@ async fn receipt(app: &TestApp, id: &str) -> Option<String> {
     let text = "SELECT receipt FROM instances WHERE generation = 2";
     let _ = id;
     match &app.app.db {
-        ligand_server::db::Db::Postgres { pool, .. } => sqlx::query_scalar(text).fetch_one(pool).await.unwrap(),
-        ligand_server::db::Db::Sqlite { write, .. } => sqlx::query_scalar(text).fetch_one(write).await.unwrap(),
+        ligand_server::db::Db::Postgres { pool, .. } => {
+            sqlx::query_scalar(text).fetch_one(pool).await.unwrap()
+        }
+        ligand_server::db::Db::Sqlite { write, .. } => {
+            sqlx::query_scalar(text).fetch_one(write).await.unwrap()
+        }
     }
 }
