@@ -158,7 +158,10 @@ async fn volumes(bench: &Bench, of: Key) -> Vec<String> {
     let filter = ("label".to_owned(), vec![format!("ligand.workspace={}", of.workspace)]);
     let options = ListVolumesOptions { filters: Some([filter].into()) };
     let found = bench.engine().list_volumes(Some(options)).await.unwrap();
-    found.volumes.unwrap_or_default().into_iter().map(|volume| volume.name).collect()
+    let volumes = found.volumes.unwrap_or_default().into_iter();
+    let mut names: Vec<_> = volumes.map(|volume| volume.name).collect();
+    names.sort();
+    names
 }
 
 #[test]
@@ -238,11 +241,22 @@ fn what_came_half_beneath_an_instance_comes_whole_the_next_time() {
         let agent = Spec { runtime, command: Vec::new(), env: env.into(), ..spec(to, WAITS) };
         backend.ensure(agent).await.unwrap();
         assert_eq!(backend.inspect(to).await.unwrap(), Seen::Running);
-        // The server dies somewhere in the middle.
-        for moment in [50, 300] {
+        // The server dies while what came is poured: beside the instance there is a container with its volumes.
+        let pours = async || {
+            let filters = [("name".to_owned(), vec![format!("ws-{}-files", to.workspace)])];
+            let filters = Some(filters.into());
+            let options = ListContainersOptions { all: true, filters, ..Default::default() };
+            bench.engine().list_containers(Some(options)).await.is_ok_and(|found| !found.is_empty())
+        };
+        let dies = async |moment| {
+            until("it is poured", pours).await;
+            crate::support::a_moment(moment).await;
+        };
+        for moment in [0, 100] {
+            let (dying, _) = open(&bench.setup);
             tokio::select! {
-                _ = backend.import(to.workspace, again(&sent), None) => {}
-                () = crate::support::a_moment(moment) => {}
+                _ = dying.import(to.workspace, again(&sent), None) => {}
+                () = dies(moment) => {}
             }
         }
         let (later, _) = open(&bench.setup);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use tokio::net::TcpListener;
@@ -31,7 +31,8 @@ impl S3 {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let s3 = Self { address: Some(listener.local_addr().unwrap()), ..Self::default() };
-        let router = Router::new().fallback(answer).with_state(s3.clone());
+        let router = Router::new().fallback(answer).layer(DefaultBodyLimit::disable());
+        let router = router.with_state(s3.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         s3
     }
