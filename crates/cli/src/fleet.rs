@@ -81,6 +81,35 @@ async fn run(config: Config) -> CommandResult {
     Ok(())
 }
 
+/// A fleet beside a platform of `ligand up`: on a free port of this machine, in the same data directory. The platform can
+/// do without it, so whatever hinders it is told, and no more.
+pub(crate) async fn beside_platform(platform: &ligand_server::config::Config) -> Option<Server> {
+    match start_beside(platform).await {
+        Ok(server) => {
+            output::note(&format!("its fleet is listening at http://{}", server.address()));
+            Some(server)
+        }
+        Err(cause) => {
+            output::note(&format!("warning: there is no fleet: {cause:#}"));
+            None
+        }
+    }
+}
+
+async fn start_beside(platform: &ligand_server::config::Config) -> anyhow::Result<Server> {
+    let dir = platform.data_dir.display();
+    let flags = Flags {
+        listen: Some("127.0.0.1:0".to_owned()),
+        data_dir: Some(dir.to_string()),
+        // Whatever the environment says of a database is meant for the platform.
+        database_url: Some(format!("sqlite:{dir}/fleet.db")),
+        ..Flags::default()
+    };
+    let mut config = config::load(&flags)?.config;
+    config.agent.clone_from(&platform.agent);
+    Ok(serve::start(config).await?)
+}
+
 /// Say where it is, where its secrets are, and what its providers say.
 async fn announce(server: &Server) {
     let version = env!("CARGO_PKG_VERSION");

@@ -9,7 +9,7 @@ use ligand_api::workspace::{Create, Workspace};
 
 use crate::error::{self, CommandError, CommandResult};
 use crate::serve::{ENVIRONMENT, Recorded, ServerArgs, Stop, start};
-use crate::{clock, output};
+use crate::{clock, fleet, output};
 
 /// The workspace that a newcomer meets.
 const DEMO: &str = "hello";
@@ -42,8 +42,15 @@ pub(crate) fn up(args: UpArgs) -> CommandResult {
         let runs = config.backend.is_some();
         let mut stop = Stop::listen()?;
         let Some(recorded) = start(config, &mut stop).await? else { return Ok(()) };
+        let fleet = match args.once {
+            true => None,
+            false => fleet::beside_platform(&recorded.server.app().config).await,
+        };
         let outcome = stay(&recorded, &mut stop, args.once, runs).await;
         output::note("stopping");
+        if let Some(fleet) = fleet {
+            fleet.stop_with_instances().await;
+        }
         recorded.stop(true).await;
         outcome
     })

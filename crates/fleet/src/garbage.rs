@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use ligand_domain::orphan::{Listed, Rows, sort};
+use ligand_domain::orphan::{Known, Listed, Rows, sort};
 use ligand_server::backend::{Backend, BackendError, Key};
 use ligand_server::reconcile::Pass;
 
@@ -52,11 +52,24 @@ async fn pass(fleet: &Fleet) -> anyhow::Result<Pass> {
             Err(cause) => all.failed = Some(format!("{name}: {}", cause.chain())),
         }
     }
+    all.steps += erase(fleet).await?;
     let mut tx = fleet.db.begin().await?;
     all.steps += tenants::purge(&mut tx).await?;
     tx.commit().await?;
     all.steps += journal::forget(fleet, fleet.config.keep).await?;
     Ok(all)
+}
+
+/// Data that is to be taken away, and could not be when it was asked for.
+async fn erase(fleet: &Fleet) -> Result<u64, sqlx::Error> {
+    let mut tx = fleet.db.read().await?;
+    let known = instances::workspaces_known(&mut tx).await?;
+    drop(tx);
+    let mut steps = 0;
+    for (workspace, _) in known.into_iter().filter(|(_, known)| *known == Known::Removed) {
+        steps += u64::from(instances::data::erase_if_wanted(fleet, workspace).await?);
+    }
+    Ok(steps)
 }
 
 async fn sweep(
@@ -89,10 +102,6 @@ async fn sweep(
         if let Err(cause) = ended {
             return Ok(Err(cause));
         }
-        steps += 1;
-    }
-    for workspace in verdict.erase {
-        instances::data::erase_if_wanted(fleet, workspace).await?;
         steps += 1;
     }
     for workspace in verdict.unknown {

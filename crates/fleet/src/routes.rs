@@ -79,7 +79,6 @@ fn table() -> OpenApiRouter<Fleet> {
 }
 
 /// The whole API on this fleet.
-#[must_use]
 pub fn router(fleet: Fleet) -> Router {
     let (router, api) = table().split_for_parts();
     operator::describe(&api);

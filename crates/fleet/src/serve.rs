@@ -228,11 +228,33 @@ impl Server {
     /// Stop: no new calls, what is going on ends or is given up after 30 s. Instances keep running; the next fleet
     /// finds them.
     pub async fn stop(self) {
+        self.drain().await;
+        self.fleet.db.close().await;
+    }
+
+    /// Stop, and stop every instance too. What they are meant to do stays: the next fleet starts those that it
+    /// replaces, and says of the others that they ended.
+    pub async fn stop_with_instances(self) {
+        self.drain().await;
+        for (provider, backend) in self.fleet.providers.all() {
+            let grace = self.fleet.config.stop_grace;
+            let owned = backend.list_owned().await.unwrap_or_default();
+            let stops = owned.into_iter().map(|key| backend.stop(key, grace));
+            for stopped in futures_util::future::join_all(stops).await {
+                if let Err(cause) = stopped {
+                    let error = cause.chain();
+                    tracing::warn!(provider, error, "an instance could not be ended");
+                }
+            }
+        }
+        self.fleet.db.close().await;
+    }
+
+    async fn drain(&self) {
         self.fleet.stop.cancel();
         self.fleet.tasks.close();
         if tokio::time::timeout(DRAIN, self.fleet.tasks.wait()).await.is_err() {
             tracing::warn!("stopped with work still going on");
         }
-        self.fleet.db.close().await;
     }
 }

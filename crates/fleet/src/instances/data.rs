@@ -12,7 +12,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use ligand_api::error::ErrorBody;
 use ligand_api::fleet::Data;
 use ligand_domain::id::WorkspaceId;
-use ligand_server::backend::{Backend, Carried};
+use ligand_server::backend::{Backend, BackendError, Carried};
 use ligand_server::error::{Error, Result};
 use ligand_server::http::path::WorkspacePath;
 use serde::Deserialize;
@@ -115,7 +115,7 @@ pub(crate) async fn erase(
     let name = which.provider.as_deref().unwrap_or(&known.provider);
     let provider = Arc::clone(provider(&fleet, name)?);
     let now = fleet.clock.now();
-    if !store::begin_erasing_on(&mut tx, id, name, now.after(ERASING)).await? {
+    if !store::begin_erasing_on(&mut tx, id, name, now, now.after(ERASING)).await? {
         let body = ErrorBody::new("data is in use");
         let body = body.detail("an instance of the workspace is on this provider").code("conflict");
         return Err(Error::Refused(StatusCode::CONFLICT, Box::new(body)));
@@ -124,7 +124,7 @@ pub(crate) async fn erase(
     let what = format!("its data on {name} is taken away, as asked");
     journal::note(&fleet, &mut tx, about, "data", &what).await?;
     tx.commit().await?;
-    let erased = provider.erase(id).await;
+    let erased = erase_from(&*provider, id).await;
     let mut tx = fleet.db.begin().await?;
     store::end_erasing(&mut tx, id, false).await?;
     tx.commit().await?;
@@ -132,23 +132,37 @@ pub(crate) async fn erase(
     erased.map(|()| StatusCode::NO_CONTENT).map_err(|cause| failed(&cause))
 }
 
+/// Given up before something could be started there again.
+async fn erase_from(
+    provider: &dyn Backend,
+    id: WorkspaceId,
+) -> std::result::Result<(), BackendError> {
+    match tokio::time::timeout(ERASING / 2, provider.erase(id)).await {
+        Ok(erased) => erased,
+        Err(_) => Err(BackendError::io(
+            format!("take away the data of workspace {id}"),
+            std::io::ErrorKind::TimedOut.into(),
+        )),
+    }
+}
+
 /// Take a workspace's data away everywhere, if that was asked for and nothing of it is left. Nothing is started
-/// meanwhile; what was asked for since keeps it.
+/// meanwhile; what was asked for since keeps it. Gives whether it came to that.
 pub(crate) async fn erase_if_wanted(
     fleet: &Fleet,
     id: WorkspaceId,
-) -> std::result::Result<(), sqlx::Error> {
+) -> std::result::Result<bool, sqlx::Error> {
     let mut tx = fleet.db.begin().await?;
-    let until = fleet.clock.now().after(ERASING);
-    if !store::begin_erasing(&mut tx, id, until).await? {
-        return Ok(());
+    let now = fleet.clock.now();
+    if !store::begin_erasing(&mut tx, id, now, now.after(ERASING)).await? {
+        return Ok(false);
     }
     let about = About { workspace: Some(id), ..About::default() };
     journal::note(fleet, &mut tx, about, "data", "its data is taken away, as asked").await?;
     tx.commit().await?;
     let mut gone = true;
     for (name, provider) in fleet.providers.all() {
-        if let Err(cause) = provider.erase(id).await {
+        if let Err(cause) = erase_from(&**provider, id).await {
             let error = cause.chain();
             tracing::warn!(workspace.id = %id, provider = name, error, "data could not be taken away");
             gone = false;
@@ -158,5 +172,5 @@ pub(crate) async fn erase_if_wanted(
     store::end_erasing(&mut tx, id, gone).await?;
     tx.commit().await?;
     fleet.ring();
-    Ok(())
+    Ok(true)
 }

@@ -12,7 +12,6 @@ use ligand_domain::backoff::Failures;
 use ligand_domain::fleet::{
     Facts, Intent, LOOK, Life, State, Step, Verdict, boot_deadline, judge, next,
 };
-use ligand_domain::id::Generation;
 use ligand_domain::instance::Seen;
 use ligand_domain::time::Timestamp;
 use ligand_server::backend::{Backend, BackendError, ErrorKind, Started};
@@ -57,6 +56,13 @@ impl Reconciler for InstanceReconciler {
 
 async fn pass(fleet: &Fleet) -> anyhow::Result<Pass> {
     let (now, holder) = (fleet.clock.now(), fleet.ids.bytes::<16>());
+    // Most passes find nothing, and need not wait for a turn to write.
+    let mut tx = fleet.db.read().await?;
+    let due = store::any_due(&mut tx, now).await?;
+    drop(tx);
+    if !due {
+        return Ok(Pass::default());
+    }
     let mut tx = fleet.db.begin().await?;
     let taken = store::take(&mut tx, &holder, now, now.after(LEASE)).await?;
     let Some(mut it) = taken else { return Ok(Pass::default()) };
@@ -285,9 +291,7 @@ impl Doing<'_> {
             return Ok(());
         }
         let mut tx = self.fleet.db.begin().await?;
-        let known = store::claim(&mut tx, it.workspace, &it.org, &it.provider).await?;
-        let generation = Generation::new(known.generation).next();
-        store::raise(&mut tx, it.workspace, generation, &it.provider).await?;
+        let generation = store::count_up(&mut tx, it.workspace).await?;
         tx.commit().await?;
         self.notes.push(format!("{words}; it is replaced by generation {generation} at {at}"));
         self.tell = Some(words.clone());

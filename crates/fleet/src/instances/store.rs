@@ -59,29 +59,47 @@ pub(super) async fn raise(tx: &mut Tx, id: WorkspaceId, to: Generation, provider
         .bind(to.number()).bind(provider).bind(false).bind(id.uuid()).execute(c).await.map(|_| ()))
 }
 
+/// The fleet counts: the next generation of a workspace. Whether its data is wanted is not said by that.
+pub(super) async fn count_up(tx: &mut Tx, id: WorkspaceId) -> Done<Generation> {
+    let next: i64 = on!(tx, c => sqlx::query_scalar("UPDATE workspaces SET generation = generation + 1, version = version + 1
+            WHERE workspace_id = $1 RETURNING generation")
+        .bind(id.uuid()).fetch_one(c).await)?;
+    Ok(Generation::new(next))
+}
+
 /// Its data is to be taken away, once all of its instances have ended.
 pub(super) async fn prune(tx: &mut Tx, id: WorkspaceId) -> Done {
     on!(tx, c => sqlx::query("UPDATE workspaces SET pruned = $1 WHERE workspace_id = $2")
         .bind(true).bind(id.uuid()).execute(c).await.map(|_| ()))
 }
 
-/// Begin to take its data away, if that is wanted and nothing of it is left: nothing is started meanwhile.
-pub(super) async fn begin_erasing(tx: &mut Tx, id: WorkspaceId, until: Timestamp) -> Done<bool> {
-    on!(tx, c => sqlx::query("UPDATE workspaces SET erasing_until = $1 WHERE workspace_id = $2 AND pruned
+/// Begin to take its data away, if that is wanted, nothing of it is left, and nobody else is at it: nothing is started
+/// meanwhile.
+pub(super) async fn begin_erasing(
+    tx: &mut Tx,
+    id: WorkspaceId,
+    now: Timestamp,
+    until: Timestamp,
+) -> Done<bool> {
+    on!(tx, c => sqlx::query("UPDATE workspaces SET erasing_until = $1 WHERE workspace_id = $2 AND pruned AND erasing_until <= $3
             AND NOT EXISTS (SELECT 1 FROM instances i WHERE i.workspace_id = $2 AND i.ended_at IS NULL)")
-        .bind(until.micros()).bind(id.uuid()).execute(c).await.map(|done| done.rows_affected() == 1))
+        .bind(until.micros()).bind(id.uuid()).bind(now.micros())
+        .execute(c).await.map(|done| done.rows_affected() == 1))
 }
 
-/// Begin to take its data away from one provider, if no instance of it is there that has not ended.
+/// Begin to take its data away from one provider, if no instance of it is there that has not ended, and nobody else is
+/// at it.
 pub(super) async fn begin_erasing_on(
     tx: &mut Tx,
     id: WorkspaceId,
     provider: &str,
+    now: Timestamp,
     until: Timestamp,
 ) -> Done<bool> {
-    on!(tx, c => sqlx::query("UPDATE workspaces SET erasing_until = $1 WHERE workspace_id = $2 AND NOT EXISTS (SELECT 1
-            FROM instances i WHERE i.workspace_id = $2 AND i.provider = $3 AND i.ended_at IS NULL)")
-        .bind(until.micros()).bind(id.uuid()).bind(provider)
+    on!(tx, c => sqlx::query("UPDATE workspaces SET erasing_until = $1 WHERE workspace_id = $2 AND erasing_until <= $4
+            AND NOT EXISTS (SELECT 1 FROM instances i
+                WHERE i.workspace_id = $2 AND i.provider = $3 AND i.ended_at IS NULL)")
+        .bind(until.micros()).bind(id.uuid()).bind(provider).bind(now.micros())
         .execute(c).await.map(|done| done.rows_affected() == 1))
 }
 
@@ -268,6 +286,13 @@ pub(super) async fn has_elder(tx: &mut Tx, of: &Instance) -> Done<bool> {
     on!(tx, c => sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM instances
             WHERE workspace_id = $1 AND generation < $2 AND ended_at IS NULL)")
         .bind(of.workspace.uuid()).bind(of.generation.number()).fetch_one(c).await)
+}
+
+/// Whether any is due.
+pub(super) async fn any_due(tx: &mut Tx, now: Timestamp) -> Done<bool> {
+    on!(tx, c => sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM instances
+            WHERE ended_at IS NULL AND due_at <= $1 AND lease_until <= $1)")
+        .bind(now.micros()).fetch_one(c).await)
 }
 
 /// Take one that is due: it is this holder's until it is saved, or until then.
