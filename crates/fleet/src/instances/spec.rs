@@ -137,6 +137,7 @@ pub(super) fn spec(
         },
         mount: None,
         fresh_session: asked.fresh_session,
+        provider: None,
     })
 }
 
