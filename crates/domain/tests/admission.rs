@@ -414,7 +414,8 @@ proptest! {
         let presented = if bearer { Presented::Stranger } else { Presented::Nothing };
         match decide(&facts(call, workspace, presented)) {
             Decision::Bootstraps { generation, abandons } => {
-                prop_assert!(workspace.opened || workspace.newcomer != Newcomer::Bare { there: false });
+                let elsewhere = workspace.newcomer == Newcomer::Bare { there: false };
+                prop_assert!(workspace.opened || !elsewhere);
                 let bare = matches!(workspace.newcomer, Newcomer::Bare { there: true });
                 let planned = bare && workspace.newest_is == Newest::Planned;
                 prop_assert_eq!(generation == workspace.newest, planned);
