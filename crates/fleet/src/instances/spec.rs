@@ -138,6 +138,7 @@ pub(super) fn spec(
         mount: None,
         provider: None,
         fresh_session: asked.fresh_session,
+        provider: None,
     })
 }
 

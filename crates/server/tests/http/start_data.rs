@@ -387,8 +387,7 @@ fn e2e_10_a_foreign_migration_ends_at_its_target() {
         assert_eq!(app.workspace(&id).await["instance_id"], "h-1");
         // The source may end now: nobody here looks at it any more.
         at.end(&format!("i-stub-{id}"), "terminated");
-        app.later(200).await;
-        app.later(60).await;
+        app.later(190).await;
         let asked = at.asked("GET", "/status");
         let last = asked.last().unwrap();
         assert_eq!(
