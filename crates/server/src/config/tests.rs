@@ -331,3 +331,26 @@ fn two_backends_that_would_share_their_data_are_a_mistake() {
         of(one, other).unwrap();
     }
 }
+
+#[test]
+fn a_provider_is_named_with_what_it_lets_us_in_by_and_no_message_repeats_that() {
+    let file = "[backends.cloud]\nkind = \"provider\"\nurl = \"https://a.example/x\"\ntoken_env = \"CLOUD\"";
+    let env = [("CLOUD", "hunter2")];
+    let config = check(&Flags::default(), &env, file).unwrap().config;
+    let of = &config.backends["cloud"];
+    assert_eq!(of.reached.as_ref().unwrap().url(), "https://a.example/x");
+    assert!(of.apart() && !format!("{config:?}").contains("hunter2"));
+    let command = config.command_of(None, "echo", "cloud").unwrap();
+    assert_eq!(command, ["/usr/local/bin/ligand-agent"]);
+    let wrong = |file: &str| {
+        let text = check(&Flags::default(), &env, file).unwrap_err().to_string();
+        assert!(!text.contains("hunter2"), "{text}");
+        text
+    };
+    let plain = wrong(&file.replace("https", "http"));
+    assert!(plain.contains("backends.cloud.url") && plain.contains("takes TLS"), "{plain}");
+    assert!(wrong(&file.replace("CLOUD", "OTHER")).contains("backends.cloud.token_env"));
+    assert!(wrong(&file.replace("token_env", "owner")).contains("backends.cloud.token_file"));
+    let misplaced = wrong("[backends.p]\nkind = \"process\"\nurl = \"https://a.example\"");
+    assert!(misplaced.contains("settings of the kind provider"), "{misplaced}");
+}
