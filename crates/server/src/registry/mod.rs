@@ -138,6 +138,8 @@ struct Looked {
     passport: Option<HeldPassport>,
     /// What the newest generation is.
     newest_is: Newest,
+    /// The number that the current instance was born with, where that has not ended.
+    born: Option<Generation>,
     /// There is no such workspace any more, but its tombstone.
     purged: bool,
 }
