@@ -111,7 +111,9 @@ pub(crate) async fn heard(
     candidate: bool,
     said: Option<&ProgramState>,
 ) -> Done<Option<ProgramWish>> {
-    if let Some(said) = said {
+    // To say nothing is to say that it runs as usual: an agent that was started anew knows nothing of standing by.
+    let usual = ProgramState { state: "running".to_owned(), serial: None };
+    if let Some(said) = said.or((!candidate).then_some(&usual)) {
         store::report(&mut work.tx, of, said, candidate, work.now).await?;
     }
     if let Some(wish) = wanted(&mut work.tx, of).await? {

@@ -31,12 +31,18 @@ fn wish(wanted: Option<&str>, serial: i64) -> Done<Option<Wish>> {
     }
 }
 
-/// Want this of a program, whatever was wanted of it before.
+/// What is kept of a program that worked again while it was wanted to stand by. It stays until something else is
+/// wanted: whatever was copied of its data may lack what it did.
+const WORKED: &str = "worked";
+
+/// Want this of a program, whatever was wanted of it before. What was said of standing by before that was wanted
+/// counts for nothing.
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn want(tx: &mut Tx, of: (WorkspaceId, Generation), wish: Wish) -> Done {
-    let there = on!(&mut *tx, c => sqlx::query("UPDATE programs SET wanted = $1, serial = $2 WHERE workspace_id = $3 AND generation = $4")
+    let there = on!(&mut *tx, c => sqlx::query("UPDATE programs SET wanted = $1, serial = $2,
+                reported = CASE WHEN $1 = 'stand-by' THEN NULL ELSE reported END WHERE workspace_id = $3 AND generation = $4")
         .bind(wish.as_str()).bind(wish.serial().unwrap_or(0)).bind(of.0.uuid()).bind(of.1.number())
         .execute(c).await.map(|done| done.rows_affected() > 0))?;
     if there { Ok(()) } else { insert(tx, of, Some(wish)).await }
@@ -89,9 +95,10 @@ pub(super) async fn report(
 ) -> Done {
     let word: String = said.state.chars().filter(|c| *c != '\0').take(LONGEST_WORD).collect();
     for last in [!candidate, true] {
-        let there = on!(&mut *tx, c => sqlx::query("UPDATE programs SET reported = $1, reported_serial = $2, reported_at = $3
+        let there = on!(&mut *tx, c => sqlx::query("UPDATE programs SET reported_serial = $2, reported_at = $3, reported = CASE
+                WHEN wanted = 'stand-by' AND (reported = $6 OR reported = 'standing-by' AND $1 <> 'standing-by') THEN $6 ELSE $1 END
                 WHERE workspace_id = $4 AND generation = $5")
-            .bind(&word).bind(said.serial).bind(now.micros()).bind(of.0.uuid()).bind(of.1.number())
+            .bind(&word).bind(said.serial).bind(now.micros()).bind(of.0.uuid()).bind(of.1.number()).bind(WORKED)
             .execute(c).await.map(|done| done.rows_affected() > 0))?;
         if there || last {
             break;
