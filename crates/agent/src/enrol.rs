@@ -125,7 +125,12 @@ impl Enrolment {
                 self.steering.fetched(serial, Values::new(fetched, machine::variable));
                 Answer::Fetched
             }
-            Err(answer) => answer,
+            Err(answer) => {
+                if let Answer::Failed { why, .. } | Answer::Rejected { why } = &answer {
+                    self.vitals.note_error(&format!("the program waits for its secrets: {why}"));
+                }
+                answer
+            }
         }
     }
 

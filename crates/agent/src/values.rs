@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 /// Names that the platform or the agent sets itself, as the platform has them.
-const TAKEN: [&str; 11] = [
+pub const TAKEN: [&str; 11] = [
     "WORKSPACE_ID",
     "WORKSPACE_CONFIG_PATH",
     "WORKSPACE_DIR",
@@ -23,7 +23,7 @@ const TAKEN: [&str; 11] = [
     "PYTHONUNBUFFERED",
 ];
 /// What steers the agent is kept from its program.
-const AGENTS_OWN: &str = "LIGAND_";
+pub const AGENTS_OWN: &str = "LIGAND_";
 /// The one default that the platform takes from a secret: of a runtime, a variable, and the secret.
 const DERIVED: [(&str, &str, &str); 1] = [("hermes", "HERMES_DEFAULT_MODEL", "MODEL_PROVIDER")];
 

@@ -30,7 +30,7 @@ pub const LONGEST_NAME: usize = 256;
 pub const LONGEST_ENTRY: usize = 128 * 1024 - 2;
 
 /// Names that the platform or the agent sets itself. A secret of such a name would never reach a program.
-const TAKEN: [&str; 11] = [
+pub const TAKEN: [&str; 11] = [
     "WORKSPACE_ID",
     "WORKSPACE_CONFIG_PATH",
     "WORKSPACE_DIR",
@@ -44,7 +44,7 @@ const TAKEN: [&str; 11] = [
     "PYTHONUNBUFFERED",
 ];
 /// What steers the agent is kept from its program.
-const AGENTS_OWN: &str = "LIGAND_";
+pub const AGENTS_OWN: &str = "LIGAND_";
 
 /// A key that secrets are encrypted with. It has no `Display`, and `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]

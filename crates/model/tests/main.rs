@@ -84,3 +84,15 @@ fn scenarios_have_names_of_their_own() {
         assert_eq!(names.iter().filter(|it| *it == name).count(), 1, "{name}");
     }
 }
+
+/// Which secrets never reach a program is said at both ends, since the agent knows nothing of the platform's decisions.
+#[test]
+fn both_ends_keep_the_same_names_to_themselves() {
+    use ligand_agent::values as agent;
+    use ligand_domain::secrets as platform;
+    assert_eq!(agent::TAKEN, platform::TAKEN);
+    assert_eq!(agent::AGENTS_OWN, platform::AGENTS_OWN);
+    for name in platform::TAKEN.into_iter().chain(["LIGAND_X", "API_KEY", "PATH", "TIER"]) {
+        assert_eq!(agent::deliverable(name), platform::deliverable(name), "{name}");
+    }
+}
