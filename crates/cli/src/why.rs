@@ -2,6 +2,8 @@
 
 use ligand_api::journal::{Entry, Why};
 use ligand_api::message::Message;
+use ligand_api::migration::Migration;
+use ligand_api::workspace::Moving;
 use ligand_domain::time::Timestamp;
 
 use crate::error::CommandResult;
@@ -26,11 +28,17 @@ pub(crate) async fn run(args: WhyArgs) -> CommandResult {
     let session = Session::open(&args.client)?;
     let named = session.resolve(&args.workspace).await?;
     let why = session.client.why(&named.id).await?;
-    session.format.answer(&why, || story(&why, clock::now()))
+    // Whoever may ask why it stands may not ask how its migration goes: then that is left out.
+    let moving = match &why.workspace.migration {
+        Some(_) => session.client.migrations_of(&named.id).await.ok(),
+        None => None,
+    };
+    let moving = moving.and_then(|all| all.migrations.into_iter().next());
+    session.format.answer(&why, || story(&why, moving.as_ref(), clock::now()))
 }
 
 /// Header, journal, what comes next.
-fn story(why: &Why, now: Timestamp) -> String {
+fn story(why: &Why, moving: Option<&Migration>, now: Timestamp) -> String {
     let mut lines = vec![header(why, now)];
     let kinds = why.journal.iter().map(|entry| entry.kind.chars().count()).max().unwrap_or(0);
     let generations = why.journal.iter().map(|entry| generation(entry).len()).max().unwrap_or(0);
@@ -53,6 +61,7 @@ fn story(why: &Why, now: Timestamp) -> String {
         lines.push("messages".to_owned());
         lines.extend(why.messages.iter().map(|message| letter(message, now)));
     }
+    lines.extend(why.workspace.migration.as_ref().map(|short| under_way(short, moving, now)));
     lines.push(format!("next: {}", text::plain(&why.next)));
     if let Some(error) = why.workspace.last_error.iter().flatten().next() {
         lines.push(format!("last error: {}", text::plain(error)));
@@ -70,6 +79,16 @@ fn header(why: &Why, now: Timestamp) -> String {
         workspace.name,
         workspace.status.to_uppercase(),
     ))
+}
+
+/// The migration that it is in, and what that waits for.
+fn under_way(short: &Moving, whole: Option<&Migration>, now: Timestamp) -> String {
+    let waits = whole.and_then(|it| it.waits_for.as_deref());
+    let waits = waits.map(|what| format!(", waits for {what}")).unwrap_or_default();
+    let wrong = whole.and_then(|it| it.last_error.as_deref());
+    let wrong = wrong.map(|error| format!("; went wrong: {error}")).unwrap_or_default();
+    let since = text::age(&short.since, now);
+    text::plain(&format!("migration to {}: at {} ({since}){waits}{wrong}", short.to, short.phase))
 }
 
 /// One message: when it came, how it stands, and what is worth knowing of that.
@@ -145,7 +164,7 @@ mod tests {
             ],
         };
         let now = Timestamp::parse("2026-01-02T00:00:04Z").unwrap();
-        insta::assert_snapshot!(story(&why, now), @r"
+        insta::assert_snapshot!(story(&why, None, now), @r"
         demo is FAILED since 2026-01-02 00:00:01 (3s): process exited
         2026-01-01 UTC
           23:59:59.500          created     by an admin
@@ -158,5 +177,24 @@ mod tests {
         next: start generation 10 at 00:00:09
         last error: exit code 1
         ");
+    }
+    #[test]
+    fn a_migration_that_is_under_way_says_what_it_waits_for() {
+        let short = Moving {
+            phase: "hold".into(),
+            to: "east".into(),
+            since: "2026-01-02T00:00:01Z".into(),
+        };
+        let now = Timestamp::parse("2026-01-02T00:00:04Z").unwrap();
+        assert_eq!(under_way(&short, None, now), "migration to east: at hold (3s)");
+        let whole = Migration {
+            waits_for: Some("2 turns in flight to end".into()),
+            last_error: Some("no\nroute".into()),
+            ..Migration::default()
+        };
+        assert_eq!(
+            under_way(&short, Some(&whole), now),
+            "migration to east: at hold (3s), waits for 2 turns in flight to end; went wrong: no route"
+        );
     }
 }

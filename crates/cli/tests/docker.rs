@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::http::Call;
+use crate::migrate;
 use crate::run::Home;
 use crate::socket::Socket;
 use crate::stack::{Stack, generation, now, pause, service, until};
@@ -275,6 +276,51 @@ fn ti_06_a_failed_start_is_told_in_three_words() {
         [stack.why(&id), events, stack.workspace("b")].map(|value| value.to_string()).concat();
     assert!(!open.contains("no/such/image") && !open.contains("No such image"), "{open}");
     assert!(stack.server_logs().contains("No such image"), "operators read it in the log");
+}
+
+/// From processes into a container, from there to the containers of another owner, and back: what it has and what it
+/// did comes with it each time.
+#[test]
+fn a_workspace_goes_from_processes_to_containers_and_back_while_it_is_called() {
+    let Some(engine) = Engine::found() else { return };
+    let agent = [env!("CARGO_BIN_EXE_ligand"), "agent"];
+    let boxed = |owner: &str| {
+        format!(
+            "kind = \"docker\"\nnetwork = \"host\"\nsocket = {:?}\nowner = {owner:?}\n",
+            engine.socket()
+        )
+    };
+    let other = Engine {
+        owner: format!("{}-b", engine.owner),
+        host: engine.host.clone(),
+        home: Home::new(),
+    };
+    let settings = format!(
+        "backend = \"west\"\nheartbeat_seconds = 1\nagent = {agent:?}\n\
+         [backends.west]\nkind = \"process\"\n[backends.a]\n{}[backends.b]\n{}\
+         [runtimes.echo]\nenv = {{ LIGAND_ECHO_EFFECTS = \"effects\" }}\n",
+        boxed(&engine.owner),
+        boxed(&other.owner),
+    );
+    let file = engine.home.put("ligand.toml", &settings).display().to_string();
+    let stack = Stack::start(&["serve", "platform", "--config", &file], &[]);
+    let id = create(&stack, "a");
+    let west = stack.data().join("west").join(&id);
+    migrate::fill(&west);
+    let kept = migrate::content(&west);
+    let ((), answers) = migrate::while_called(&stack, &id, || {
+        for (to, generation_then) in [("a", 2), ("b", 3), ("west", 4)] {
+            stack.ok(&["migrate", "a", "--to", to, "--grace", "0", "--watch"]);
+            let now = stack.workspace("a");
+            assert_eq!((generation(&now), &now["backend"]), (generation_then, &json!(to)));
+            let here = |engine: &Engine| engine.ours("container").len();
+            let expected = (usize::from(to == "a"), usize::from(to == "b"));
+            assert_eq!((here(&engine), here(&other)), expected, "one instance, at {to}");
+        }
+    });
+    assert_eq!(migrate::content(&west), kept, "its data came with it");
+    migrate::conserved(&answers, &migrate::effects(&west));
+    assert_eq!(engine.ours("volume").len() + other.ours("volume").len(), 0, "no data is left");
 }
 
 #[test]

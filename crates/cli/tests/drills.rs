@@ -86,6 +86,21 @@ fn every_drill_fails_on_a_build_that_lacks_its_rule() {
     assert!(missed.is_empty(), "the rule is not missed by its drill:\n{}", missed.join("\n"));
 }
 
+/// The whole of it takes minutes: `just kills`.
+#[test]
+fn rows_of_the_table_of_kills_are_sound() {
+    let home = Home::new();
+    let scratch = home.path().display().to_string();
+    let vars = [("TMPDIR", scratch.as_str())];
+    let args = ["drill", "--table", "migrate", "--rows", "hold,activate", "--at-once", "2"];
+    let ran = run(&home, &vars, &args);
+    assert_eq!(ran.code, 0, "{}", ran.transcript());
+    assert!(ran.stdout.contains("0 lost, 0 doubled, 0 leaks"), "{}", ran.stdout);
+    let ran = run(&home, &vars, &["drill", "--table", "migrate", "--rows", "lunch"]);
+    assert_eq!(ran.code, 2, "{}", ran.transcript());
+    assert!(ran.stderr.contains("pre-copy"), "{}", ran.stderr);
+}
+
 /// The plain build is watched, and killed a little late; this one ends itself at the commit.
 #[test]
 fn the_server_survives_its_end_right_after_each_commit() {

@@ -39,7 +39,7 @@ fn tree(stack: &Stack, backend: &str, id: &str) -> PathBuf {
     stack.data().join(backend).join(id)
 }
 
-fn fill(tree: &Path) {
+pub(crate) fn fill(tree: &Path) {
     let directory = tree.join("workspace/data");
     fs::create_dir_all(&directory).unwrap();
     for number in 0..FILES {
@@ -49,7 +49,7 @@ fn fill(tree: &Path) {
 }
 
 /// Every file of its data that the test wrote.
-fn content(tree: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn content(tree: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(tree.join("workspace/data")).unwrap().flatten();
     let read = |entry: fs::DirEntry| {
         (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())
@@ -58,7 +58,7 @@ fn content(tree: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// How often each turn ran.
-fn effects(tree: &Path) -> BTreeMap<String, usize> {
+pub(crate) fn effects(tree: &Path) -> BTreeMap<String, usize> {
     let mut ran = BTreeMap::new();
     let text = fs::read_to_string(tree.join("workspace/effects")).unwrap_or_default();
     for line in text.lines().filter(|line| line.starts_with("turn-")) {
@@ -68,7 +68,7 @@ fn effects(tree: &Path) -> BTreeMap<String, usize> {
 }
 
 /// A client that sends turns while something else is done; gives how each was answered, by its name.
-fn while_called<T>(
+pub(crate) fn while_called<T>(
     stack: &Stack,
     id: &str,
     work: impl FnOnce() -> T,
@@ -120,7 +120,7 @@ fn turn(url: &str, admin: &str, id: &str, name: &str) -> Value {
 
 /// Every turn was answered with its own words, and ran once.
 #[track_caller]
-fn conserved(answers: &BTreeMap<String, Value>, ran: &BTreeMap<String, usize>) {
+pub(crate) fn conserved(answers: &BTreeMap<String, Value>, ran: &BTreeMap<String, usize>) {
     assert!(answers.len() > 8, "the client sent {} turns", answers.len());
     for (name, answer) in answers {
         assert_eq!(answer["parts"][0]["text"], format!("echo: {name}"), "{answer}");
@@ -130,7 +130,7 @@ fn conserved(answers: &BTreeMap<String, Value>, ran: &BTreeMap<String, usize>) {
 
 /// Its newest migration, once it is over.
 #[track_caller]
-fn over(stack: &Stack, id: &str) -> Value {
+pub(crate) fn over(stack: &Stack, id: &str) -> Value {
     let begun = now();
     loop {
         let all = stack.ask(&format!("GET /admin/workspaces/{id}/migrations"));

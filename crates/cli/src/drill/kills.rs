@@ -77,6 +77,8 @@ const FILES: usize = 12;
 const FILE: usize = 256 << 10;
 /// How long what is slow here takes.
 const SLOW: &str = "0.7";
+/// For how long the target's backend is away.
+const AWAY: Duration = Duration::from_millis(500);
 /// A turn that keeps the migration waiting, in ms.
 const LONG: u64 = 900;
 /// How often the phase is looked at before the blow, and afterwards.
@@ -272,10 +274,6 @@ fn played(phase: Stage, victim: Victim, args: &DrillArgs) -> Cell {
 }
 
 async fn tries(phase: Stage, victim: Victim, keep: bool) -> Outcome<Cell> {
-    if victim == Victim::Fleet {
-        let skipped = Some("no fleet here");
-        return Ok(Cell { skipped, ..Cell::of(phase, victim) });
-    }
     let mut tried = 1;
     loop {
         let mut stack = Stack::prepare("kills", keep)?;
@@ -301,7 +299,14 @@ fn script(phase: Stage) -> String {
 async fn once(phase: Stage, victim: Victim, stack: &mut Stack) -> Outcome<Cell> {
     let scene = Scene::begin(false);
     let agent = moving::agent(&script(phase), &stack.program());
-    let mut api = stack.serve(&moving::settings(&agent)).await?;
+    let settings = match victim {
+        Victim::Fleet => {
+            let (url, token_file) = stack.provide(EAST).await?;
+            moving::settings_apart(&agent, &url, &token_file)
+        }
+        Victim::Platform | Victim::Source | Victim::Target => moving::settings(&agent),
+    };
+    let mut api = stack.serve(&settings).await?;
     let id = api.managed("worker").await?;
     let source = api.online(&scene, &id, 0).await?;
     fill(stack, &id)?;
@@ -317,8 +322,13 @@ async fn once(phase: Stage, victim: Victim, stack: &mut Stack) -> Outcome<Cell> 
     met(&api, &id, phase).await?;
     let struck = clock::now();
     let skipped = strike(stack, &id, victim, source)?;
-    if victim == Victim::Platform {
-        api = stack.serve_again().await?;
+    match victim {
+        Victim::Platform => api = stack.serve_again().await?,
+        Victim::Fleet => {
+            clock::pause(AWAY).await;
+            stack.provide(EAST).await?;
+        }
+        Victim::Source | Victim::Target => {}
     }
     let (it, held) = ends(&api, &id).await?;
     let seconds = begun.elapsed().as_secs_f64();
@@ -382,8 +392,12 @@ fn strike(
     source: i64,
 ) -> Outcome<Option<&'static str>> {
     let found = match victim {
-        Victim::Platform | Victim::Fleet => {
+        Victim::Platform => {
             stack.kill_server()?;
+            return Ok(None);
+        }
+        Victim::Fleet => {
+            stack.kill_provider()?;
             return Ok(None);
         }
         Victim::Source => {
@@ -483,12 +497,12 @@ mod tests {
         "rolled-back".clone_into(&mut back.state);
         let mut late = cell("hold", Victim::Source);
         "quiesce".clone_into(&mut late.struck_in);
-        let none = Cell { skipped: Some("no fleet here"), ..Cell::of(rows[0], Victim::Fleet) };
+        let none = Cell { skipped: Some("nothing to kill"), ..Cell::of(rows[0], Victim::Fleet) };
         insta::assert_snapshot!(drawn(&rows, &[back, late, none]), @"
 
-        KILLED AT  PLATFORM  FLEET          SOURCE                                     TARGET
-        hold                 no fleet here  migrated 2.3 s, 3 held, struck in quiesce
-        probe                                                                          rolled back 2.3 s, 3 held
+        KILLED AT  PLATFORM  FLEET            SOURCE                                     TARGET
+        hold                 nothing to kill  migrated 2.3 s, 3 held, struck in quiesce
+        probe                                                                            rolled back 2.3 s, 3 held
 
         2 blows, 40 turns: 0 lost, 0 doubled, 0 leaks
         ");

@@ -28,12 +28,21 @@ const AFTER: [&str; 2] = ["release", "retire"];
 
 /// Settings: what else is there, then both backends. Ends with a table, so that no plain setting may follow.
 pub(super) fn settings(plain: &str) -> String {
+    format!("{}kind = \"process\"\nuid_base = 300000\n", first(plain))
+}
+
+/// The same, where another process runs the second backend, at this address.
+pub(super) fn settings_apart(agent: &str, url: &str, token_file: &str) -> String {
+    let there = format!("kind = \"provider\"\nurl = {url:?}\ntoken_file = {token_file:?}\n");
+    format!("{}{there}{agent}", first(agent))
+}
+
+fn first(plain: &str) -> String {
     format!(
         "heartbeat_seconds = 1\n{plain}\
          [migrations]\ngrace_seconds = 0\n\
          [migrations.deadline_seconds]\nprovision = 25\nhold = 20\nquiesce = 20\nactivate = 8\nprobe = 10\n\
-         [backends.{WEST}]\nkind = \"process\"\n\
-         [backends.{EAST}]\nkind = \"process\"\nuid_base = 300000\n"
+         [backends.{WEST}]\nkind = \"process\"\n[backends.{EAST}]\n"
     )
 }
 

@@ -31,8 +31,10 @@ pub(super) struct Stack {
     exe: PathBuf,
     keep: bool,
     server: Option<Child>,
+    provider: Option<Child>,
     starts: u32,
     url: String,
+    provider_url: String,
     flags: Vec<String>,
     vars: Vec<(String, String)>,
     agents: BTreeMap<String, Child>,
@@ -54,8 +56,10 @@ impl Stack {
             exe,
             keep,
             server: None,
+            provider: None,
             starts: 0,
             url: String::new(),
+            provider_url: String::new(),
             flags: Vec::new(),
             vars: Vec::new(),
             agents: BTreeMap::new(),
@@ -98,12 +102,40 @@ impl Stack {
         let mut command = self.own(&["serve", "platform", "--listen", listen]);
         command.args(["--data-dir", &data, "--config", &settings]).args(&self.flags);
         let mut server = start(&mut command, &log).context("start the server")?;
-        let url = listening(&mut server, &log).await;
+        let url = listening(&mut server, &log, "is listening at ").await;
         self.server = Some(server);
         self.url = url?;
         let token = fs::read_to_string(self.data().join("admin-token"));
         let token = token.context("read the admin token")?.trim().to_owned();
         Ok(Api::new(&self.url, token)?)
+    }
+
+    /// Start a process that runs the backend of this name for the server (again, where it listened before). Gives its
+    /// address and the file with its token.
+    pub(super) async fn provide(&mut self, backend: &str) -> Outcome<(String, String)> {
+        let path = |name: &str| self.dir.join(name).display().to_string();
+        let (settings, token, data) = (path("provider.toml"), path("provider-token"), path("data"));
+        let own = format!("[backends.{backend}]\nkind = \"process\"\nuid_base = 300000\n");
+        fs::write(&settings, own).context("write the provider's settings")?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&data).context("make its room")?;
+        let listen = self.provider_url.strip_prefix("http://").unwrap_or("127.0.0.1:0");
+        let mut command = self.own(&["provider", "serve", "--backend", backend]);
+        command.args(["--listen", listen, "--data-dir", &data, "--config", &settings]);
+        command.args(["--token-file", &token]);
+        let log = self.dir.join(format!("provider-{}.log", self.starts));
+        self.starts += 1;
+        let mut provider = start(&mut command, &log).context("start the provider")?;
+        let url = listening(&mut provider, &log, "is served at ").await;
+        self.provider = Some(provider);
+        self.provider_url = url?;
+        Ok((self.provider_url.clone(), token))
+    }
+
+    /// `kill -9` of the process that runs a backend.
+    pub(super) fn kill_provider(&mut self) -> Outcome {
+        let mut provider = self.provider.take().context("no provider runs")?;
+        end(&mut provider);
+        Ok(())
     }
 
     /// `kill -9` of the server.
@@ -317,6 +349,9 @@ impl Drop for Stack {
         if let Some(mut server) = self.server.take() {
             end(&mut server);
         }
+        if let Some(mut provider) = self.provider.take() {
+            end(&mut provider);
+        }
         for agent in self.agents.values_mut() {
             end(agent);
         }
@@ -351,11 +386,11 @@ fn end(child: &mut Child) {
 }
 
 /// The address that a server tells in its log once it listens.
-async fn listening(server: &mut Child, log: &Path) -> anyhow::Result<String> {
+async fn listening(server: &mut Child, log: &Path, after: &str) -> anyhow::Result<String> {
     let until = clock::now().after(PATIENCE);
     loop {
         let said = fs::read_to_string(log).unwrap_or_default();
-        let told = said.split_once("is listening at ").and_then(|(_, rest)| rest.split_once('\n'));
+        let told = said.split_once(after).and_then(|(_, rest)| rest.split_once('\n'));
         if let Some((url, _)) = told {
             return Ok(url.trim().to_owned());
         }
