@@ -138,7 +138,6 @@ pub(super) fn spec(
         mount: None,
         provider: None,
         fresh_session: asked.fresh_session,
-        provider: None,
     })
 }
 
