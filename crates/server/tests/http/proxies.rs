@@ -49,17 +49,17 @@ fn px_02_px_03_px_04_px_05_a_control_plane_is_asked_as_itself_and_by_whoever_ask
         });
         let answer = app.request(request("POST", "/cp/auth/login?next=%2Fhome", "{\"a\":1}")).await;
         assert_eq!((answer.status.as_u16(), answer.text.as_str()), (299, "{\"a\":1}"));
-        assert_eq!(
-            (&answer.headers["x-upstream"], &answer.headers["set-cookie"]),
-            (&"yes", &"s=2")
-        );
+        assert_eq!(answer.headers["x-upstream"], "yes");
+        assert_eq!(answer.headers["set-cookie"], "s=2");
         assert!(!answer.headers.contains_key("keep-alive"));
         {
             let seen = seen.lock().unwrap();
             let (method, path, headers, body) = &seen[0];
             assert_eq!((method.as_str(), path.as_str()), ("POST", "/cp/auth/login?next=%2Fhome"));
-            assert_eq!((&headers["host"], &headers["cookie"]), (&host.as_str(), &"s=1"));
-            assert_eq!((&headers["authorization"], &headers["x-own"]), (&"Bearer mine", &"kept"));
+            assert_eq!(headers["host"], host.as_str());
+            assert_eq!(headers["cookie"], "s=1");
+            assert_eq!(headers["authorization"], "Bearer mine");
+            assert_eq!(headers["x-own"], "kept");
             assert!(!headers.contains_key("x-hop"));
             assert_eq!(body.as_ref(), b"{\"a\":1}");
         }

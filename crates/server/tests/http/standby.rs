@@ -187,7 +187,7 @@ both! {
         want(&app, &id, 2, Wish::Run(1)).await;
         want(&app, &id, 1, Wish::StandBy).await;
         let mut work = Work::begin(&app.app).await.unwrap();
-        registry::abandon(&mut work, of(&id, 2)).await.unwrap();
+        registry::abandon(&mut work, of(&id, 2), "abandoned").await.unwrap();
         work.commit().await.unwrap();
         for _ in 0..2 {
             values(&app, &target).await.refuses(401, "invalid workspace auth token");

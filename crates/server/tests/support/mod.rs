@@ -30,7 +30,6 @@ use ligand_server::config::{Config, File, Flags, Secret, resolve};
 use ligand_server::db::Db;
 use ligand_server::reconcile::{Pass, Reconciler as _};
 use ligand_server::transfer::Place;
-use ligand_server::transfer::Place;
 use ligand_server::workspaces::{self, WorkspaceReconciler};
 use serde_json::Value;
 use tokio::net::TcpListener;
