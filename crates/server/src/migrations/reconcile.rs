@@ -163,12 +163,14 @@ impl<'a> Going<'a> {
             }
             match next(&decided, &looked.facts, now, self.app.config.guards) {
                 Step::Rest(again) => {
-                    self.note_waiting(&it, &looked).await?;
+                    self.note_waiting(waiting(&it, &looked)).await?;
                     return Ok(again);
                 }
                 step => {
                     pass.steps += 1;
+                    let waits = waiting(&it, &looked);
                     if let Went::Rest(again) = self.take(it, looked, step).await? {
+                        self.note_waiting(waits).await?;
                         return Ok(again);
                     }
                 }
@@ -215,18 +217,8 @@ impl<'a> Going<'a> {
         Ok(Went::On)
     }
 
-    async fn note_waiting(&self, it: &Migration, looked: &Looked) -> anyhow::Result<()> {
-        let Stage::Before(phase) = it.stage else { return Ok(()) };
-        let what = match it.wish {
-            Wish::Pause if phase.pauses() => "a person to resume it".to_owned(),
-            _ => match (&it.lacks, phase) {
-                (Some(lacks), Before::Activate) => format!("the target, which {lacks}"),
-                _ => waits_for(&it.decided(), phase, &looked.facts),
-            },
-        };
-        if it.waits_for.as_deref() == Some(what.as_str()) {
-            return Ok(());
-        }
+    async fn note_waiting(&self, what: Option<String>) -> anyhow::Result<()> {
+        let Some(what) = what else { return Ok(()) };
         let mut tx = self.app.db.begin().await?;
         store::note_waiting(&mut tx, self.id, &what).await?;
         Ok(tx.commit().await?)
@@ -279,4 +271,15 @@ fn decided(it: &Migration, looked: &Looked) -> ligand_domain::migration::Migrati
         Intent::Removed => ligand_domain::migration::Migration { grace: Duration::ZERO, ..decided },
         Intent::Running | Intent::Paused | Intent::Hibernated => decided,
     }
+}
+
+/// What it waits for, for people, where that is not what was written down already.
+fn waiting(it: &Migration, looked: &Looked) -> Option<String> {
+    let Stage::Before(phase) = it.stage else { return None };
+    let what = match (it.wish, &it.lacks) {
+        (Wish::Pause, _) if phase.pauses() => "a person to resume it".to_owned(),
+        (_, Some(lacks)) if phase == Before::Activate => format!("the target, which {lacks}"),
+        _ => waits_for(&it.decided(), phase, &looked.facts),
+    };
+    Some(what).filter(|what| it.waits_for.as_ref() != Some(what))
 }

@@ -27,7 +27,7 @@ async fn all(app: &TestApp, moves: &mut [Move]) {
     for it in moves.iter_mut() {
         it.agents(app).await;
     }
-    app.app.clock.advance(Duration::from_secs(1));
+    app.app.clock.advance(Duration::from_secs(5));
 }
 
 /// Until a drain is over. Gives it, and how many were on their way at once.
