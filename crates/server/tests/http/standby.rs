@@ -127,7 +127,7 @@ both! {
         let again = target.beat_with(&app, says("running", Some(1))).await.ok();
         assert_eq!((&again["receipt"], &again["program"]["state"]), (&Value::Null, &json!("run")));
         assert_eq!(program(&app, &id, 2).await.unwrap().doing(), migration::Program::Runs(1));
-        assert_eq!(receipt(&app, &id).await, Some("complete".to_owned()));
+        assert_eq!(receipt(&app).await, Some("complete".to_owned()));
         assert_eq!(seen(&app, &id).await, before, "the source is the workspace");
         assert_eq!(app.journal(&id).await.iter().filter(|kind| *kind == "registered").count(), 2, "that it came is known");
 
@@ -138,14 +138,14 @@ both! {
         assert_eq!(beaten["program"]["serial"], 2);
         assert_eq!(program(&app, &id, 2).await.unwrap().doing(), migration::Program::Runs(1));
         values(&app, &target).await.is(200, &json!({"API_KEY": "new"}));
-        assert_eq!(receipt(&app, &id).await, Some("incomplete".to_owned()));
+        assert_eq!(receipt(&app).await, Some("incomplete".to_owned()));
         let mut said = says("running", Some(2));
         said["ligand"]["receipt"] = proved(&target, "API_KEY", "one");
         assert_eq!(target.beat_with(&app, said.clone()).await.ok()["receipt"], true);
         said["ligand"]["receipt"] = proved(&target, "API_KEY", "new");
         target.beat_with(&app, said).await.ok();
         assert_eq!(program(&app, &id, 2).await.unwrap().doing(), migration::Program::Runs(2));
-        assert_eq!(receipt(&app, &id).await, Some("complete".to_owned()));
+        assert_eq!(receipt(&app).await, Some("complete".to_owned()));
     }
 
     async fn with_its_credential_a_candidate_opens_its_secrets_and_nothing_else(app: TestApp) {
@@ -282,9 +282,8 @@ both! {
 }
 
 /// What the candidate has shown, by its instance's row.
-async fn receipt(app: &TestApp, id: &str) -> Option<String> {
+async fn receipt(app: &TestApp) -> Option<String> {
     let text = "SELECT receipt FROM instances WHERE generation = 2";
-    let _ = id;
     match &app.app.db {
         ligand_server::db::Db::Postgres { pool, .. } => {
             sqlx::query_scalar(text).fetch_one(pool).await.unwrap()
