@@ -243,7 +243,7 @@ fn what_came_half_beneath_an_instance_comes_whole_the_next_time() {
         assert_eq!(backend.inspect(to).await.unwrap(), Seen::Running);
         // The server dies while what came is poured: beside the instance there is a container with its volumes.
         let pours = async || {
-            let filters = [("name".to_owned(), vec![format!("ws-{}-files", to.workspace)])];
+            let filters = [("name".to_owned(), vec![format!("ws-{}-pour", to.workspace)])];
             let filters = Some(filters.into());
             let options = ListContainersOptions { all: true, filters, ..Default::default() };
             bench.engine().list_containers(Some(options)).await.is_ok_and(|found| !found.is_empty())

@@ -229,6 +229,7 @@ impl Docker {
         let runs = self.runs_on(of, now, &stays).await?;
         // Whoever else imports there has died, or is too late.
         self.engine().remove(&names::importer(of)).await?;
+        self.engine().remove(&names::pourer(of)).await?;
         let data = self.data_of(of).await?;
         for name in data.stale {
             // One that is in use is in nobody's way.
@@ -237,7 +238,8 @@ impl Docker {
         let volumes = names::roots(of, data.next);
         self.make_volumes(of, &volumes, Some((names::IMPORT, data.next))).await?;
         let image = self.any_image(of).await?;
-        let importer = self.make_importer(of, &image, &volumes).await?.ok_or_else(busy)?;
+        let importer = self.make_importer(&names::importer(of), of, &image, &volumes).await?;
+        let importer = importer.ok_or_else(busy)?;
         let owner = self.owner_in(&image).await?;
         let came = async {
             let came = self.fill(&importer, archive, owner).await.map_err(|mut cause| {

@@ -114,15 +114,15 @@ impl Docker {
         Err(BackendError::broken(what))
     }
 
-    /// The container through which data comes in, by its id. None: somebody else has made it just now.
+    /// A container of this name through which data comes in, by its id. None: somebody else has made it just now.
     pub(super) async fn make_importer(
         &self,
+        name: &str,
         workspace: WorkspaceId,
         image: &str,
         volumes: &[Volume],
     ) -> Result<Option<String>, BackendError> {
-        let name = names::importer(workspace);
-        self.make_named(&name, workspace, (image, volumes), vec![NOTHING.to_owned()]).await
+        self.make_named(name, workspace, (image, volumes), vec![NOTHING.to_owned()]).await
     }
 
     /// Its id. None: the name is taken.

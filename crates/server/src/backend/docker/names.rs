@@ -44,6 +44,11 @@ pub(super) fn holder(workspace: WorkspaceId, number: u64) -> String {
     format!("ws-{workspace}-files-{number}")
 }
 
+/// The container through which data is poured beneath an instance.
+pub(super) fn pourer(workspace: WorkspaceId) -> String {
+    format!("ws-{workspace}-pour")
+}
+
 /// The container through which data comes in.
 pub(super) fn importer(workspace: WorkspaceId) -> String {
     format!("ws-{workspace}-import")

@@ -60,7 +60,13 @@ impl Docker {
         let volumes = names::roots(of, now);
         let label = (now > 0).then_some((names::IMPORT, now));
         self.make_volumes(of, &volumes, label).await?;
-        let into = self.make_holder(of, &volumes, vec!["never-run".to_owned()]).await?;
+        let image = self.any_image(of).await?;
+        let into = self.make_importer(&names::pourer(of), of, &image, &volumes).await?;
+        let into = into.ok_or_else(|| BackendError {
+            kind: ErrorKind::Transient,
+            what: format!("data of workspace {of} is being poured by somebody else"),
+            source: None,
+        })?;
         let poured = async {
             self.empty(of, &into, &volumes).await?;
             let roots = self.roots(importer, from)?;
