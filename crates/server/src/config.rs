@@ -40,8 +40,8 @@ pub use self::templates::Templates;
 pub use self::tiers::Tiers;
 use crate::db::DatabaseUrl;
 
-/// How long an instance may take to end politely, unless said otherwise.
-const STOP_GRACE_SECONDS: u64 = 5;
+/// How long an instance may take to end politely, unless said otherwise (s).
+const STOP_GRACE: u64 = 5;
 
 /// What a command line may say. `None`: not said.
 #[derive(Debug, Clone, Default)]
@@ -428,11 +428,7 @@ pub fn resolve_with(
             file.open_registration,
             compat,
         ),
-        default_runtime: said.of_file(
-            "default_runtime",
-            file.default_runtime,
-            if compat { "langgraph" } else { "echo" }.to_owned(),
-        ),
+        default_runtime: said.default_runtime(file.default_runtime, compat),
         workspace_roots: said.of_file("workspace_roots", file.workspace_roots, Vec::new()),
         templates: Templates::resolve(
             &mut said,
@@ -442,11 +438,7 @@ pub fn resolve_with(
         tiers: Tiers::resolve(&mut said),
         migrations: Migrations::resolve(&mut said, file.migrations, &data_dir),
         data_dir,
-        stop_grace: Duration::from_secs(said.of_file(
-            "stop_grace_seconds",
-            file.stop_grace_seconds,
-            STOP_GRACE_SECONDS,
-        )),
+        stop_grace: said.seconds("stop_grace_seconds", file.stop_grace_seconds, STOP_GRACE),
         drain: Duration::from_secs(said.of_file("drain_seconds", file.drain_seconds, 20)),
         heartbeat: said.heartbeat(file.heartbeat_seconds),
         stale_credential_after: Duration::from_secs(said.of_file(

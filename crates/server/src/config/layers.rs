@@ -270,6 +270,22 @@ impl<'a> Layers<'a> {
         value
     }
 
+    /// A time in seconds that only the file has.
+    pub(super) fn seconds(
+        &mut self,
+        name: &'static str,
+        said: Option<u64>,
+        default: u64,
+    ) -> Duration {
+        Duration::from_secs(self.of_file(name, said, default))
+    }
+
+    /// The runtime of workspaces that name none.
+    pub(super) fn default_runtime(&mut self, said: Option<String>, compat: bool) -> String {
+        let usual = if compat { "langgraph" } else { "echo" };
+        self.of_file("default_runtime", said, usual.to_owned())
+    }
+
     /// A number above 0 that only a variable has.
     pub(super) fn count(
         &mut self,
