@@ -13,17 +13,17 @@ use anyhow::Context as _;
 use ligand_api::migration::{Migrate, Migration};
 use ligand_domain::migration::Stage;
 use ligand_domain::time::Timestamp;
-use serde::Serialize;
 
 use super::DrillArgs;
 use super::api::Api;
+use super::kills_table::{Cell, Victim, drawn, judge};
 use super::moving::{self, Count, EAST, WEST};
 use super::scene::{Ended, Outcome, Scene};
 use super::stack::Stack;
-use crate::error::{CommandError, CommandResult, Kind};
+use crate::error::CommandResult;
 use crate::migrate::picture::{is_over, phases};
 use crate::output::{self, Format};
-use crate::{clock, labels, text};
+use crate::{clock, labels};
 
 /// What can be printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -36,38 +36,19 @@ pub(super) enum Table {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Row(Stage);
 
+impl Row {
+    /// Which it is.
+    #[cfg(test)]
+    pub(super) fn stage(self) -> Stage {
+        self.0
+    }
+}
+
 /// From its name.
 pub(super) fn row(text: &str) -> Result<Row, String> {
     let found = phases().find(|stage| stage.as_str() == text).map(Row);
     let names = || phases().map(Stage::as_str).collect::<Vec<_>>().join(", ");
     found.ok_or_else(|| format!("there is no phase `{text}`; there are {}", names()))
-}
-
-/// Who is killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-enum Victim {
-    /// The server.
-    Platform,
-    /// The process that runs the target's backend.
-    Fleet,
-    /// The instance that the workspace leaves.
-    Source,
-    /// The instance that it goes to.
-    Target,
-}
-
-impl Victim {
-    const ALL: [Self; 4] = [Self::Platform, Self::Fleet, Self::Source, Self::Target];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Platform => "platform",
-            Self::Fleet => "fleet",
-            Self::Source => "source",
-            Self::Target => "target",
-        }
-    }
 }
 
 /// Times that a blow is tried before it counts wherever it fell.
@@ -86,102 +67,6 @@ const CLOSE: Duration = Duration::from_micros(300);
 const LOOSE: Duration = Duration::from_millis(15);
 /// How long one may take to be over after the blow.
 const ENDS: Duration = Duration::from_secs(60);
-
-/// What came of one blow.
-#[derive(Debug, Clone, Serialize)]
-struct Cell {
-    phase: &'static str,
-    victim: Victim,
-    /// Nothing was struck, for this reason.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    skipped: Option<&'static str>,
-    /// The phase in which the blow fell.
-    struck_in: String,
-    /// How it ended: `migrated`, `rolled-back`.
-    state: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cause: Option<String>,
-    /// Seconds from the order until it was over.
-    seconds: f64,
-    /// Most messages that waited at a time.
-    held: i64,
-    turns: usize,
-    lost: Vec<String>,
-    doubled: Vec<String>,
-    leaks: Vec<String>,
-    /// The workspace is online, and answers.
-    serves: bool,
-    /// It could not be carried out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-}
-
-impl Cell {
-    fn of(phase: Stage, victim: Victim) -> Self {
-        Self {
-            phase: phase.as_str(),
-            victim,
-            skipped: None,
-            struck_in: String::new(),
-            state: String::new(),
-            cause: None,
-            seconds: 0.0,
-            held: 0,
-            turns: 0,
-            lost: Vec::new(),
-            doubled: Vec::new(),
-            leaks: Vec::new(),
-            serves: false,
-            error: None,
-        }
-    }
-
-    /// Whether everything that has to hold does.
-    fn sound(&self) -> bool {
-        let whole = self.lost.is_empty() && self.doubled.is_empty() && self.leaks.is_empty();
-        let over = ["migrated", "rolled-back"].contains(&self.state.as_str());
-        self.skipped.is_some() || (self.error.is_none() && whole && over && self.serves)
-    }
-
-    /// In the table.
-    fn brief(&self) -> String {
-        if let Some(why) = self.skipped {
-            return why.to_owned();
-        }
-        if self.error.is_some() {
-            return "NOT RUN".to_owned();
-        }
-        let word = if self.sound() { self.state.replace('-', " ") } else { "BROKEN".to_owned() };
-        let fell = if self.struck_in == self.phase {
-            String::new()
-        } else {
-            format!(", struck in {}", self.struck_in)
-        };
-        format!("{word} {:.1} s, {} held{fell}", self.seconds, self.held)
-    }
-
-    /// While the table is made.
-    fn line(&self) -> String {
-        let cause = self.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
-        let error = self.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
-        let wrong = match self.sound() || self.error.is_some() {
-            true => String::new(),
-            false => format!(
-                "; lost [{}], doubled [{}], left over [{}], serves: {}",
-                self.lost.join(", "),
-                self.doubled.join(", "),
-                self.leaks.join(", "),
-                self.serves
-            ),
-        };
-        let of = format!("{} × {}", self.phase, self.victim.as_str());
-        text::plain(&format!(
-            "{of:<20}  {}, {} turns{cause}{error}{wrong}",
-            self.brief(),
-            self.turns
-        ))
-    }
-}
 
 /// `ligand drill --table migrate`.
 pub(super) fn table(args: &DrillArgs) -> CommandResult {
@@ -210,46 +95,6 @@ pub(super) fn table(args: &DrillArgs) -> CommandResult {
     let done = done.into_inner().unwrap_or_default();
     args.output.answer(&done, || drawn(&chosen, &done))?;
     judge(&done)
-}
-
-fn judge(done: &[Cell]) -> CommandResult {
-    let named = |of: &dyn Fn(&&Cell) -> bool| {
-        let names = done.iter().filter(of);
-        let names = names.map(|cell| format!("{} × {}", cell.phase, cell.victim.as_str()));
-        names.collect::<Vec<_>>().join(", ")
-    };
-    let broken = named(&|cell| !cell.sound() && cell.error.is_none());
-    let not_run = named(&|cell| cell.error.is_some());
-    if !broken.is_empty() {
-        let error = anyhow::anyhow!("a law was broken at: {broken}");
-        return Err(CommandError::new(Kind::Broken, error));
-    }
-    match not_run.is_empty() {
-        true => Ok(()),
-        false => Err(CommandError::failed(format!("could not be carried out: {not_run}"))),
-    }
-}
-
-fn drawn(chosen: &[Stage], done: &[Cell]) -> String {
-    let rows = chosen.iter().map(|phase| {
-        let of = |victim| {
-            let mut cells = done.iter();
-            cells.find(|cell| cell.phase == phase.as_str() && cell.victim == victim)
-        };
-        let cells = Victim::ALL.map(|victim| of(victim).map(Cell::brief).unwrap_or_default());
-        std::iter::once(phase.as_str().to_owned()).chain(cells).collect()
-    });
-    let header = ["KILLED AT", "PLATFORM", "FLEET", "SOURCE", "TARGET"];
-    let sum = |of: fn(&Cell) -> usize| done.iter().map(of).sum::<usize>();
-    format!(
-        "\n{}\n{} blows, {} turns: {} lost, {} doubled, {} leaks\n",
-        text::table(&header, rows),
-        done.iter().filter(|cell| cell.skipped.is_none()).count(),
-        sum(|cell| cell.turns),
-        sum(|cell| cell.lost.len()),
-        sum(|cell| cell.doubled.len()),
-        sum(|cell| cell.leaks.len()),
-    )
 }
 
 /// One cell, on a thread and a stack of its own.
@@ -450,61 +295,4 @@ fn phase_at(it: &Migration, at: Timestamp) -> String {
     };
     let last = it.phases.iter().rev().find(before);
     last.map_or("prepare", |entered| entered.phase.as_str()).to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn cell(phase: &str, victim: Victim) -> Cell {
-        let phase = row(phase).unwrap().0;
-        Cell {
-            struck_in: phase.as_str().to_owned(),
-            state: "migrated".to_owned(),
-            seconds: 2.34,
-            held: 3,
-            turns: 20,
-            serves: true,
-            ..Cell::of(phase, victim)
-        }
-    }
-
-    #[test]
-    fn a_cell_is_sound_when_it_ended_and_nothing_is_wrong() {
-        let good = cell("hold", Victim::Source);
-        assert!(good.sound());
-        let wrong: [fn(&mut Cell); 6] = [
-            |cell| cell.lost.push("turn-1".into()),
-            |cell| cell.doubled.push("turn-1".into()),
-            |cell| cell.leaks.push("data at east".into()),
-            |cell| cell.serves = false,
-            |cell| "running".clone_into(&mut cell.state),
-            |cell| cell.error = Some("no room".into()),
-        ];
-        for (number, wrong) in wrong.into_iter().enumerate() {
-            let mut cell = good.clone();
-            wrong(&mut cell);
-            assert!(!cell.sound(), "{number}");
-            assert!(judge(&[good.clone(), cell]).is_err(), "{number}");
-        }
-        assert!(judge(&[good]).is_ok());
-    }
-
-    #[test]
-    fn the_table_has_a_row_for_each_phase() {
-        let rows = ["hold", "probe"].map(|name| row(name).unwrap().0);
-        let mut back = cell("probe", Victim::Target);
-        "rolled-back".clone_into(&mut back.state);
-        let mut late = cell("hold", Victim::Source);
-        "quiesce".clone_into(&mut late.struck_in);
-        let none = Cell { skipped: Some("nothing to kill"), ..Cell::of(rows[0], Victim::Fleet) };
-        insta::assert_snapshot!(drawn(&rows, &[back, late, none]), @"
-
-        KILLED AT  PLATFORM  FLEET            SOURCE                                     TARGET
-        hold                 nothing to kill  migrated 2.3 s, 3 held, struck in quiesce
-        probe                                                                            rolled back 2.3 s, 3 held
-
-        2 blows, 40 turns: 0 lost, 0 doubled, 0 leaks
-        ");
-    }
 }

@@ -12,7 +12,7 @@
 //! | [`inbox`] | an agent that answers as it is told to |
 //! | [`api`] | the platform, asked from outside |
 //! | [`moving`] | a second backend, and what is counted when a migration is over |
-//! | [`kills`] | everything killed in every phase of a migration |
+//! | [`kills`], [`kills_table`] | everything killed in every phase of a migration |
 //! | [`verdict`] | the outcome, as text and as data |
 //! | the others | the drills, by family |
 
@@ -25,6 +25,7 @@ mod credentials;
 mod enrolment;
 mod inbox;
 mod kills;
+mod kills_table;
 mod migration;
 mod moving;
 mod outage;
