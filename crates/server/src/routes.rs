@@ -14,7 +14,8 @@ use crate::app::App;
 use crate::http::{edge, limit};
 use crate::{
     access, activity, canvas, cards, credentials, delegations, discovery, files, journal, liveness,
-    mcp, messages, migrations, operator, org_tokens, registry, secrets, spend, templates, terminal, workspaces,
+    mcp, messages, migrations, operator, org_tokens, registry, secrets, spend, templates, terminal,
+    workspaces,
 };
 
 /// Routes that answer a caller without a credential, and why that is right. Everything else is 401; a test

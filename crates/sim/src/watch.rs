@@ -15,7 +15,7 @@ impl World {
     /// # Errors
     /// The law that was broken.
     pub fn no_leak(&self) -> Result<(), Violation> {
-        let owned: Vec<Key> = self.fake.instances().iter().map(|it| it.key).collect();
+        let owned: Vec<Key> = self.instances().iter().map(|it| it.key).collect();
         invariants::no_leak(&self.workspaces, &owned)
     }
 
@@ -25,6 +25,7 @@ impl World {
     /// The law that was broken.
     pub async fn look(&mut self, at: usize) -> Result<(), Violation> {
         self.note_recorded();
+        self.look_at_migration(at).await?;
         let workspace = &self.workspaces[at];
         if workspace.seen_at == self.recorded && !workspace.purging {
             return self.glance(at).await;

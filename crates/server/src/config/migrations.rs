@@ -75,8 +75,7 @@ impl Migrations {
         if probe.trim().is_empty() || probe.contains('\0') {
             said.wrong_in_file("migrations.probe", "expected a text");
         }
-        let grace =
-            said.of_file("migrations.grace_seconds", file.grace_seconds, GRACE_SECONDS);
+        let grace = said.of_file("migrations.grace_seconds", file.grace_seconds, GRACE_SECONDS);
         if grace > MOST_SECONDS {
             let expected = format!("expected seconds, 0 to {MOST_SECONDS}");
             said.wrong_in_file("migrations.grace_seconds", &expected);
@@ -94,7 +93,8 @@ fn deadlines(said: &mut Layers<'_>, file: BTreeMap<String, u64>) -> BTreeMap<Str
         Before::ALL.into_iter().map(|phase| Stage::Before(phase).as_str()).collect();
     for (name, seconds) in &file {
         if !names.contains(&name.as_str()) || !(1..=MOST_SECONDS).contains(seconds) {
-            let expected = format!("expected seconds, 1 to {MOST_SECONDS}, of {}", names.join(", "));
+            let expected =
+                format!("expected seconds, 1 to {MOST_SECONDS}, of {}", names.join(", "));
             said.wrong_in_file(NAME, &expected);
         }
     }

@@ -86,7 +86,9 @@ impl Going<'_> {
                 (Outcome::RolledBack, Some(cause)) => {
                     format!("the migration to {} was rolled back: {cause}", it.to)
                 }
-                (Outcome::RolledBack, None) => format!("the migration to {} was rolled back", it.to),
+                (Outcome::RolledBack, None) => {
+                    format!("the migration to {} was rolled back", it.to)
+                }
             };
             begin::note(&mut work, &it, summary);
         }

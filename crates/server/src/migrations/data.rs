@@ -41,8 +41,7 @@ impl Going<'_> {
         let meter = Arc::new(Meter::default());
         let told = Arc::clone(&meter);
         let progress = move |done, total| told.set(done, total);
-        let copy =
-            transfer::copy_ahead(self.app, self.id, &*source, self.workspace, &progress);
+        let copy = transfer::copy_ahead(self.app, self.id, &*source, self.workspace, &progress);
         match self.shown(it, &meter, copy).await {
             None => Ok(Went::On),
             Some(Err(cause)) => self.failed(cause).await,

@@ -280,7 +280,9 @@ impl Draining<'_> {
             self.save(member).await?;
             return Ok(true);
         };
-        if it.state == State::Aborted && begin::can_abort(&migration) && migration.wish != Wish::Abort
+        if it.state == State::Aborted
+            && begin::can_abort(&migration)
+            && migration.wish != Wish::Abort
         {
             let mut work = Work::begin(self.app).await?;
             workspaces::lock(&mut work.tx, member.workspace).await?;

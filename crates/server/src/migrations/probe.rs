@@ -34,9 +34,7 @@ impl Going<'_> {
         let asking = self.turn(&target.url, target.url_reported, &name);
         let Some(came) = self.wanted(it, asking).await else { return Ok(Went::On) };
         match came {
-            Came::Verdict(Ok(())) => {
-                self.change(|it, _| it.probe = Probe::Completed(serial)).await
-            }
+            Came::Verdict(Ok(())) => self.change(|it, _| it.probe = Probe::Completed(serial)).await,
             Came::Verdict(Err(why)) => self.change(|it, _| it.probe = Probe::Failed(why)).await,
             Came::NotYet(why) => {
                 let at = self.later(AGAIN);

@@ -48,7 +48,8 @@ impl Going<'_> {
         workspaces::set_candidate(&mut work.tx, id, generation).await?;
         let (instance, placed) = (self.app.ids.instance(), Some(it.to.as_str()));
         let of = (id, generation);
-        workspaces::insert_instance(&mut work.tx, instance, of, placed, Phase::Planned, now).await?;
+        workspaces::insert_instance(&mut work.tx, instance, of, placed, Phase::Planned, now)
+            .await?;
         let until = now.after(self.app.config.migrations.deadline(Before::Provision));
         let passport = access::mint_passport(self.app, &mut work, of, placed, until).await?;
         (it.source, it.source_born, it.target) = (left, source.born, Some(generation));

@@ -1,9 +1,7 @@
 //! The two turning points, a transaction each: the target becomes the workspace, or it never will.
 
 use ligand_domain::guards::Guard;
-use ligand_domain::migration::{
-    After, Before, Cause, Probe, Program, Stage, Wish, may_cut_over,
-};
+use ligand_domain::migration::{After, Before, Cause, Probe, Program, Stage, Wish, may_cut_over};
 use ligand_domain::workspace::{Intent, Status};
 use serde_json::{Value, json};
 

@@ -1,8 +1,6 @@
 //! What callers see of migrations and drains.
 
-use ligand_api::migration::{
-    Drain as DrainView, DrainFailure, Migration as View, MigrationPhase,
-};
+use ligand_api::migration::{Drain as DrainView, DrainFailure, Migration as View, MigrationPhase};
 use ligand_domain::migration::{After, Stage, Wish};
 use ligand_domain::time::Timestamp;
 

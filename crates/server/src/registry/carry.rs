@@ -164,7 +164,8 @@ impl Admission<'_, '_, '_> {
                 access::lapse_pending(&mut self.work.tx, id, planned, now).await?;
                 access::end_passports_of(&mut self.work.tx, id, planned, now).await?;
                 if !before.managed() {
-                    workspaces::abandon(&mut self.work.tx, (id, planned), super::OVERTAKEN, now).await?;
+                    workspaces::abandon(&mut self.work.tx, (id, planned), super::OVERTAKEN, now)
+                        .await?;
                 }
             }
             None => {}

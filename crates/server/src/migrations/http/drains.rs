@@ -50,7 +50,8 @@ pub(crate) async fn drain(
     if from == to {
         return Err(Error::invalid(BAD_BODY, "to: expected another backend than the one drained"));
     }
-    let (at_once, stop_after) = (said.concurrency.unwrap_or(4), said.stop_after_failures.unwrap_or(1));
+    let (at_once, stop_after) =
+        (said.concurrency.unwrap_or(4), said.stop_after_failures.unwrap_or(1));
     if !(1..=MOST_AT_ONCE).contains(&at_once) {
         let expected = format!("concurrency: expected 1 to {MOST_AT_ONCE}");
         return Err(Error::invalid(BAD_BODY, expected));

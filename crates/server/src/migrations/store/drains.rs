@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::db::{Tx, on};
 use crate::migrations::Done;
-use crate::migrations::drains::{Drain, Member, State, Standing};
+use crate::migrations::drains::{Drain, Member, Standing, State};
 
 macro_rules! columns {
     () => {
@@ -29,9 +29,7 @@ struct Row {
 }
 
 fn unknown(column: &str) -> sqlx::Error {
-    sqlx::Error::Decode(
-        format!("{column} holds a value that this version does not know").into(),
-    )
+    sqlx::Error::Decode(format!("{column} holds a value that this version does not know").into())
 }
 
 impl TryFrom<Row> for Drain {
