@@ -122,7 +122,11 @@ pub fn none_ended(
     let ended = well.iter().find(|key| !running.contains(key));
     law(ended.is_none(), "law 5: what serves is not ended", || {
         let of = workspaces.iter().find(|it| ended.is_some_and(|key| key.workspace == it.id));
-        of.map_or_else(String::new, |it| format!("{}: {}", it.name, it.seen.brief()))
+        let last = |it: &Workspace| {
+            let lines = it.seen.journal.iter().rev().take(6).rev();
+            lines.map(|(_, said)| said.as_str()).collect::<Vec<_>>().join("; ")
+        };
+        of.map_or_else(String::new, |it| format!("{}: {}; {}", it.name, it.seen.brief(), last(it)))
     })
 }
 

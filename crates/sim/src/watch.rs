@@ -46,7 +46,9 @@ impl World {
         // A start carries what was asked for until it loaded what it is given.
         let before = workspace.seen.journal.last().map_or(0, |(seq, _)| *seq);
         let new = view.journal.iter().filter(|(seq, _)| *seq > before);
-        let started = new.into_iter().any(|(_, summary)| summary.contains("was started"));
+        // A migration's target has loaded what was asked for before it took over.
+        let loaded = |it: &str| it.contains("was started") || it.contains("is the workspace now");
+        let started = new.into_iter().any(|(_, summary)| loaded(summary));
         workspace.restart_due &= view.newest == workspace.seen.newest && !started;
         (workspace.seen, workspace.seen_at) = (view, self.recorded);
         Ok(())
