@@ -1,9 +1,11 @@
 //! Who calls the platform: agents, zombies, thieves and strangers.
 
 use ligand_server::backend::Key;
+use ligand_server::backend::fake::Fake;
 use serde_json::{Value, json};
 
 use crate::calls::{Answer, Call};
+use crate::door::Resident;
 use crate::invariants;
 use crate::model::{Sort, Workspace};
 use crate::trace::{Violation, law};
@@ -46,7 +48,18 @@ pub struct Letter {
     pub bearer: Option<String>,
     /// The `Idempotency-Key`.
     pub key: Option<String>,
+    /// The bearer is a passport.
+    pub passport: bool,
     body: Value,
+}
+
+/// What an agent's program does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Program {
+    /// It runs; with secrets that were fetched for this serial, or with those of its environment.
+    Runs(Option<i64>),
+    /// It does not.
+    StandsBy,
 }
 
 /// One agent.
@@ -71,6 +84,15 @@ pub struct Agent {
     previous: Option<String>,
     /// Registers without its bearer: it was refused with it.
     bare: bool,
+    /// It came with its start-up data.
+    passport: Option<String>,
+    program: Program,
+    /// It came up standing by, and was never told to run.
+    waits: bool,
+    /// The last answer said what its program is to do.
+    wished: bool,
+    /// Its program ran at some time.
+    ran: bool,
 }
 
 impl Agent {
@@ -84,7 +106,8 @@ impl Agent {
         paced: bool,
     ) -> Self {
         let (zombie, hung, gone, registered, bare) = (false, false, false, false, false);
-        let (ordered, previous) = (None, None);
+        let (ordered, previous, passport) = (None, None, None);
+        let (program, waits, wished, ran) = (Program::Runs(None), false, false, true);
         Self {
             workspace,
             instance,
@@ -98,6 +121,57 @@ impl Agent {
             ordered,
             previous,
             bare,
+            passport,
+            program,
+            waits,
+            wished,
+            ran,
+        }
+    }
+
+    /// One that brings a passport, and waits until it is told to run.
+    fn standing_by(self, passport: String) -> Self {
+        let (program, waits, ran) = (Program::StandsBy, true, false);
+        Self { held: None, passport: Some(passport), program, waits, ran, ..self }
+    }
+
+    /// Whether it can stand by.
+    #[must_use]
+    pub fn stands_by(&self) -> bool {
+        self.paced
+    }
+
+    /// Whether it registered, and its program ran at some time.
+    #[must_use]
+    pub fn ran(&self) -> bool {
+        self.ran && self.registered
+    }
+
+    /// The answer to a heartbeat says what its program is to do. Gives the serial for which it fetches secrets first.
+    fn steer(&mut self, wish: &Value) -> Option<i64> {
+        self.wished = wish.is_object();
+        match wish["state"].as_str() {
+            Some("stand-by") => self.program = Program::StandsBy,
+            Some("run") if self.passport.is_some() => {
+                let serial = wish["serial"].as_i64().unwrap_or_default();
+                let runs = matches!(self.program, Program::Runs(Some(has)) if has >= serial);
+                self.waits = false;
+                return (!runs).then_some(serial);
+            }
+            Some("run") => self.program = Program::Runs(None),
+            _ if self.waits => {}
+            _ if self.program == Program::StandsBy && self.passport.is_some() => return Some(0),
+            _ if self.program == Program::StandsBy => self.program = Program::Runs(None),
+            _ => {}
+        }
+        None
+    }
+
+    fn says(&self) -> Option<Value> {
+        match self.program {
+            Program::StandsBy => Some(json!({"state": "standing-by"})),
+            Program::Runs(Some(serial)) => Some(json!({"state": "running", "serial": serial})),
+            Program::Runs(None) => self.wished.then(|| json!({"state": "running"})),
         }
     }
 
@@ -145,7 +219,12 @@ impl World {
     pub fn write(&mut self, at: usize, what: What, well: bool) -> Letter {
         let agent = &self.agents[at];
         let id = self.workspaces[agent.workspace].id.to_string();
-        let features: &[&str] = if agent.paced { &["paced", "rotate"] } else { &[] };
+        let features: &[&str] = match (agent.paced, agent.instance.is_some()) {
+            (true, _) => &["paced", "rotate", "standby", "turns"],
+            (false, true) => &["turns"],
+            (false, false) => &[],
+        };
+        let program = agent.says();
         let url = format!("http://agent-{at}.example:8000");
         let bad = if well { 0 } else { self.dice.below(6) };
         let (error_rate, state) = match bad {
@@ -157,16 +236,27 @@ impl World {
             What::Register => json!({"id": id, "url": url, "agent_card": {"name": "simulated"},
                 "ligand": {"version": "0", "features": features}}),
             What::Heartbeat => {
-                json!({"workspace_id": id, "error_rate": error_rate, "runtime_state": state})
+                json!({"workspace_id": id, "error_rate": error_rate, "runtime_state": state,
+                    "ligand": {"program": program}})
             }
             What::Card => json!({"workspace_id": id, "agent_card": {"name": "changed"}}),
             What::Rotate => json!({"workspace_id": id, "serial": self.agents[at].ordered}),
         };
         let agent = &self.agents[at];
         let registers = what == What::Register;
-        let bearer = agent.held.clone().filter(|_| !(registers && agent.bare));
-        let key = registers.then(|| agent.key.clone());
-        Letter { workspace: agent.workspace, who: Who::Agent(at), what, bearer, key, body }
+        let held = agent.held.clone().filter(|_| !(registers && agent.bare));
+        let brought = agent.passport.clone().filter(|_| registers && held.is_none());
+        let passport = brought.is_some();
+        let (bearer, key) = (held.or(brought), registers.then(|| agent.key.clone()));
+        Letter {
+            workspace: agent.workspace,
+            who: Who::Agent(at),
+            what,
+            bearer,
+            key,
+            passport,
+            body,
+        }
     }
 
     /// What an agent would do now.
@@ -223,7 +313,7 @@ impl World {
             What::Card => json!({"workspace_id": id, "agent_card": {"name": "thief"}}),
             What::Rotate => json!({"workspace_id": id, "serial": 1}),
         };
-        Some(Letter { workspace, who, what, bearer, key: None, body })
+        Some(Letter { workspace, who, what, bearer, key: None, passport: false, body })
     }
 
     /// A call arrives. Its answer may be lost.
@@ -264,6 +354,9 @@ impl World {
             let fresh = self.dice.text();
             self.agents[agent].hear(&letter, &answer, fresh);
             self.exits(agent);
+            if letter.what == What::Heartbeat && answer.status == 200 {
+                self.steer(agent, &answer.json()["program"]).await;
+            }
         }
         Ok(())
     }
@@ -298,11 +391,44 @@ impl World {
         }
     }
 
+    /// An agent does with its program what it was told to.
+    async fn steer(&mut self, at: usize, wish: &Value) {
+        let before = self.agents[at].program;
+        if let Some(serial) = self.agents[at].steer(wish) {
+            let agent = &self.agents[at];
+            let path =
+                format!("/workspaces/{}/secrets/values", self.workspaces[agent.workspace].id);
+            let replica = self.dice.below(self.replicas.len());
+            let call = Call::read(&path, agent.held.as_deref());
+            if self.replicas[replica].ask(call).await.status == 200 {
+                let agent = &mut self.agents[at];
+                (agent.program, agent.ran) = (Program::Runs(Some(serial)), true);
+            }
+        }
+        if self.agents[at].program != before {
+            self.say(format!("the program of agent {at}: {:?}", self.agents[at].program));
+            self.open_doors();
+        }
+    }
+
+    /// Agents that can be called, and what their programs do.
+    fn open_doors(&self) {
+        let all = self.agents.iter().filter(|agent| !agent.gone && !agent.hung && !agent.zombie);
+        let residents = all.filter_map(|agent| {
+            let key = agent.instance?;
+            let has = |fake: &&Fake| fake.instances().iter().any(|it| it.key == key);
+            let fake = self.fakes.iter().find(has)?.clone();
+            let runs = matches!(agent.program, Program::Runs(_));
+            Some((key, Resident { fake, runs }))
+        });
+        self.door.move_in(residents);
+    }
+
     /// An agent that was told to exit does, and its instance with it.
     fn exits(&mut self, at: usize) {
         let agent = &self.agents[at];
         if let (true, Some(key)) = (agent.gone, agent.instance) {
-            self.fake.kill(key, 15);
+            self.kill(key, 15);
         }
     }
 
@@ -317,19 +443,26 @@ impl World {
                 (self.agents[at].zombie, self.agents[at].gone) = (zombie, !zombie);
             }
         }
-        for instance in self.fake.instances() {
+        for instance in self.instances() {
             let key = instance.key;
             let known = self.agents.iter().any(|agent| agent.instance == Some(key));
             let place = self.workspaces.iter().position(|it| it.id == key.workspace);
             let Some(at) = place.filter(|_| !known && instance.exit.is_none()) else { continue };
-            self.minted.insert(instance.credential.clone(), (at, key.generation.number()));
             let (idempotency, paced) = (self.dice.text(), self.dice.chance(60));
+            let passport = instance.env.get("LIGAND_PASSPORT").cloned();
+            let brings = passport.clone().unwrap_or_else(|| instance.credential.clone());
+            self.minted.insert(brings, (at, key.generation.number()));
             let held = Some(instance.credential);
-            self.agents.push(Agent::new(at, Some(key), held, idempotency, paced));
+            let agent = Agent::new(at, Some(key), held, idempotency, paced || passport.is_some());
+            self.agents.push(match passport {
+                Some(passport) => agent.standing_by(passport),
+                None => agent,
+            });
             if self.workspaces[at].doomed > 0 {
                 self.workspaces[at].doomed -= 1;
-                self.fake.kill(key, 11);
+                self.kill(key, 11);
             }
         }
+        self.open_doors();
     }
 }

@@ -1,14 +1,15 @@
 //! One server, and how it is asked.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, header};
 use http_body_util::BodyExt as _;
+use ligand_domain::guards::Guards;
 use ligand_domain::time::Timestamp;
 use ligand_server::app::{self, App, Clock, Ids, Names};
 use ligand_server::backend::Backends;
@@ -18,6 +19,7 @@ use ligand_server::db::Db;
 use ligand_server::liveness::BrakeReconciler;
 use ligand_server::liveness::orphans::Orphans;
 use ligand_server::liveness::sweeps::{LapsedCredentials, PhantomBusy, StaleCredentials};
+use ligand_server::messages::MessageRetention;
 use ligand_server::reconcile::Reconciler;
 use ligand_server::routes;
 use ligand_server::transfer::Place;
@@ -33,6 +35,9 @@ const SOMEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(93, 184, 216, 34));
 /// How old a credential gets.
 const ROTATED_AFTER: Duration = Duration::from_secs(900);
 
+/// How long a source is kept after its cut-over.
+const GRACE: Duration = Duration::from_secs(30);
+
 /// What outlives a server: a crash takes nothing of it away.
 #[derive(Clone)]
 pub struct Ground {
@@ -44,13 +49,13 @@ pub struct Ground {
     pub backends: Backends,
     /// The settings.
     pub config: Config,
-    /// Never used to call anybody; a server has one.
+    /// Reaches nobody but agents.
     pub http: reqwest::Client,
 }
 
 /// Settings of a simulated server.
 #[must_use]
-pub fn config() -> Config {
+pub fn config(guards: Guards) -> Config {
     let flags = Flags { backend: Some("fake".to_owned()), ..Flags::default() };
     let file = File::default();
     let env = |name: &str| match name {
@@ -64,20 +69,16 @@ pub fn config() -> Config {
     config.drain = Duration::ZERO;
     // Hours pass in a second: some credentials get old, and not all.
     config.rotate_after = ROTATED_AFTER;
+    config.guards = guards;
+    config.agent = vec!["ligand".to_owned(), "agent".to_owned()];
     // Data on its way survives a server, and the world does not.
     config.migrations.store = Place::memory();
+    config.migrations.grace = GRACE;
     config
 }
 
-/// A client that a server can be given. One for all worlds: making one costs more than a world.
-#[must_use]
-pub fn client() -> reqwest::Client {
-    static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
-        let built = ligand_api::http::builder().expect("TLS can be set up").no_proxy().build();
-        built.expect("a client without settings can be built")
-    });
-    CLIENT.clone()
-}
+/// How often it is looked whether a server is done.
+const ROUNDS: u32 = 2_000;
 
 /// What a server unwinds with that ends amid its work.
 pub struct Crashed;
@@ -86,7 +87,7 @@ pub struct Crashed;
 pub struct Server {
     /// Its parts.
     pub app: App,
-    /// What looks now and then, besides the reconciler of workspaces.
+    /// What looks now and then, besides the reconcilers of workspaces, messages and migrations.
     pub sweeps: Vec<Arc<dyn Reconciler>>,
     router: Router,
     /// It ends after so many more commits; 0: it does not.
@@ -123,6 +124,7 @@ impl Server {
             Arc::new(LapsedCredentials),
             Arc::new(PhantomBusy),
             Arc::new(Orphans::default()),
+            Arc::new(MessageRetention),
         ];
         Self { router: routes::router(app.clone()), app, sweeps, ends_after }
     }
@@ -138,11 +140,29 @@ impl Server {
         *self.app.hub.commits().borrow()
     }
 
+    /// Let what it does in the background come to its end.
+    #[expect(clippy::disallowed_methods, reason = "sockets of this machine take real time")]
+    pub async fn settle(&self) {
+        for round in 0..ROUNDS {
+            if self.app.tasks.is_empty() {
+                return;
+            }
+            match round < ROUNDS / 2 {
+                true => tokio::task::yield_now().await,
+                false => tokio::time::sleep(Duration::from_micros(200)).await,
+            }
+        }
+    }
+
     /// Ask it.
     pub async fn ask(&self, call: Call<'_>) -> Answer {
         let request = Request::builder().method(call.method).uri(call.path);
         let request = match call.bearer {
             Some(bearer) => request.header(header::AUTHORIZATION, format!("Bearer {bearer}")),
+            None => request,
+        };
+        let request = match call.prefers {
+            Some(wish) => request.header("prefer", wish),
             None => request,
         };
         let request = match call.key {
@@ -159,6 +179,7 @@ impl Server {
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await;
         let text = body.map(|body| body.to_bytes()).unwrap_or_default();
+        self.settle().await;
         Answer { status, text: String::from_utf8_lossy(&text).into_owned() }
     }
 }
@@ -202,6 +223,7 @@ pub struct Call<'a> {
     path: &'a str,
     bearer: Option<&'a str>,
     key: Option<&'a str>,
+    prefers: Option<&'static str>,
     body: Option<Value>,
 }
 
@@ -209,13 +231,25 @@ impl<'a> Call<'a> {
     /// By the administrator.
     #[must_use]
     pub fn admin(method: &'static str, path: &'a str) -> Self {
-        Self { method, path, bearer: Some(ADMIN), key: None, body: None }
+        Self { method, path, bearer: Some(ADMIN), key: None, prefers: None, body: None }
     }
 
     /// By an agent, or somebody who says so.
     #[must_use]
     pub fn agent(path: &'a str, bearer: Option<&'a str>, key: Option<&'a str>) -> Self {
-        Self { method: "POST", path, bearer, key, body: None }
+        Self { method: "POST", path, bearer, key, prefers: None, body: None }
+    }
+
+    /// By an agent that reads something.
+    #[must_use]
+    pub fn read(path: &'a str, bearer: Option<&'a str>) -> Self {
+        Self { method: "GET", ..Self::agent(path, bearer, None) }
+    }
+
+    /// With this wish.
+    #[must_use]
+    pub fn prefers(self, wish: &'static str) -> Self {
+        Self { prefers: Some(wish), ..self }
     }
 
     /// With this body.

@@ -12,15 +12,18 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ligand_domain::id::WorkspaceId;
+use ligand_domain::id::{Generation, WorkspaceId};
 use ligand_domain::instance::Seen;
 use ligand_server::app::App;
 use ligand_server::backend::fake::Fake;
-use ligand_server::backend::{Answer, Backend, BackendError, ErrorKind, Key, Spec, Started};
+use ligand_server::backend::{
+    Answer, Backend, BackendError, Bytestream, Carried, ErrorKind, Key, Spec, Started,
+};
 use ligand_server::reconcile::{Pass, Reconciler};
 use tokio::sync::oneshot;
 
 use crate::calls::Crashed;
+use crate::door;
 
 /// What happens at a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +63,12 @@ impl Gates {
     #[must_use]
     pub fn new(inner: Fake) -> Self {
         Self { inner, plan: Arc::default() }
+    }
+
+    /// In front of another one, with the same trouble ahead.
+    #[must_use]
+    pub fn beside(&self, inner: Fake) -> Self {
+        Self { inner, plan: Arc::clone(&self.plan) }
     }
 
     fn plan(&self) -> MutexGuard<'_, Plan> {
@@ -130,11 +139,18 @@ impl Backend for Gates {
     }
 
     fn ensure(&self, spec: Spec) -> Answer<'_, Started> {
-        Box::pin(self.call("ensure", spec.key, self.inner.ensure(spec)))
+        let key = spec.key;
+        Box::pin(async move {
+            let started = self.call("ensure", key, self.inner.ensure(spec)).await?;
+            Ok(addressed(key, started))
+        })
     }
 
     fn find(&self, key: Key) -> Answer<'_, Option<Started>> {
-        Box::pin(self.call("find", key, self.inner.find(key)))
+        Box::pin(async move {
+            let found = self.call("find", key, self.inner.find(key)).await?;
+            Ok(found.map(|started| addressed(key, started)))
+        })
     }
 
     fn inspect(&self, key: Key) -> Answer<'_, Seen> {
@@ -164,6 +180,38 @@ impl Backend for Gates {
     fn recover(&self) -> Answer<'_, ()> {
         self.inner.recover()
     }
+
+    fn list_data(&self) -> Answer<'_, Vec<WorkspaceId>> {
+        self.inner.list_data()
+    }
+
+    fn export(&self, workspace: WorkspaceId) -> Answer<'_, Bytestream> {
+        Box::pin(self.call("export", of(workspace), self.inner.export(workspace)))
+    }
+
+    fn import(
+        &self,
+        workspace: WorkspaceId,
+        archive: Bytestream,
+        expected: Option<String>,
+    ) -> Answer<'_, Carried> {
+        let import = self.inner.import(workspace, archive, expected);
+        Box::pin(self.call("import", of(workspace), import))
+    }
+
+    fn digest(&self, workspace: WorkspaceId) -> Answer<'_, Carried> {
+        self.inner.digest(workspace)
+    }
+}
+
+/// Data belong to no instance.
+fn of(workspace: WorkspaceId) -> Key {
+    Key { workspace, generation: Generation::NONE }
+}
+
+/// Every instance answers by a name of its own.
+fn addressed(key: Key, started: Started) -> Started {
+    Started { address: Some(door::address(key)), ..started }
 }
 
 /// A pass of the reconciler that is not over.

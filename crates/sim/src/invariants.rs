@@ -6,7 +6,7 @@ use ligand_server::backend::Key;
 
 use crate::agents::{Letter, What, Who};
 use crate::calls::Answer;
-use crate::model::{Sort, View, Workspace};
+use crate::model::{Row, Sort, View, Workspace};
 use crate::trace::{Violation, law};
 
 /// What one look at a workspace must show, after the one before.
@@ -28,7 +28,10 @@ pub fn look(workspace: &Workspace, now: &View) -> Result<(), Violation> {
     let alive = || now.rows.iter().filter(|row| !row.ended);
     let on_the_way = alive().filter(|row| row.generation > now.current).count();
     law(on_the_way <= 1, "law 8: one start in flight", || format!("{name}: {}", now.brief()))?;
-    let ahead = alive().find(|row| row.generation > now.current && row.phase == "serving");
+    // A migration's target serves nobody but those who try it.
+    let tried = |row: &&Row| workspace.moves(row.generation);
+    let mut ahead = alive().filter(|row| !tried(row) && row.generation > now.current);
+    let ahead = ahead.find(|row| row.phase == "serving");
     law(ahead.is_none(), "law 1: only the current generation serves", || {
         format!("{name}: {}", now.brief())
     })?;
@@ -74,10 +77,11 @@ pub fn call(
     if letter.who == Who::Thief {
         return law(refused, "law 1: a stolen credential changes nothing", || say("it called"));
     }
-    let sealed = workspace.sort == Sort::Managed && letter.what != What::Rotate;
+    let redeems = letter.what == What::Rotate || letter.passport;
+    let sealed = workspace.sort == Sort::Managed && !redeems;
     law(!sealed || !text.contains("auth_token"), "law 3: no stranger", || say("was given one"))?;
     let moved = (&before.status, &before.url) != (&after.status, &after.url);
-    let newest = generation.is_none_or(|it| it == after.newest && it == after.current);
+    let newest = generation.is_none_or(|it| it == after.current && workspace.is_newest(it, after));
     let may = status == 200 && newest && !workspace.restart_due && after.intent == "running";
     law(!moved || may, "law 1: only the right instance moves the status", || {
         say(&format!("generation {generation:?} moved it from {}", before.brief()))
@@ -95,7 +99,11 @@ pub fn one_instance(workspaces: &[Workspace], running: &[Key]) -> Result<(), Vio
             .filter(|key| key.workspace == workspace.id)
             .map(|key| key.generation.to_string())
             .collect();
-        law(of.len() <= 1, "law 1: two instances never run at once", || {
+        let both =
+            |key: &&Key| key.workspace == workspace.id && !workspace.moves(key.generation.number());
+        let others = running.iter().filter(both).count();
+        let most = if workspace.moving.is_some() { 2 } else { 1 };
+        law(of.len() <= most && others <= 1, "law 1: two instances never run at once", || {
             format!("{}: generations {}", workspace.name, of.join(" and "))
         })?;
     }
@@ -114,7 +122,11 @@ pub fn none_ended(
     let ended = well.iter().find(|key| !running.contains(key));
     law(ended.is_none(), "law 5: what serves is not ended", || {
         let of = workspaces.iter().find(|it| ended.is_some_and(|key| key.workspace == it.id));
-        of.map_or_else(String::new, |it| format!("{}: {}", it.name, it.seen.brief()))
+        let last = |it: &Workspace| {
+            let lines = it.seen.journal.iter().rev().take(6).rev();
+            lines.map(|(_, said)| said.as_str()).collect::<Vec<_>>().join("; ")
+        };
+        of.map_or_else(String::new, |it| format!("{}: {}; {}", it.name, it.seen.brief(), last(it)))
     })
 }
 
@@ -127,7 +139,8 @@ pub fn no_leak(workspaces: &[Workspace], owned: &[Key]) -> Result<(), Violation>
         let workspace = workspaces.iter().find(|it| it.id == key.workspace && !it.purged);
         let generation = key.generation.number();
         let named = workspace.is_some_and(|it| {
-            it.seen.rows.iter().any(|row| row.generation == generation && !row.ended)
+            let row = it.seen.rows.iter().any(|row| row.generation == generation && !row.ended);
+            row || it.moves(generation)
         });
         law(named, "law 9: nothing leaks", || {
             let name = workspace.map_or("a purged workspace", |it| it.name.as_str());

@@ -14,6 +14,19 @@ pub enum Sort {
     Open,
 }
 
+/// A migration that is not over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moving {
+    /// `running`, `paused`, `undoing`.
+    pub state: String,
+    /// How far it came.
+    pub phase: String,
+    /// The generation that it leaves.
+    pub source: i64,
+    /// The one that it brings up.
+    pub target: Option<i64>,
+}
+
 /// One workspace.
 pub struct Workspace {
     /// Its id.
@@ -32,6 +45,10 @@ pub struct Workspace {
     pub restart_due: bool,
     /// So many of its next instances die at once.
     pub doomed: u32,
+    /// A migration of it was asked for at some time.
+    pub moved: bool,
+    /// The migration that is not over.
+    pub moving: Option<Moving>,
     /// What it was when it was last looked at.
     pub seen: View,
     /// How far the record went then.
@@ -43,16 +60,46 @@ impl Workspace {
     #[must_use]
     pub fn new(id: WorkspaceId, name: String, sort: Sort) -> Self {
         let (removed, purging, purged, restart_due, doomed) = (false, false, false, false, 0);
-        let (seen, seen_at) = (View::default(), -1);
-        Self { id, name, sort, removed, purging, purged, restart_due, doomed, seen, seen_at }
+        let (moved, moving, seen, seen_at) = (false, None, View::default(), -1);
+        Self {
+            id,
+            name,
+            sort,
+            removed,
+            purging,
+            purged,
+            restart_due,
+            doomed,
+            moved,
+            moving,
+            seen,
+            seen_at,
+        }
     }
 }
 
 impl Workspace {
+    /// Whether a generation is the newest, but for the target of a migration.
+    #[must_use]
+    pub fn is_newest(&self, generation: i64, seen: &View) -> bool {
+        let candidate = self.moving.as_ref().and_then(|moving| moving.target);
+        generation == seen.newest
+            || candidate == Some(seen.newest)
+            || seen.rows.iter().all(|row| row.generation <= generation || row.ended)
+    }
+
+    /// Whether a migration that is not over runs this instance.
+    #[must_use]
+    pub fn moves(&self, generation: i64) -> bool {
+        self.moving
+            .as_ref()
+            .is_some_and(|it| it.source == generation || it.target == Some(generation))
+    }
+
     /// Whether this generation serves, and nobody asked for another, or for none.
     #[must_use]
     pub fn is_served_by(&self, generation: i64) -> bool {
-        let newest = generation == self.seen.current && generation == self.seen.newest;
+        let newest = generation == self.seen.current && self.is_newest(generation, &self.seen);
         newest && self.seen.serves() && !self.restart_due && !self.removed
     }
 }
@@ -81,6 +128,8 @@ pub struct View {
     pub evidence: String,
     /// Where it answers.
     pub url: String,
+    /// What runs it.
+    pub backend: Option<String>,
     /// The generation that counts.
     pub current: i64,
     /// The newest.
@@ -108,6 +157,7 @@ impl From<Why> for View {
             status: why.workspace.status,
             evidence: why.workspace.evidence.unwrap_or_default(),
             url: why.workspace.url,
+            backend: why.workspace.backend.flatten(),
             current,
             newest: rows.iter().map(|row| row.generation).fold(current, i64::max),
             rows,

@@ -8,6 +8,7 @@ use ligand_server::backend::fake::Fault;
 use ligand_server::reconcile::Reconciler;
 use ligand_server::workspaces::WorkspaceReconciler;
 
+use crate::agents::Agent;
 use crate::faults::{Driven, Running, Trouble};
 use crate::invariants;
 use crate::trace::Violation;
@@ -36,10 +37,13 @@ impl World {
             self.gates.trouble(left, trouble);
             if self.dice.chance(20) {
                 self.say("the backend will refuse the next start".to_owned());
-                self.fake.plan(Fault::Refuse("no space".to_owned()));
+                self.fakes[0].plan(Fault::Refuse("no space".to_owned()));
             }
         }
-        let outcome = self.pass(replica).await;
+        let outcome = match self.dice.chance(50) && self.workspaces.iter().any(|it| it.moved) {
+            true => self.pass_of_migrations(replica).await,
+            false => self.pass(replica).await,
+        };
         self.gates.clear();
         outcome.map(|_| ())
     }
@@ -67,15 +71,19 @@ impl World {
         let commits = 1 + u32::try_from(self.dice.below(CUT_WITHIN)).unwrap_or_default();
         self.replicas[replica].end_after(commits);
         let which = self.dice.below(4 * self.replicas[replica].sweeps.len());
+        let moved = self.workspaces.iter().any(|it| it.moved);
         let cut = match which < self.replicas[replica].sweeps.len() {
             true => self.sweep(replica, which).await,
+            false if moved && self.dice.chance(60) => {
+                self.pass_of_migrations(replica).await.map(|_| ())
+            }
             false => self.pass(replica).await.map(|_| ()),
         };
         self.replicas[replica].end_after(0);
         cut
     }
 
-    async fn pass_of(
+    pub(crate) async fn pass_of(
         &mut self,
         replica: usize,
         reconciler: Arc<dyn Reconciler>,
@@ -94,7 +102,11 @@ impl World {
         let mut running = self.running();
         running.retain(|key| {
             let of = self.workspaces.iter().find(|it| it.id == key.workspace);
-            of.is_some_and(|it| it.is_served_by(key.generation.number()))
+            // A source that cannot stand by is stopped before its target takes over.
+            let stands_by = |it: &Agent| it.instance == Some(*key) && it.stands_by();
+            let stopped = of.is_some_and(|it| it.moving.is_some());
+            let stopped = stopped && !self.agents.iter().any(stands_by);
+            !stopped && of.is_some_and(|it| it.is_served_by(key.generation.number()))
         });
         running
     }
@@ -103,6 +115,7 @@ impl World {
         let replica = running.replica;
         let _ = self.gates.touched();
         let outcome = running.drive(&self.gates).await;
+        self.replicas[replica].settle().await;
         let (line, looked) = match outcome {
             Driven::Parked(running) => {
                 let line = format!("stands {}", running.at);
@@ -165,7 +178,7 @@ impl World {
         self.passes().await?;
         if let (Some(key), true) = (key, self.dice.chance(50)) {
             self.say(format!("{} is killed", self.title(key)));
-            self.fake.kill(key, 9);
+            self.kill(key, 9);
             self.sync_agents();
             self.hear_all().await;
             self.passes().await?;

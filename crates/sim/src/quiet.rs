@@ -10,8 +10,9 @@ use crate::trace::{Violation, law};
 use crate::world::World;
 
 /// Rounds of quiet weather at most. The longest way back is a start that nobody takes up (600 s), then a
-/// delay (300 s), then a lease and its patience (240 s).
-const ROUNDS: u32 = 60;
+/// delay (300 s), then a lease and its patience (240 s); and a drain has several migrations before it, of which
+/// each waits for an agent that hangs (600 s).
+const ROUNDS: u32 = 240;
 /// Virtual time between two rounds; short enough for every lease.
 const ROUND: Duration = Duration::from_secs(25);
 /// Rounds between two in which everything looks that looks now and then: that is every minute or two, too.
@@ -39,14 +40,16 @@ impl World {
             law(matches!(outcome, Driven::Over(Ok(_))), "a pass ends", String::new)?;
             self.sync_agents();
         }
+        self.resume_all().await?;
         for _ in 0..ROUNDS {
             self.round().await?;
-            if self.wanting().is_none() {
+            if self.wanting().is_none() && self.undelivered().is_none() {
                 return self.rest().await;
             }
             self.ground.clock.advance(ROUND);
         }
         let wanting = self.wanting().map(|it| format!("{}: {}", it.name, it.seen.brief()));
+        let wanting = wanting.or_else(|| self.undelivered());
         Err(Violation::new("law 2: no wedge", wanting.unwrap_or_default()))
     }
 
@@ -54,11 +57,16 @@ impl World {
         self.step += 1;
         for replica in 0..self.replicas.len() {
             let mut passes = 0;
-            while self.pass(replica).await? {
+            let mut looked = true;
+            while looked {
+                looked = self.pass(replica).await?;
+                looked |= self.pass_of_migrations(replica).await?;
+                looked |= self.pass_of_drains(replica).await?;
                 self.sync_agents();
                 passes += 1;
                 law(passes < PASSES, "the reconciler rests", || "it goes in circles".to_owned())?;
             }
+            self.deliver_all(replica).await?;
         }
         if self.step.is_multiple_of(SWEPT_EVERY) {
             for which in 0..self.replicas[0].sweeps.len() {
@@ -90,9 +98,10 @@ impl World {
         let rests = |it: &Workspace| {
             let in_flight =
                 it.seen.rows.iter().any(|row| !row.ended && row.generation > it.seen.current);
-            let due = it.restart_due || in_flight;
+            let due = it.restart_due || in_flight || it.moving.is_some();
             match it.removed {
                 true if it.purging => it.purged,
+                true if it.moving.is_some() => false,
                 true => it.seen.next == "nothing: it is deleted",
                 false => it.seen.status == "online" && !due && it.seen.current > 0,
             }

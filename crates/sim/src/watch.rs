@@ -15,7 +15,7 @@ impl World {
     /// # Errors
     /// The law that was broken.
     pub fn no_leak(&self) -> Result<(), Violation> {
-        let owned: Vec<Key> = self.fake.instances().iter().map(|it| it.key).collect();
+        let owned: Vec<Key> = self.instances().iter().map(|it| it.key).collect();
         invariants::no_leak(&self.workspaces, &owned)
     }
 
@@ -25,6 +25,7 @@ impl World {
     /// The law that was broken.
     pub async fn look(&mut self, at: usize) -> Result<(), Violation> {
         self.note_recorded();
+        self.look_at_migration(at).await?;
         let workspace = &self.workspaces[at];
         if workspace.seen_at == self.recorded && !workspace.purging {
             return self.glance(at).await;
@@ -45,7 +46,9 @@ impl World {
         // A start carries what was asked for until it loaded what it is given.
         let before = workspace.seen.journal.last().map_or(0, |(seq, _)| *seq);
         let new = view.journal.iter().filter(|(seq, _)| *seq > before);
-        let started = new.into_iter().any(|(_, summary)| summary.contains("was started"));
+        // A migration's target has loaded what was asked for before it took over.
+        let loaded = |it: &str| it.contains("was started") || it.contains("is the workspace now");
+        let started = new.into_iter().any(|(_, summary)| loaded(summary));
         workspace.restart_due &= view.newest == workspace.seen.newest && !started;
         (workspace.seen, workspace.seen_at) = (view, self.recorded);
         Ok(())

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ligand_domain::guards::Guards;
 use ligand_domain::time::Timestamp;
 use ligand_server::app::Clock;
-use ligand_server::backend::fake::{Fake, Fault};
+use ligand_server::backend::fake::{self, Call, Fake, FakeInstance, Fault};
 use ligand_server::backend::{Backend, Backends, Key, Push, Pushes};
 use ligand_server::db::{DatabaseUrl, Db};
 use ligand_server::workspaces;
@@ -14,15 +15,19 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::Report;
 use crate::agents::{Agent, Letter, What, Who};
-use crate::calls::{Ground, Observer, Server, client, config};
+use crate::calls::{Ground, Observer, Server, config};
 use crate::dice::Dice;
+use crate::door::{Door, client};
 use crate::faults::{Gates, Running};
 use crate::invariants;
+use crate::messages::Sent;
 use crate::model::{Sort, Workspace};
 use crate::trace::{Failure, Trace, Violation};
 
 /// When every world begins.
 const BEGINNING: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
+/// What runs instances.
+pub(crate) const BACKENDS: [&str; 2] = ["fake", "spare"];
 /// Servers on one database.
 const REPLICAS: usize = 2;
 /// Workspaces at most.
@@ -57,9 +62,16 @@ enum Act {
     Burst,
     Delete,
     Create,
+    Send,
+    Deliver,
+    Migrate,
+    Reconsider,
+    Drain,
+    DrainPass,
+    March,
 }
 
-const ACTS: [(u32, Act); 19] = [
+const ACTS: [(u32, Act); 26] = [
     (30, Act::Pass),
     (6, Act::Sweep),
     (6, Act::Resume),
@@ -79,6 +91,13 @@ const ACTS: [(u32, Act); 19] = [
     (1, Act::Burst),
     (2, Act::Delete),
     (2, Act::Create),
+    (5, Act::Send),
+    (7, Act::Deliver),
+    (6, Act::Migrate),
+    (9, Act::March),
+    (1, Act::Reconsider),
+    (1, Act::Drain),
+    (2, Act::DrainPass),
 ];
 
 /// Everything there is.
@@ -88,7 +107,9 @@ pub struct World {
     pub(crate) calls: u32,
     pub(crate) dice: Dice,
     pub(crate) ground: Ground,
-    pub(crate) fake: Fake,
+    pub(crate) fakes: [Fake; 2],
+    pub(crate) door: Door,
+    pub(crate) sent: Vec<Sent>,
     pub(crate) gates: Gates,
     pushes: UnboundedReceiver<Push>,
     pub(crate) replicas: Vec<Server>,
@@ -111,15 +132,20 @@ pub struct World {
 
 impl World {
     /// An empty world.
-    pub async fn new(seed: u64) -> Self {
+    pub async fn new(seed: u64, guards: Guards) -> Self {
         let db = Db::open(&DatabaseUrl::Memory).await.expect("a database in memory can be opened");
         let (sender, pushes) = Pushes::channel();
-        let fake = Fake::new(sender);
-        let gates = Gates::new(fake.clone());
-        let backend: Arc<dyn Backend> = Arc::new(gates.clone());
-        let backends = Backends::new([("fake".to_owned(), backend)]);
+        let fakes = [Fake::new(sender.clone()), Fake::new(sender)];
+        let gates = Gates::new(fakes[0].clone());
+        let both = [gates.clone(), gates.beside(fakes[1].clone())];
+        let backends = BACKENDS.iter().zip(both).map(|(name, gates)| {
+            let backend: Arc<dyn Backend> = Arc::new(gates);
+            ((*name).to_owned(), backend)
+        });
+        let backends = Backends::new(backends);
+        let door = Door::open().await;
         let clock = Clock::manual(BEGINNING);
-        let ground = Ground { db, clock, backends, config: config(), http: client() };
+        let ground = Ground { db, clock, backends, config: config(guards), http: client() };
         let mut world = Self {
             seed,
             step: 0,
@@ -127,7 +153,9 @@ impl World {
             dice: Dice::new(seed),
             observer: Observer::start(&ground, !seed),
             ground,
-            fake,
+            fakes,
+            door,
+            sent: Vec::new(),
             gates,
             pushes,
             replicas: Vec::new(),
@@ -181,6 +209,7 @@ impl World {
             while self.pushes.try_recv().is_ok() {}
         }
         invariants::one_instance(&self.workspaces, &self.running())?;
+        self.no_message_twice()?;
         if self.parked.is_empty() {
             self.no_leak()?;
         }
@@ -217,6 +246,17 @@ impl World {
             }
             Act::Burst => self.burst().await,
             Act::Delete => self.delete().await,
+            Act::Send => self.send().await,
+            Act::Deliver => self.deliveries().await,
+            Act::Migrate => self.migrate().await,
+            Act::March => Box::pin(self.march()).await,
+            Act::Reconsider => self.reconsider().await,
+            Act::Drain if self.dice.chance(30) => self.drain().await,
+            Act::Drain => Ok(()),
+            Act::DrainPass => {
+                let replica = self.dice.below(self.replicas.len());
+                self.pass_of_drains(replica).await.map(|_| ())
+            }
             Act::Create if self.workspaces.len() < MOST => self.create(Sort::Managed).await,
             Act::Create => Ok(()),
             Act::Crash => {
@@ -246,11 +286,11 @@ impl World {
         match (act, instance) {
             (Act::Kill, Some(key)) => {
                 self.say(format!("{} is killed", self.title(key)));
-                self.fake.kill(key, 9);
+                self.kill(key, 9);
             }
             (Act::Lose, Some(key)) => {
                 self.say(format!("{} is lost", self.title(key)));
-                self.fake.lose(key);
+                self.fakes.iter().for_each(|fake| fake.lose(key));
             }
             (Act::Hang, Some(key)) => {
                 self.say(format!("{} hangs", self.title(key)));
@@ -259,15 +299,17 @@ impl World {
             }
             (Act::Lie, _) => {
                 let refuse = Fault::Refuse("no space".to_owned());
-                let fault = match self.dice.below(4) {
-                    0 => Fault::LoseReply,
-                    1 => refuse,
-                    _ => Fault::Silence,
+                let plan = match self.dice.below(7) {
+                    0 => fake::Planned::from(Fault::LoseReply),
+                    1 => refuse.into(),
+                    2 => fake::Planned::from(Fault::LoseReply).at(&[Call::Destroy]),
+                    3 => fake::Planned::from(Fault::Silence).at(&[Call::Destroy]),
+                    4 => fake::Planned::from(Fault::LoseReply).at(&[Call::Import]),
+                    _ => Fault::Silence.into(),
                 };
-                self.say(format!("the backend plans to misbehave: {fault:?}"));
-                self.fake.plan(fault);
-                let address = self.dice.chance(50).then(|| "http://10.0.0.9:8000".to_owned());
-                self.fake.report_address(address);
+                let which = self.dice.below(BACKENDS.len());
+                self.say(format!("{} plans to misbehave: {plan:?}", BACKENDS[which]));
+                self.fakes[which].plan(plan);
             }
             (Act::Doom, _) => {
                 self.workspaces[at].doomed = 13;
@@ -280,6 +322,16 @@ impl World {
         }
     }
 
+    /// Every instance that is at a backend.
+    pub(crate) fn instances(&self) -> Vec<FakeInstance> {
+        self.fakes.iter().flat_map(Fake::instances).collect()
+    }
+
+    /// An instance ends, wherever it is.
+    pub(crate) fn kill(&self, key: Key, signal: i32) {
+        self.fakes.iter().for_each(|fake| fake.kill(key, signal));
+    }
+
     pub(crate) fn title(&self, key: Key) -> String {
         let of = self.workspaces.iter().find(|it| it.id == key.workspace);
         format!("{} generation {}", of.map_or("?", |it| it.name.as_str()), key.generation)
@@ -288,7 +340,7 @@ impl World {
     /// What runs at the backend.
     #[must_use]
     pub fn running(&self) -> Vec<Key> {
-        let all = self.fake.instances();
+        let all = self.instances();
         all.iter().filter(|it| it.exit.is_none()).map(|it| it.key).collect()
     }
 
@@ -336,7 +388,7 @@ impl World {
             let letter = self.write(agent, What::Register, true);
             self.deliver(letter, false).await?;
             if let Some(key) = self.agents[agent].instance {
-                self.fake.kill(key, 11);
+                self.kill(key, 11);
             }
             self.sync_agents();
             self.hear_all().await;
@@ -364,7 +416,7 @@ impl World {
         Report {
             steps: self.step,
             calls: self.calls,
-            starts: self.fake.starts(),
+            starts: self.fakes.iter().map(Fake::starts).sum(),
             seconds: self.ground.clock.now().since(BEGINNING).as_secs(),
             trace: self.trace.lines().to_vec(),
         }

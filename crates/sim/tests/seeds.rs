@@ -4,8 +4,9 @@ use std::num::NonZero;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use ligand_domain::guards::{Guard, Guards};
 use ligand_sim::trace::Failure;
-use ligand_sim::{Report, run};
+use ligand_sim::{Report, run, run_under};
 
 /// Seeds of one test run, unless said otherwise.
 const SEEDS: u64 = 60;
@@ -64,6 +65,27 @@ fn work(next: &AtomicU64, seeds: u64) -> Result<Report, Failure> {
         done.calls += report.calls;
         done.starts += report.starts;
         done.seconds += report.seconds;
+    }
+}
+
+/// Without them, some seed breaks a law.
+const MISSED: [Guard; 3] = [Guard::OneWriter, Guard::CutOverEvidence, Guard::CandidateInert];
+/// So many seeds are tried.
+const TRIED: u64 = 40;
+
+/// `LIGAND_SIM_MUTANT=NAME` looks for a seed that misses any other rule.
+#[test]
+fn a_rule_that_is_gone_is_missed() {
+    #[expect(clippy::disallowed_methods, reason = "there is no settings module here")]
+    let asked = std::env::var("LIGAND_SIM_MUTANT").ok();
+    let asked = asked.map(|name| Guard::parse(&name).expect("the name of a rule"));
+    for guard in asked.map_or(MISSED.to_vec(), |guard| vec![guard]) {
+        let missed = (0..TRIED).find_map(|seed| run_under(seed, Guards::without(guard)).err());
+        let missed = missed.unwrap_or_else(|| panic!("nobody misses {}", guard.as_str()));
+        println!("{}: seed {}: {}", guard.as_str(), missed.seed, missed.violation.law);
+        if asked.is_some() {
+            println!("{missed}");
+        }
     }
 }
 

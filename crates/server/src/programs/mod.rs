@@ -134,7 +134,12 @@ pub(crate) async fn fetched(
     serial: i64,
 ) -> Done {
     store::fetched(&mut work.tx, of, serial).await?;
-    workspaces::set_receipt(&mut work.tx, of, Receipt::Incomplete).await
+    // One that sends no receipts would be held for one that lacks them, for ever.
+    let instance = workspaces::instance_of(&mut work.tx, of.0, of.1).await?;
+    match instance.is_some_and(|instance| instance.features.receipt) {
+        true => workspaces::set_receipt(&mut work.tx, of, Receipt::Incomplete).await,
+        false => Ok(()),
+    }
 }
 
 /// Ask an agent to send its heartbeat now, in the background. Whether it does nobody is told. `reported`: its backend
