@@ -179,7 +179,7 @@ async fn once(phase: Stage, victim: Victim, stack: &mut Stack) -> Outcome<Cell> 
     let seconds = begun.elapsed().as_secs_f64();
     let serves = serves(&scene, &api, &id).await?;
     let turns = caller.end().await?;
-    let Count { turns, lost, doubled, .. } =
+    let Count { turns, shown, lost, doubled, .. } =
         moving::count(&scene, &api, stack, &id, &turns).await?;
     Ok(Cell {
         skipped,
@@ -189,6 +189,7 @@ async fn once(phase: Stage, victim: Victim, stack: &mut Stack) -> Outcome<Cell> 
         seconds,
         held,
         turns,
+        interrupted: shown,
         lost,
         doubled,
         leaks: left(&api, stack, &id).await?,
