@@ -165,6 +165,11 @@ async fn once(phase: Stage, victim: Victim, stack: &mut Stack) -> Outcome<Cell> 
     let begun = clock::instant();
     api.client.migrate(&id, &body).await?;
     met(&api, &id, phase).await?;
+    if victim == Victim::Target && phase.as_str() == "provision" {
+        let started =
+            async || Ok((!labels::below(&stack.tree(EAST, &id)).is_empty()).then_some(()));
+        scene.until("the target is started", started).await?;
+    }
     let struck = clock::now();
     let skipped = strike(stack, &id, victim, source)?;
     match victim {
