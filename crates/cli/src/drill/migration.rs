@@ -201,7 +201,13 @@ pub(super) async fn migration_revoked(scene: &Scene, stack: &mut Stack) -> Outco
     api.enqueue(&before.id, "long", 3_000).await?;
     clock::pause(Duration::from_millis(300)).await;
     revoked_at(scene, stack, &api, &before.id, "hold").await?;
-    revoked_at(scene, stack, &api, &before.id, "probe").await
+    let turn = api.client.send(&before.id, "are you there?", moving::ENDS).await;
+    let seen = if turn.is_ok() { "it answered a turn" } else { "it answered no turn" };
+    scene.must("and it works", turn.is_ok(), seen)?;
+    // Whoever was revoked is told to wait for a while: another one is needed.
+    let other = api.managed("other").await?;
+    api.online(scene, &other, 0).await?;
+    revoked_at(scene, stack, &api, &other, "probe").await
 }
 
 /// It is revoked in this phase.
@@ -225,9 +231,6 @@ async fn revoked_at(scene: &Scene, stack: &Stack, api: &Api, id: &str, phase: &s
         let seen = format!("{} on {backend} in generation {}", now.status, now.generation);
         Ok((settled && backend == WEST, seen))
     };
-    scene.must_soon("the workspace is online again where it was", moving::ENDS, recovers).await?;
-    let turn = api.client.send(id, "are you there?", moving::ENDS).await;
-    let seen = if turn.is_ok() { "it answered a turn" } else { "it answered no turn" };
-    scene.must("and it works", turn.is_ok(), seen)?;
+    scene.must_soon("the workspace is where it was", moving::ENDS, recovers).await?;
     moving::conserved(scene, api, stack, id, &[]).await.map(|_| ())
 }
