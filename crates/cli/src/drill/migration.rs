@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use ligand_api::migration::Migration;
 use ligand_api::workspace::Create;
 use serde_json::json;
 
@@ -200,18 +201,27 @@ pub(super) async fn migration_revoked(scene: &Scene, stack: &mut Stack) -> Outco
     // While this turn goes on the migration waits for it.
     api.enqueue(&before.id, "long", 3_000).await?;
     clock::pause(Duration::from_millis(300)).await;
-    revoked_at(scene, stack, &api, &before.id, "hold").await?;
-    let turn = api.client.send(&before.id, "are you there?", moving::ENDS).await;
-    let seen = if turn.is_ok() { "it answered a turn" } else { "it answered no turn" };
-    scene.must("and it works", turn.is_ok(), seen)?;
-    // Whoever was revoked is told to wait for a while: another one is needed.
+    let it = revoked_at(scene, stack, &api, &before, "hold").await?;
+    moving::stayed(scene, &api, &it, before.at()).await?;
+    moving::conserved(scene, &api, stack, &before.id, &[]).await?;
+    // Whoever was revoked is told to wait for a while, and this one stands by: how it comes back takes its time.
     let other = api.managed("other").await?;
-    api.online(scene, &other, 0).await?;
-    revoked_at(scene, stack, &api, &other, "probe").await
+    let other = online(scene, &api, other).await?;
+    revoked_at(scene, stack, &api, &other, "probe").await?;
+    let now = api.why(&other.id).await?.workspace.generation;
+    let must = "the source is current as before";
+    scene.must(must, now == other.generation, format!("generation {now}"))
 }
 
-/// It is revoked in this phase.
-async fn revoked_at(scene: &Scene, stack: &Stack, api: &Api, id: &str, phase: &str) -> Outcome {
+/// It is revoked in this phase, and turned back.
+async fn revoked_at(
+    scene: &Scene,
+    stack: &Stack,
+    api: &Api,
+    before: &Before,
+    phase: &str,
+) -> Outcome<Migration> {
+    let id = &before.id;
     api.client.migrate(id, &moving::to(EAST)).await?;
     moving::reached(scene, api, id, phase).await?;
     let candidate = stack.credential_at(EAST, id)?;
@@ -219,18 +229,16 @@ async fn revoked_at(scene: &Scene, stack: &Stack, api: &Api, id: &str, phase: &s
     scene.must("the candidate is let in, as one", said.status == 200, said.brief())?;
     api.order(&format!("/admin/workspaces/{id}/revoke-auth-tokens"), json!({})).await?;
     scene.step(format!("every credential was revoked, with the migration at {phase}"));
-    let it = moving::over(scene, api, id, "the migration comes to its end").await?;
-    scene.must("it is rolled back", it.state == "rolled-back", moving::told(&it))?;
+    let turned = async || {
+        let now = moving::newest(api, id).await?;
+        let ends = ["rolled-back", "undoing", "migrated"].contains(&now.state.as_str());
+        Ok((ends && (phase == "probe" || now.state != "undoing"), moving::told(&now)))
+    };
+    scene.must_soon("the migration goes no further", moving::ENDS, turned).await?;
+    let it = moving::newest(api, id).await?;
+    scene.must("it is turned back", it.state != "migrated", moving::told(&it))?;
     let said = api.heartbeat(id, Some(&candidate)).await?;
     let must = "the candidate's credential opens nothing any more";
     scene.must(must, said.status == 401, said.brief())?;
-    let recovers = async || {
-        let (settled, why) = api.settled(id).await?;
-        let now = why.workspace;
-        let backend = moving::backend_of(&now);
-        let seen = format!("{} on {backend} in generation {}", now.status, now.generation);
-        Ok((settled && backend == WEST, seen))
-    };
-    scene.must_soon("the workspace is where it was", moving::ENDS, recovers).await?;
-    moving::conserved(scene, api, stack, id, &[]).await.map(|_| ())
+    Ok(it)
 }
