@@ -38,6 +38,8 @@ pub(crate) struct Turn {
     pub(crate) queued: Option<String>,
     /// It was neither answered nor accepted in time; the last thing that was said.
     pub(crate) unanswered: Option<String>,
+    /// Its sender was told that it was interrupted: it may have run.
+    pub(crate) interrupted: bool,
 }
 
 /// See the module. Dropping it ends it.
@@ -82,23 +84,24 @@ async fn send(to: To, name: String, pace: Duration, stop: Arc<AtomicBool>) -> Ve
 
 async fn turn(to: To, name: String) -> Turn {
     let begun = clock::instant();
-    let mut said = String::new();
+    let mut turn =
+        Turn { name, took: Duration::ZERO, queued: None, unanswered: None, interrupted: false };
     while begun.elapsed() < PATIENCE {
-        match to.once(&name).await {
-            Ok(Sent::Answered) => {
-                return Turn { name, took: begun.elapsed(), queued: None, unanswered: None };
-            }
+        let sent = to.once(&turn.name).await;
+        turn.took = begun.elapsed();
+        match sent {
+            Ok(Sent::Answered) => return Turn { unanswered: None, ..turn },
             Ok(Sent::Accepted(queued)) => {
-                let queued = Some(queued);
-                return Turn { name, took: begun.elapsed(), queued, unanswered: None };
+                return Turn { unanswered: None, queued: Some(queued), ..turn };
             }
-            Ok(Sent::Refused(why)) => said = why,
+            Ok(Sent::Interrupted) => return Turn { unanswered: None, interrupted: true, ..turn },
+            Ok(Sent::Refused(why)) => turn.unanswered = Some(why),
             // The server is away: nothing was promised, and the same message is sent again.
-            Err(_) => "nobody answered".clone_into(&mut said),
+            Err(_) => turn.unanswered = Some("nobody answered".to_owned()),
         }
         clock::pause(AGAIN).await;
     }
-    Turn { name, took: begun.elapsed(), queued: None, unanswered: Some(said) }
+    turn
 }
 
 /// How a turn was answered.
@@ -107,6 +110,8 @@ enum Sent {
     Answered,
     /// With its id in the ledger: its answer comes later.
     Accepted(String),
+    /// Its agent was ended amid it, and says so.
+    Interrupted,
     /// With anything else.
     Refused(String),
 }
@@ -128,6 +133,7 @@ impl To {
         Ok(match (status, body["queue_id"].as_str()) {
             (200, _) if body["result"].is_object() => Sent::Answered,
             (202, Some(queued)) => Sent::Accepted(queued.to_owned()),
+            (409, _) => Sent::Interrupted,
             _ => Sent::Refused(format!("{status} {body}")),
         })
     }

@@ -230,7 +230,7 @@ fn what_cannot_be_moved_is_refused_with_the_reason() {
     let home = Home::new();
     let stack = two(&home, "");
     stack.ok(&["ws", "create", "a", "--wait"]);
-    for (to, says) in [("west", "west"), ("nowhere", "nowhere")] {
+    for (to, says) in [("west", "already"), ("nowhere", "expected the name of a backend")] {
         let ran = stack.cli(&["migrate", "a", "--to", to]);
         assert_eq!(ran.code, 1, "{}", ran.transcript());
         assert!(ran.stderr.contains(says), "{}", ran.transcript());

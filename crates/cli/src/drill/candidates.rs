@@ -11,7 +11,7 @@ use super::moving::{self, EAST, WEST};
 use super::proxy::Proxy;
 use super::scene::{Outcome, Scene};
 use super::stack::Stack;
-use crate::clock;
+use crate::{clock, labels};
 
 /// How long an instance that is told to end may take.
 const ENDS: Duration = Duration::from_secs(15);
@@ -96,6 +96,38 @@ pub(super) async fn target_survives(scene: &Scene, stack: &mut Stack, api: &Api)
     let (_, why) = api.settled(&id).await?;
     let now = why.workspace.generation;
     scene.must("the source is current as before", now == first, format!("generation {now}"))
+}
+
+/// The passport of a target that had not registered when its migration was rolled back.
+pub(super) async fn target_unborn(scene: &Scene, stack: &mut Stack) -> Outcome {
+    stack.kill_server()?;
+    let agent =
+        moving::agent(&format!("case $HOME in */{EAST}/*) sleep 20;; esac"), &stack.program());
+    let api = stack.serve(&moving::settings(&agent)).await?;
+    let id = api.managed("latecomer").await?;
+    let first = api.online(scene, &id, 0).await?;
+    let url = api.why(&id).await?.workspace.url;
+    api.client.migrate(&id, &moving::to(EAST)).await?;
+    let given = async || Ok(passport(stack, &id));
+    let passport = scene.until("the target is started", given).await?;
+    scene
+        .step("a target is slow to start, and its migration is aborted; somebody has its passport");
+    api.order(&format!("/admin/workspaces/{id}/migrations/abort"), json!({})).await?;
+    let it = moving::over(scene, &api, &id, "the migration comes to its end").await?;
+    let key = Some("a-key-of-a-drill-for-an-old-passport");
+    let said = api.register(&id, "http://localhost:9", Some(&passport), key).await?;
+    let must = "the passport opens nothing any more";
+    scene.must(must, said.status == 401 && said.token().is_none(), said.brief())?;
+    moving::stayed(scene, &api, &it, (first, &url)).await
+}
+
+/// What the target's environment brings.
+fn passport(stack: &Stack, id: &str) -> Option<String> {
+    let started = labels::below(&stack.tree(EAST, id)).into_iter().next()?;
+    let environment = std::fs::read(format!("/proc/{}/environ", started.id)).ok()?;
+    let mut entries = environment.split(|byte| *byte == 0);
+    let entry = entries.find_map(|entry| entry.strip_prefix(b"LIGAND_PASSPORT="))?;
+    String::from_utf8(entry.to_vec()).ok()
 }
 
 /// A copy of an instance that has reported once, and was put to sleep where no stop reaches it.

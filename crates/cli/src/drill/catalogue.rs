@@ -176,7 +176,8 @@ pub(super) const ALL: &[Drill] = &[
         name: "migration-revoked",
         incident: "the credentials of a workspace are revoked while it moves",
         in_life: "a move that went on afterwards would have made current what an administrator had just ended",
-        here: "credentials are revoked while turns in flight end; then the workspace has to be where it was",
+        here: "credentials are revoked while turns in flight end, and again while the target is tried; each time \
+               the workspace has to be where it was",
         laws: &[1, 2, 4],
         mutants: &["cut-over-rereads"],
         play: |scene, stack| Box::pin(migration::migration_revoked(scene, stack)),

@@ -165,6 +165,11 @@ async fn once(phase: Stage, victim: Victim, stack: &mut Stack) -> Outcome<Cell> 
     let begun = clock::instant();
     api.client.migrate(&id, &body).await?;
     met(&api, &id, phase).await?;
+    if victim == Victim::Target && phase.as_str() == "provision" {
+        let started =
+            async || Ok((!labels::below(&stack.tree(EAST, &id)).is_empty()).then_some(()));
+        scene.until("the target is started", started).await?;
+    }
     let struck = clock::now();
     let skipped = strike(stack, &id, victim, source)?;
     match victim {
@@ -179,7 +184,7 @@ async fn once(phase: Stage, victim: Victim, stack: &mut Stack) -> Outcome<Cell> 
     let seconds = begun.elapsed().as_secs_f64();
     let serves = serves(&scene, &api, &id).await?;
     let turns = caller.end().await?;
-    let Count { turns, lost, doubled, .. } =
+    let Count { turns, shown, lost, doubled, .. } =
         moving::count(&scene, &api, stack, &id, &turns).await?;
     Ok(Cell {
         skipped,
@@ -189,6 +194,7 @@ async fn once(phase: Stage, victim: Victim, stack: &mut Stack) -> Outcome<Cell> 
         seconds,
         held,
         turns,
+        interrupted: shown,
         lost,
         doubled,
         leaks: left(&api, stack, &id).await?,

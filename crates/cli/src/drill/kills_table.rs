@@ -52,6 +52,8 @@ pub(super) struct Cell {
     /// Most messages that waited at a time.
     pub(super) held: i64,
     pub(super) turns: usize,
+    /// Turns whose sender was told that they may have run: their agent was killed amid them.
+    pub(super) interrupted: usize,
     pub(super) lost: Vec<String>,
     pub(super) doubled: Vec<String>,
     pub(super) leaks: Vec<String>,
@@ -74,6 +76,7 @@ impl Cell {
             seconds: 0.0,
             held: 0,
             turns: 0,
+            interrupted: 0,
             lost: Vec::new(),
             doubled: Vec::new(),
             leaks: Vec::new(),
@@ -84,7 +87,9 @@ impl Cell {
 
     /// Whether everything that has to hold does.
     pub(super) fn sound(&self) -> bool {
+        let killed = matches!(self.victim, Victim::Source | Victim::Target);
         let whole = self.lost.is_empty() && self.doubled.is_empty() && self.leaks.is_empty();
+        let whole = whole && (killed || self.interrupted == 0);
         let over = ["migrated", "rolled-back"].contains(&self.state.as_str());
         self.skipped.is_some() || (self.error.is_none() && whole && over && self.serves)
     }
@@ -122,9 +127,10 @@ impl Cell {
         };
         let of = format!("{} × {}", self.phase, self.victim.as_str());
         text::plain(&format!(
-            "{of:<20}  {}, {} turns{cause}{error}{wrong}",
+            "{of:<20}  {}, {} turns, {} interrupted{cause}{error}{wrong}",
             self.brief(),
-            self.turns
+            self.turns,
+            self.interrupted,
         ))
     }
 }
@@ -159,10 +165,11 @@ pub(super) fn drawn(chosen: &[Stage], done: &[Cell]) -> String {
     let header = ["KILLED AT", "PLATFORM", "FLEET", "SOURCE", "TARGET"];
     let sum = |of: fn(&Cell) -> usize| done.iter().map(of).sum::<usize>();
     format!(
-        "\n{}\n{} blows, {} turns: {} lost, {} doubled, {} leaks\n",
+        "\n{}\n{} blows, {} turns: {} interrupted by their agent's end, {} lost, {} doubled, {} leaks\n",
         text::table(&header, rows),
         done.iter().filter(|cell| cell.skipped.is_none()).count(),
         sum(|cell| cell.turns),
+        sum(|cell| cell.interrupted),
         sum(|cell| cell.lost.len()),
         sum(|cell| cell.doubled.len()),
         sum(|cell| cell.leaks.len()),
@@ -222,7 +229,7 @@ mod tests {
         hold                 nothing to kill  migrated 2.3 s, 3 held, struck in quiesce
         probe                                                                            rolled back 2.3 s, 3 held
 
-        2 blows, 40 turns: 0 lost, 0 doubled, 0 leaks
+        2 blows, 40 turns: 0 interrupted by their agent's end, 0 lost, 0 doubled, 0 leaks
         ");
     }
 }

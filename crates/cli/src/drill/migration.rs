@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use ligand_api::migration::Migration;
 use ligand_api::workspace::Create;
 use serde_json::json;
 
@@ -20,6 +21,9 @@ pub(super) const COUNTS: &str = "export LIGAND_ECHO_EFFECTS=effects";
 /// The same, but for the target: its turns fail, and nothing else of it does.
 const FAILS_IN_EAST: &str = "case $HOME in */east/*) LIGAND_ECHO_EFFECTS=/nowhere/effects;; \
                              *) LIGAND_ECHO_EFFECTS=effects;; esac; export LIGAND_ECHO_EFFECTS";
+/// Turns of the target take their time.
+const SLOW_IN_EAST: &str = "export LIGAND_ECHO_EFFECTS=effects; \
+                            case $HOME in */east/*) export LIGAND_ECHO_DELAY_MS=2500;; esac";
 /// How long the target's credential is watched.
 const WATCHED: Duration = Duration::from_secs(3);
 /// Secrets of a workspace; the second is withheld from the target.
@@ -193,35 +197,48 @@ fn leader(stack: &Stack, id: &str) -> Outcome<u32> {
 }
 
 pub(super) async fn migration_revoked(scene: &Scene, stack: &mut Stack) -> Outcome {
-    let (api, before) = begin(scene, stack, COUNTS).await?;
-    let id = &before.id;
+    let (api, before) = begin(scene, stack, SLOW_IN_EAST).await?;
     // While this turn goes on the migration waits for it.
-    let long = api.enqueue(id, "long", 3_000).await?;
+    api.enqueue(&before.id, "long", 3_000).await?;
     clock::pause(Duration::from_millis(300)).await;
+    let it = revoked_at(scene, stack, &api, &before, "hold").await?;
+    moving::stayed(scene, &api, &it, before.at()).await?;
+    moving::conserved(scene, &api, stack, &before.id, &[]).await?;
+    // Whoever was revoked is told to wait for a while, and this one stands by: how it comes back takes its time.
+    let other = api.managed("other").await?;
+    let other = online(scene, &api, other).await?;
+    revoked_at(scene, stack, &api, &other, "probe").await?;
+    let now = api.why(&other.id).await?.workspace.generation;
+    let must = "the source is current as before";
+    scene.must(must, now == other.generation, format!("generation {now}"))
+}
+
+/// It is revoked in this phase, and turned back.
+async fn revoked_at(
+    scene: &Scene,
+    stack: &Stack,
+    api: &Api,
+    before: &Before,
+    phase: &str,
+) -> Outcome<Migration> {
+    let id = &before.id;
     api.client.migrate(id, &moving::to(EAST)).await?;
-    moving::reached(scene, &api, id, "hold").await?;
+    moving::reached(scene, api, id, phase).await?;
     let candidate = stack.credential_at(EAST, id)?;
     let said = api.heartbeat(id, Some(&candidate)).await?;
     scene.must("the candidate is let in, as one", said.status == 200, said.brief())?;
     api.order(&format!("/admin/workspaces/{id}/revoke-auth-tokens"), json!({})).await?;
-    scene.step("every credential was revoked in the middle of the migration");
-    let it = moving::over(scene, &api, id, "the migration comes to its end").await?;
-    scene.must("it is rolled back", it.state == "rolled-back", moving::told(&it))?;
+    scene.step(format!("every credential was revoked, with the migration at {phase}"));
+    let turned = async || {
+        let now = moving::newest(api, id).await?;
+        let ends = ["rolled-back", "undoing", "migrated"].contains(&now.state.as_str());
+        Ok((ends && (phase == "probe" || now.state != "undoing"), moving::told(&now)))
+    };
+    scene.must_soon("the migration goes no further", moving::ENDS, turned).await?;
+    let it = moving::newest(api, id).await?;
+    scene.must("it is turned back", it.state != "migrated", moving::told(&it))?;
     let said = api.heartbeat(id, Some(&candidate)).await?;
     let must = "the candidate's credential opens nothing any more";
     scene.must(must, said.status == 401, said.brief())?;
-    let recovers = async || {
-        let (settled, why) = api.settled(id).await?;
-        let now = why.workspace;
-        let backend = moving::backend_of(&now);
-        let seen = format!("{} on {backend} in generation {}", now.status, now.generation);
-        Ok((settled && backend == WEST, seen))
-    };
-    scene.must_soon("the workspace is online again where it was", moving::ENDS, recovers).await?;
-    let over = async || {
-        let now = api.client.message(&long).await?;
-        Ok((!["accepted", "delivering"].contains(&now.state.as_str()), now.state))
-    };
-    scene.must_soon("the turn that was under way is over", moving::ENDS, over).await?;
-    moving::conserved(scene, &api, stack, id, &[]).await.map(|_| ())
+    Ok(it)
 }

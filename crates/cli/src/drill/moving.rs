@@ -191,8 +191,9 @@ impl Count {
             names => format!("{} ({})", names.len(), names.join(", ")),
         };
         format!(
-            "{} turns, {} lost, {} doubled, {} leaks",
+            "{} turns, {} interrupted, {} lost, {} doubled, {} leaks",
             self.turns,
+            self.shown,
             named(&self.lost),
             named(&self.doubled),
             named(&self.leaks)
@@ -224,7 +225,8 @@ pub(super) async fn count(
     for turn in turns {
         let times = ran.get(&turn.name).copied().unwrap_or(0);
         let message = states.get(&turn.name);
-        let shown = message.is_some_and(|message| message.state == "dead" && message.maybe_run);
+        let dead = message.is_some_and(|message| message.state == "dead" && message.maybe_run);
+        let shown = dead || turn.interrupted;
         count.shown += usize::from(shown);
         if times > 1 {
             count.doubled.push(turn.name.clone());
@@ -285,8 +287,13 @@ pub(super) async fn conserved(
     turns: &[Turn],
 ) -> Outcome<Count> {
     let mut count = count(scene, api, stack, id, turns).await?;
-    let whole = count.lost.is_empty() && count.doubled.is_empty();
-    scene.must("no turn was lost, and none ran twice", whole, count.told())?;
+    // No agent was killed here.
+    let whole = count.lost.is_empty() && count.doubled.is_empty() && count.shown == 0;
+    scene.must(
+        "no turn was lost, none was interrupted, and none ran twice",
+        whole,
+        count.told(),
+    )?;
     scene
         .must_soon("nothing is left over, on either backend", ENDS, async || {
             let left = leaks(api, stack, id).await?;

@@ -199,5 +199,6 @@ pub(super) async fn zombie_source(scene: &Scene, stack: &mut Stack) -> Outcome {
     let must = "whoever has its last one is not sent away: it is of the generation that serves";
     scene.must(must, said.status == 401 && said.text("action") != Some("exit"), said.brief())?;
     candidates::source_survives(scene, stack, &api).await?;
-    candidates::target_survives(scene, stack, &api).await
+    candidates::target_survives(scene, stack, &api).await?;
+    candidates::target_unborn(scene, stack).await
 }

@@ -176,7 +176,9 @@ impl Moved {
 
 /// Whether a turn has its answer, at once or later.
 async fn answered(client: &Client, turn: &Turn) -> Result<bool> {
-    let Some(queued) = &turn.queued else { return Ok(turn.unanswered.is_none()) };
+    let Some(queued) = &turn.queued else {
+        return Ok(turn.unanswered.is_none() && !turn.interrupted);
+    };
     let begun = clock::instant();
     loop {
         let now = client.message(queued).await.context("look at a message")?;
