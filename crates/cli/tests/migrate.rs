@@ -43,7 +43,7 @@ pub(crate) fn fill(tree: &Path) {
     let directory = tree.join("workspace/data");
     fs::create_dir_all(&directory).unwrap();
     for number in 0..FILES {
-        let content: Vec<u8> = (0..FILE).map(|at| (at * (number + 7) >> 5) as u8).collect();
+        let content: Vec<u8> = (0..FILE).map(|at| ((at * (number + 7)) >> 5) as u8).collect();
         fs::write(directory.join(number.to_string()), content).unwrap();
     }
 }

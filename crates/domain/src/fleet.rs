@@ -360,7 +360,7 @@ mod tests {
         let new = Placing::New { generation: Generation::new(4), ends: Vec::new() };
         assert_eq!(of(4, &rows), new, "the older one is its platform's business");
         let never = Existing { confirmed: false, ended: true, ..row(3, 1, Intent::End) };
-        assert_eq!(of(3, &[never.clone()]), Placing::Again("i-3".to_owned()));
+        assert_eq!(of(3, std::slice::from_ref(&never)), Placing::Again("i-3".to_owned()));
         assert_eq!(of(3, &[Existing { confirmed: true, ..never }]), Placing::Over);
         let other = Asked { provider: "b", ..asked(Some(3), &[1]) };
         assert_eq!(place(other, newest, &rows), Placing::Elsewhere("a".to_owned()));

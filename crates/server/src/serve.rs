@@ -1,5 +1,7 @@
 //! Building, running and stopping a server.
 
+mod backends;
+
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
@@ -12,15 +14,11 @@ use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+pub use self::backends::{backend, backends};
 use crate::app::{App, Clock, Ground, Ids, Names};
-use crate::backend::docker::Docker;
-use crate::backend::fake::Fake;
-use crate::backend::fleet::Fleet;
-use crate::backend::process::Process;
-use crate::backend::provider::Provider;
-use crate::backend::{Backend, BackendError, Backends, Push, Pushes};
+use crate::backend::{Backends, Push, Pushes};
 use crate::briefings::BriefingReconciler;
-use crate::config::{BackendConfig, BackendKind, Config, Secret};
+use crate::config::{Config, Secret};
 use crate::credentials::RotationReconciler;
 use crate::db::{DatabaseUrl, Db, OpenError};
 use crate::files::FileRestarts;
@@ -349,59 +347,6 @@ pub fn keep_new(path: &Path, ids: &Ids) -> std::io::Result<String> {
     file.sync_all()?;
     fs::rename(&draft, path)?;
     Ok(token.reveal().to_owned())
-}
-
-/// The backends that the settings name. Nothing is asked of them yet.
-///
-/// # Errors
-/// Where what one is reached by cannot be set up.
-pub fn backends(config: &Config, pushes: &Pushes) -> Result<Backends, StartError> {
-    let mut all = Vec::new();
-    for (name, of) in &config.backends {
-        let backend: Result<Arc<dyn Backend>, _> = match of.kind {
-            BackendKind::Fleet => Ok(Arc::new(Fleet::new(config.fleet(of)))),
-            _ => backend(name, of, &config.data_dir, pushes),
-        };
-        let what = "a backend";
-        let backend =
-            backend.map_err(|cause| StartError::Machine { what, source: cause.into() })?;
-        all.push((name.clone(), backend));
-    }
-    // Backends that nothing is placed on cost nothing: none of them does anything until asked.
-    Ok(Backends::new(all))
-}
-
-/// The backend of this name, as its settings say, with its files below the data directory.
-///
-/// # Errors
-/// Where what it is reached by cannot be set up; a control plane is no backend of a control plane.
-pub fn backend(
-    name: &str,
-    of: &BackendConfig,
-    data_dir: &Path,
-    pushes: &Pushes,
-) -> Result<Arc<dyn Backend>, BackendError> {
-    Ok(match of.kind {
-        BackendKind::Process => {
-            let root = of.root.clone().unwrap_or_else(|| data_dir.join(name));
-            Arc::new(Process::with(&root, of.process(), pushes.clone()))
-        }
-        BackendKind::Fake => {
-            let fake = Fake::new(pushes.clone());
-            of.plan.iter().cloned().for_each(|planned| fake.plan(planned));
-            Arc::new(fake)
-        }
-        BackendKind::Docker => Arc::new(Docker::new(of.setup(data_dir), pushes.clone())),
-        BackendKind::Provider => {
-            let nowhere = || BackendError::broken(format!("backends.{name}: no address was read"));
-            let at = of.reached.clone().ok_or_else(nowhere)?;
-            Arc::new(Provider::new(at, pushes.clone())?)
-        }
-        BackendKind::Fleet => {
-            let what = format!("backends.{name}: a control plane is asked for an organisation");
-            return Err(BackendError::broken(what));
-        }
-    })
 }
 
 /// Take up again what an earlier server started. What cannot be is found by its lease.

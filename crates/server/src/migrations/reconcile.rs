@@ -40,7 +40,7 @@ impl MigrationReconciler {
     /// # Errors
     /// When the database does not answer.
     pub async fn step(&self, app: &App) -> anyhow::Result<Pass> {
-        pass(app, 1).await
+        Box::pin(pass(app, 1)).await
     }
 }
 
@@ -169,7 +169,7 @@ impl<'a> Going<'a> {
                 step => {
                     pass.steps += 1;
                     let waits = waiting(&it, &looked);
-                    if let Went::Rest(again) = self.take(it, looked, step).await? {
+                    if let Went::Rest(again) = Box::pin(self.take(it, looked, step)).await? {
                         self.note_waiting(waits).await?;
                         return Ok(again);
                     }

@@ -23,7 +23,7 @@ async fn says(answers: Vec<String>) -> (Provider, Arc<AtomicUsize>) {
     let at = Address::new(&format!("http://{}", listener.local_addr().unwrap()), "the-token");
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = calls.clone();
-    let _ = start(async move {
+    let _serving = start(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             let (mut heard, mut piece) = (Vec::new(), [0; 4096]);
