@@ -158,6 +158,10 @@ fn progress(it: &Migration, stage: Stage) -> Option<String> {
     let moves = [Before::PreCopy, Before::Quiesce, Before::Restore].map(Stage::Before);
     let total = it.bytes_total.filter(|total| *total > 0 && moves.contains(&stage))?;
     let done = it.bytes_done.min(total);
+    if done == total && stage != Stage::Before(Before::Restore) {
+        // How much there is, is known at the end.
+        return Some(format!("{} so far", text::size(done)));
+    }
     Some(format!("{}  {} of {}", bar(done, total), text::size(done), text::size(total)))
 }
 

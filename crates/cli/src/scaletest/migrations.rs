@@ -25,8 +25,8 @@ const EACH: [usize; 2] = [5, 1];
 /// What half of them may take at most, and what 99 of 100 may, in ms.
 const P50: f64 = 500.0;
 const P99: f64 = 2_000.0;
-/// A turn is sent so often.
-const PACE: Duration = Duration::from_millis(10);
+/// A turn is sent so often. More often than turns are answered one by one, and the time would be that of a queue.
+const PACE: Duration = Duration::from_millis(50);
 /// Turns before a migration begins, and after it is over.
 const AROUND: Duration = Duration::from_millis(200);
 /// Whoever is not over by then does not come to its end.
