@@ -29,7 +29,7 @@ fn two(home: &Home, script: &str) -> Stack {
     let words = words.map(|word| format!("{word:?}")).join(", ");
     let settings = format!(
         "backend = \"west\"\nheartbeat_seconds = 1\nagent = [{words}]\n\
-         [backends.west]\nkind = \"process\"\n[backends.east]\nkind = \"process\"\nuid_base = 300000\n"
+         [migrations]\ngrace_seconds = 1\n[backends.west]\nkind = \"process\"\n[backends.east]\nkind = \"process\"\nuid_base = 300000\n"
     );
     let file = home.put("ligand.toml", &settings).display().to_string();
     Stack::start(&["serve", "platform", "--config", &file], &[])
