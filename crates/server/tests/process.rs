@@ -347,7 +347,7 @@ async fn beneath_an_instance_that_stands_by_its_own_credentials_stay_and_turns_c
     let boxed = ways().into_iter().map(|way| Settings { sandbox: Sandbox::Auto, ..way });
     let ways = if root() { ways().into_iter().chain(boxed).collect() } else { ways() };
     for settings in ways {
-        let (from, to, key) = (Scratch::new(), Scratch::new(), key(24, 1));
+        let (from, to, key) = (Scratch::new(), Scratch::new(), key(41, 1));
         let (source, target) = (from.process(settings.clone()), to.process(settings));
         let own = [".auth_token", ".auth_token.next", ".register_key", ".passport"];
         let writes = "cd $CONFIGS_DIR; for name in .auth_token.next .register_key .passport; do \

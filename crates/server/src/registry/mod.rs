@@ -235,11 +235,10 @@ async fn look(
         let newest = newest.filter(|instance| instance.ended_at.is_none());
         let alive = newest.is_some();
         looked.elsewhere = addresses::is_elsewhere(app, workspace, newest.as_ref(), knock.whence);
-        if newest.as_ref().is_some_and(|instance| instance.started_at.is_none()) {
-            // Not before the one that it replaces has ended: until then whoever calls is that one.
-            let alive = workspaces::alive(tx, id).await?;
-            looked.elsewhere |= alive.iter().any(|instance| instance.generation < generation);
-        }
+        // Not before the one that it replaces has ended: until then whoever calls is that one.
+        let older = workspaces::alive(tx, id).await?;
+        let replaces = newest.as_ref().is_some_and(|instance| instance.started_at.is_none());
+        looked.elsewhere |= replaces && older.iter().any(|it| it.generation < generation);
         looked.newest_is = match ahead {
             None => Newest::Current,
             Some(w) if w.identity.candidate == Some(w.newest) => Newest::Candidate,

@@ -375,6 +375,7 @@ both! {
         let over = it.rolled_back(&app).await;
         assert_eq!(over["cause"], "the target was refused: no room");
         it.stayed(&app).await;
+        app.app.clock.advance(std::time::Duration::from_secs(1));
         it.ask(&app).await;
         it.until(&app, "restore").await;
         let target = app.other().newest(it.id.parse().unwrap()).unwrap();

@@ -37,22 +37,6 @@ adjusted! {
 }
 
 adjusted! {
-    |config| config.guards = Guards::without(Guard::RollBackRevokes);
-
-    async fn without_a_revocation_a_target_that_was_rolled_back_takes_over(app: TestApp) {
-        let app = app.with_other();
-        let (mut it, _) = placed(&app, "a", completed).await;
-        it.ask(&app).await;
-        it.until(&app, "probe").await;
-        let target = it.target.as_ref().unwrap().agent.clone();
-        it.can(&app, "abort").await.ok();
-        it.until(&app, "undoing").await;
-        assert_eq!(target.beat(&app).await.status, 200, "nothing of it was ended");
-        assert_eq!(app.workspace(&it.id).await["generation"], 2);
-    }
-}
-
-adjusted! {
     |config| config.guards = Guards::without(Guard::Receipt);
 
     async fn without_a_receipt_a_target_that_lacks_a_secret_becomes_the_workspace(app: TestApp) {

@@ -89,17 +89,17 @@ impl Standby {
         let serial = wish["serial"].as_i64();
         match wish["state"].as_str() {
             Some("stand-by") => self.program = Some("standing-by"),
-            Some("run")
-                if serial.unwrap_or(0) > self.serial.unwrap_or(0) || self.passport.is_some() =>
-            {
-                if self.serial != serial || self.program != Some("running") {
-                    self.fetch(app, serial).await;
-                }
-            }
+            Some("run") if self.lacks(serial) => self.fetch(app, serial).await,
             Some("run") => self.program = Some("running"),
             _ if self.passport.is_none() => self.program = None,
             _ => {}
         }
+    }
+
+    /// Whether its program has yet to run with secrets of this serial.
+    fn lacks(&self, serial: Option<i64>) -> bool {
+        let newer = serial.unwrap_or(0) > self.serial.unwrap_or(0) || self.passport.is_some();
+        newer && (self.serial != serial || self.program != Some("running"))
     }
 
     async fn fetch(&mut self, app: &TestApp, serial: Option<i64>) {
