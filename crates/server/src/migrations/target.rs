@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use ligand_domain::converge;
+use ligand_domain::id::Generation;
 use ligand_domain::instance::Phase;
-use ligand_domain::migration::{Before, Cause};
+use ligand_domain::migration::{Before, Cause, Stage};
 use serde_json::json;
 
 use super::facts::Looked;
@@ -69,18 +70,29 @@ impl Going<'_> {
         let key = Key { workspace: self.workspace, generation };
         let backend = self.backend(&it.to)?;
         let found = backend.find(key).await.map_err(|cause| anyhow::anyhow!(cause.chain()))?;
-        let started = match found {
-            Some(started) => started,
-            None => match self.ensure(it, looked, &*backend).await? {
-                Some(Ok(started)) => started,
-                Some(Err(cause)) if cause.kind == ErrorKind::Transient => {
-                    anyhow::bail!(cause.chain())
-                }
-                Some(Err(cause)) => return self.roll_back(Cause::Refused(cause.chain())).await,
-                None => return Ok(Went::On),
-            },
+        let asked = match found {
+            Some(started) => Some(Ok(started)),
+            None => self.ensure(it, looked, &*backend).await?,
         };
-        self.note_started(&started).await
+        if !self.stands(generation).await? {
+            // It took so long that another pass undid the migration, and found nothing to destroy: nobody else knows
+            // that it runs.
+            backend.destroy(key).await.map_err(|cause| anyhow::anyhow!(cause.chain()))?;
+            anyhow::bail!("the start of generation {generation} was given up meanwhile");
+        }
+        match asked {
+            Some(Ok(started)) => self.note_started(&started).await,
+            Some(Err(cause)) if cause.kind == ErrorKind::Transient => anyhow::bail!(cause.chain()),
+            Some(Err(cause)) => self.roll_back(Cause::Refused(cause.chain())).await,
+            None => Ok(Went::On),
+        }
+    }
+
+    /// Whether this generation may still become the workspace. Whoever decides otherwise destroys it after that.
+    async fn stands(&self, generation: Generation) -> anyhow::Result<bool> {
+        let found = store::get(&mut self.app.db.read().await?, self.id).await?;
+        let found = found.filter(|it| matches!(it.stage, Stage::Before(_)));
+        Ok(found.is_some_and(|it| it.target == Some(generation)))
     }
 
     /// `None`: nobody wants it any more.

@@ -58,7 +58,7 @@ fn the_same_statements_run_whatever_is_there() {
             }
             // A heartbeat with a bearer is tried together with others first.
             let tried = usize::from(bearer.is_some() && !registers);
-            assert_eq!(ran[0].len(), 8 + tried, "{ran:#?}");
+            assert_eq!(ran[0].len(), 9 + tried, "{ran:#?}");
             ran.dedup();
             assert_eq!(ran.len(), 1, "{ran:#?}");
         }
