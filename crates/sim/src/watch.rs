@@ -48,8 +48,13 @@ impl World {
         let new = view.journal.iter().filter(|(seq, _)| *seq > before);
         // A migration's target has loaded what was asked for before it took over.
         let loaded = |it: &str| it.contains("was started") || it.contains("is the workspace now");
-        let started = new.into_iter().any(|(_, summary)| loaded(summary));
-        workspace.restart_due &= view.newest == workspace.seen.newest && !started;
+        // Started it has not: a restart that falls due meanwhile waits for what becomes of the migration.
+        let target = workspace.moving.as_ref().and_then(|moving| moving.target);
+        let waits = target.map(|target| format!("generation {target} was started"));
+        let waits = |it: &str| waits.as_ref().is_some_and(|waits| it.contains(waits));
+        let started = new.into_iter().any(|(_, summary)| loaded(summary) && !waits(summary));
+        let newer = view.newest != workspace.seen.newest && target != Some(view.newest);
+        workspace.restart_due &= !newer && !started;
         (workspace.seen, workspace.seen_at) = (view, self.recorded);
         Ok(())
     }
