@@ -16,7 +16,7 @@ use super::{Migration, store, view};
 use crate::access::Admin;
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::http::body::{Payload, parse};
+use crate::http::body::{Payload, parse_kept};
 use crate::http::path::WorkspacePath;
 use crate::journal::Work;
 use crate::workspaces;
@@ -52,7 +52,7 @@ pub(crate) async fn migrate(
     State(app): State<App>,
     Payload(body): Payload,
 ) -> Result<(StatusCode, Json<View>)> {
-    let said: Migrate = parse(&body, BAD_BODY)?;
+    let said: Migrate = parse_kept(&body, BAD_BODY)?;
     let to = backend(&app, "to", &said.to)?;
     if said.grace_seconds.is_some_and(|seconds| seconds > MOST_GRACE) {
         let expected = format!("grace_seconds: expected 0 to {MOST_GRACE}");

@@ -13,7 +13,7 @@ use super::{BAD_BODY, MOST, backend};
 use crate::access::Admin;
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::http::body::{Payload, parse};
+use crate::http::body::{Payload, parse_kept};
 use crate::http::path;
 use crate::migrations::drains::{self, Ask, Drain, State as Standing};
 use crate::migrations::{store, view};
@@ -44,7 +44,7 @@ pub(crate) async fn drain(
     State(app): State<App>,
     Payload(body): Payload,
 ) -> Result<(StatusCode, Json<View>)> {
-    let said: DrainRequest = parse(&body, BAD_BODY)?;
+    let said: DrainRequest = parse_kept(&body, BAD_BODY)?;
     let from = backend(&app, "backend", &said.backend)?;
     let to = backend(&app, "to", &said.to)?;
     if from == to {
