@@ -184,10 +184,11 @@ async fn once(phase: Stage, victim: Victim, stack: &mut Stack) -> Outcome<Cell> 
         }
         Victim::Source | Victim::Target => {}
     }
-    let (it, held) = ends(&api, &id).await?;
+    let it = ends(&api, &id).await?;
     let seconds = begun.elapsed().as_secs_f64();
     let serves = serves(&scene, &api, &id).await?;
     let turns = caller.end().await?;
+    let longest = turns.iter().map(|turn| turn.took.as_secs_f64()).fold(0.0, f64::max);
     let Count { turns, shown, lost, doubled, .. } =
         moving::count(&scene, &api, stack, &id, &turns).await?;
     Ok(Cell {
@@ -196,7 +197,7 @@ async fn once(phase: Stage, victim: Victim, stack: &mut Stack) -> Outcome<Cell> 
         state: it.state.clone(),
         cause: it.cause.clone(),
         seconds,
-        held,
+        longest,
         turns,
         interrupted: shown,
         lost,
@@ -261,15 +262,13 @@ fn strike(stack: &mut Stack, id: &str, victim: Victim, source: i64) -> Outcome<b
     Ok(!found.is_empty())
 }
 
-/// Until it is over; with the most messages that were seen waiting.
-async fn ends(api: &Api, id: &str) -> Outcome<(Migration, i64)> {
+/// Until it is over.
+async fn ends(api: &Api, id: &str) -> Outcome<Migration> {
     let until = clock::now().after(ENDS);
-    let mut held = 0;
     loop {
         let now = moving::newest(api, id).await?;
-        held = held.max(now.held_messages);
         if is_over(&now) || clock::now() >= until {
-            return Ok((now, held));
+            return Ok(now);
         }
         clock::pause(LOOSE).await;
     }

@@ -52,8 +52,8 @@ pub(super) struct Cell {
     pub(super) cause: Option<String>,
     /// Seconds from the order until it was over.
     pub(super) seconds: f64,
-    /// Most messages that waited at a time.
-    pub(super) held: i64,
+    /// Seconds that the turn took which waited longest.
+    pub(super) longest: f64,
     pub(super) turns: usize,
     /// Turns whose sender was told that they may have run: their agent was killed amid them.
     pub(super) interrupted: usize,
@@ -78,7 +78,7 @@ impl Cell {
             state: String::new(),
             cause: None,
             seconds: 0.0,
-            held: 0,
+            longest: 0.0,
             turns: 0,
             interrupted: 0,
             lost: Vec::new(),
@@ -132,10 +132,10 @@ impl Cell {
         };
         let of = format!("{} × {}", self.phase, self.victim.as_str());
         text::plain(&format!(
-            "{of:<20}  {}, {} held, {} turns, {} interrupted{cause}{error}{wrong}",
+            "{of:<20}  {}, {} turns, the longest {:.1} s, {} interrupted{cause}{error}{wrong}",
             self.brief(),
-            self.held,
             self.turns,
+            self.longest,
             self.interrupted,
         ))
     }
@@ -200,7 +200,7 @@ mod tests {
             struck_in: phase.as_str().to_owned(),
             state: "migrated".to_owned(),
             seconds: 2.34,
-            held: 3,
+            longest: 1.5,
             turns: 20,
             serves: true,
             ..Cell::of(phase, victim)
