@@ -18,7 +18,7 @@ use super::store;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::journal::Work;
-use crate::reconcile::{Pass, Reconciler};
+use crate::reconcile::{Pass, Reconciler, new_claim};
 use crate::workspaces;
 
 /// A claim lasts this long.
@@ -213,10 +213,10 @@ impl Reconciler for DrainReconciler {
 
 async fn pass(app: &App) -> anyhow::Result<Pass> {
     let now = app.clock.now();
-    let claim = uuid::Builder::from_random_bytes(app.ids.bytes()).into_uuid();
+    let claim = new_claim(app);
     let mut tx = app.db.begin().await?;
-    let found = store::drains::claim(&mut tx, claim, now, now.after(CLAIM)).await;
-    let Some(id) = found.context("claim a drain")? else { return Ok(Pass::default()) };
+    let found = store::drains::CLAIMS.take::<(Uuid,)>(&mut tx, claim, now, now.after(CLAIM)).await;
+    let Some((id,)) = found.context("claim a drain")? else { return Ok(Pass::default()) };
     tx.commit().await?;
     let mut pass = Pass { looked_at: 1, ..Pass::default() };
     let draining = Draining { app, id, claim };
@@ -228,7 +228,7 @@ async fn pass(app: &App) -> anyhow::Result<Pass> {
         }
     };
     let mut tx = app.db.begin().await?;
-    store::drains::release(&mut tx, id, claim, again).await?;
+    store::drains::CLAIMS.give_back(&mut tx, id, claim, again).await?;
     tx.commit().await?;
     Ok(pass)
 }
@@ -347,7 +347,8 @@ impl Draining<'_> {
     async fn settle(&self, members: &[Member], stops: Option<i64>) -> anyhow::Result<Timestamp> {
         let mut work = Work::begin(self.app).await?;
         let now = work.now;
-        let held = store::drains::keep(&mut work.tx, self.id, self.claim, now.after(CLAIM)).await?;
+        let until = now.after(CLAIM);
+        let held = store::drains::CLAIMS.keep(&mut work.tx, self.id, self.claim, until).await?;
         ensure!(held, "another pass took over");
         let found = store::drains::get(&mut work.tx, self.id).await?;
         let mut it = found.context("the drain is gone")?;

@@ -5,8 +5,11 @@ use ligand_domain::migration::{Before, Stage};
 use ligand_server::backend::Backend as _;
 use ligand_server::backend::fake::{Call, Fault, Planned};
 use ligand_server::liveness::orphans::Orphans;
+use ligand_server::migrations::SnapshotSweep;
 use ligand_server::reconcile::Reconciler as _;
+use ligand_server::transfer;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::support::agent::{Agent, online};
 use crate::support::runtime::{accepted, deliver, send, stands};
@@ -489,5 +492,30 @@ both! {
         let thief = Standby::candidate(app.other(), &it.id, "http://localhost:1");
         assert!(thief.is_some(), "only its passport makes a candidate");
         Agent::with(&it.id, Some("guessed")).register(&app).await.refuses(401, "invalid workspace auth token");
+    }
+}
+
+both! {
+    async fn a_snapshot_that_nobody_forgot_is_removed_and_nobody_elses(app: TestApp) {
+        let app = app.with_other();
+        let (mut it, _) = placed(&app, "a", completed).await;
+        it.ask(&app).await;
+        let done = it.done(&app).await;
+        let over: Uuid = done["id"].as_str().unwrap().parse().unwrap();
+        let elsewhere = Uuid::from_u128(7);
+        // A copy that went on while another server ended it; one of another installation, in the same bucket.
+        for id in [over, elsewhere] {
+            let (fake, workspace) = (app.other(), it.id.parse().unwrap());
+            transfer::copy(&app.app, id, fake, workspace, &|_, _| {}).await.unwrap();
+        }
+        let kept = async || {
+            let kept = transfer::list(&app.app).await.unwrap();
+            kept.into_iter().map(|it| it.id).collect::<Vec<_>>()
+        };
+        let swept = async || SnapshotSweep.pass(&app.app).await.unwrap();
+        assert_eq!((swept().await.steps, kept().await.len()), (0, 2), "it may still be written to");
+        app.app.clock.advance(std::time::Duration::from_secs(601));
+        assert_eq!((swept().await.steps, kept().await), (1, vec![elsewhere]));
+        assert_eq!(swept().await.steps, 0);
     }
 }
