@@ -341,7 +341,7 @@ pub struct Transfer {
     pub from: String,
     /// The provider that they go to.
     pub to: String,
-    /// `running`, `stopped` (too many failed) or `done`.
+    /// `running`, `paused`, `stopped` (too many failed), `aborted` or `done`.
     pub state: String,
     /// Migrations at once.
     pub concurrency: i64,
@@ -364,7 +364,7 @@ pub struct TransferItem {
     pub workspace_id: Uuid,
     /// Whose.
     pub org_id: String,
-    /// `waiting`, `asked`, `migrated` or `failed`.
+    /// `waiting`, `asked`, `migrated`, `failed`, or `kept` where its turn did not come.
     pub state: String,
     /// The platform's migration.
     #[serde(default, skip_serializing_if = "Option::is_none")]

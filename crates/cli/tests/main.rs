@@ -17,6 +17,7 @@ mod events;
 mod exits;
 mod fake;
 mod files;
+mod fleet;
 mod help;
 mod http;
 mod instances;

@@ -146,7 +146,16 @@ impl Stack {
 
     /// The administrator's token.
     pub(crate) fn admin(&self) -> String {
+        if let Some(given) = self.given() {
+            return given.to_owned();
+        }
         fs::read_to_string(self.data().join("admin-token")).unwrap().trim().to_owned()
+    }
+
+    /// The administrator's token, where the server was given one.
+    fn given(&self) -> Option<&str> {
+        let token = self.vars.iter().find(|(name, _)| name == "ADMIN_TOKEN");
+        token.map(|(_, token)| token.as_str())
     }
 
     /// Runs the server's command in the foreground, until it ends.
@@ -223,10 +232,12 @@ impl Stack {
         until("the server ends", || server.try_wait().unwrap()).code()
     }
 
-    /// Runs a verb as a second shell would: it knows nothing but where state is kept.
+    /// Runs a verb as a second shell would: it knows nothing but where state is kept, and a token that is not there.
     pub(crate) fn cli(&self, args: &[&str]) -> Ran {
         let (name, value) = self.state_home();
-        run(&self.home, &[(name.as_str(), value.as_str())], args)
+        let mut vars = vec![(name.as_str(), value.as_str())];
+        vars.extend(self.given().map(|token| ("LIGAND_TOKEN", token)));
+        run(&self.home, &vars, args)
     }
 
     /// The same, which must succeed; gives what it printed.

@@ -76,6 +76,9 @@ fn table() -> OpenApiRouter<Fleet> {
         .routes(routes!(transfers::http::drain, transfers::http::drains_of))
         .routes(routes!(transfers::http::drains))
         .routes(routes!(transfers::http::one))
+        .routes(routes!(transfers::http::pause))
+        .routes(routes!(transfers::http::resume))
+        .routes(routes!(transfers::http::abort))
 }
 
 /// The whole API on this fleet.

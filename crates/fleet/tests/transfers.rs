@@ -33,7 +33,7 @@ async fn moving(app: &TestFleet, over: &Arc<AtomicBool>, end: &'static str) -> P
 }
 
 fn asks(platform: &Platform) -> Vec<Call> {
-    platform.calls().into_iter().filter(|call| call.what.starts_with("POST")).collect()
+    platform.calls().into_iter().filter(|call| call.what.ends_with("/migrate")).collect()
 }
 
 both! {
@@ -136,5 +136,67 @@ both! {
         let now = app.operate("GET", &path, Value::Null).await.is(200);
         assert_eq!((&now["state"], &now["workspaces"][0]["state"]), (&json!("running"), &json!("waiting")));
         assert!(now["workspaces"][0]["cause"].is_string());
+    }
+
+    async fn a_drain_is_paused_goes_on_and_is_aborted(app: TestFleet) {
+        let over = Arc::default();
+        let platform = moving(&app, &over, "rolled-back").await;
+        for number in 1..=3 {
+            let id = format!("{number}1111111-1111-4111-8111-111111111111");
+            let body = asked(json!({"workspace_id": id, "generation": 1}));
+            app.call("POST", "/cp/workspaces/provision", body).await.is(201);
+        }
+        let begun = app.operate("POST", "/cp/admin/providers/a/drain", json!({"to": "b", "concurrency": 1})).await.is(202);
+        let one = format!("/cp/admin/drains/{}", begun["id"].as_str().unwrap());
+        let put = async |what: &str| app.operate("POST", &format!("{one}/{what}"), Value::Null).await;
+        let later = async || {
+            app.fleet.clock.advance(std::time::Duration::from_secs(3));
+            app.transfer().await;
+        };
+        put("resume").await.is(409);
+        assert_eq!(put("pause").await.is(200)["state"], "paused");
+        put("pause").await.is(409);
+        later().await;
+        assert_eq!(asks(&platform).len(), 0, "nothing is begun while it is paused");
+        put("resume").await.is(200);
+        later().await;
+        assert_eq!(asks(&platform).len(), 1);
+        // It fails, and the drain stops; who has seen that goes on all the same.
+        over.store(true, Ordering::Relaxed);
+        later().await;
+        assert_eq!(app.operate("GET", &one, Value::Null).await.is(200)["state"], "stopped");
+        over.store(false, Ordering::Relaxed);
+        assert!(put("resume").await.is(200)["ended_at"].is_null());
+        later().await;
+        assert_eq!(asks(&platform).len(), 2);
+        assert_eq!(put("abort").await.is(200)["state"], "aborted");
+        put("resume").await.is(409);
+        later().await;
+        let aborts: Vec<Call> = platform.calls().into_iter().filter(|call| call.what.ends_with("/migrations/abort")).collect();
+        assert_eq!(aborts.len(), 1, "{aborts:?}");
+        assert!(app.operate("GET", &one, Value::Null).await.is(200)["ended_at"].is_null(), "one is on its way back");
+        over.store(true, Ordering::Relaxed);
+        later().await;
+        let it = app.operate("GET", &one, Value::Null).await.is(200);
+        let mut states: Vec<&str> = it["workspaces"].as_array().unwrap().iter().map(|it| it["state"].as_str().unwrap()).collect();
+        states.sort_unstable();
+        assert_eq!((&it["state"], it["ended_at"].is_string(), states), (&json!("aborted"), true, vec!["failed", "failed", "kept"]));
+        assert_eq!(asks(&platform).len(), 2);
+        put("abort").await.is(409);
+        app.operate("POST", "/cp/admin/drains/x/abort", Value::Null).await.is(400);
+        app.operate("POST", &format!("/cp/admin/drains/{MIGRATION}/abort"), Value::Null).await.is(404);
+    }
+
+    async fn a_target_that_was_given_up_is_not_where_a_workspace_is(app: TestFleet) {
+        app.provision(json!({"generation": 1, "provider": "a"})).await;
+        app.provision(json!({"generation": 2, "provider": "b"})).await;
+        let path = format!("/cp/admin/workspaces/{WORKSPACE}/migrate-provider");
+        app.operate("POST", &path, json!({"provider": "b"})).await.is(400);
+        let given_up = format!("/cp/workspaces/{WORKSPACE}?generation=2");
+        app.call("DELETE", &given_up, Value::Null).await.is(200);
+        let drain = app.operate("POST", "/cp/admin/providers/a/drain", json!({"to": "b"})).await.is(202);
+        assert_eq!(drain["workspaces"].as_array().unwrap().len(), 1);
+        assert_eq!(app.operate("POST", &path, json!({"provider": "b"})).await.status, 409, "it is on its way");
+        assert_eq!(app.operate("POST", &path, json!({"provider": "a"})).await.status, 400, "it is there");
     }
 }

@@ -26,14 +26,17 @@ pub(crate) struct Workspace {
     pub(crate) org: String,
     /// The newest generation that was asked for.
     pub(crate) generation: i64,
-    /// Where that is.
+    /// Where its newest instance is that is to stay; where the last one was, if there is none.
     pub(crate) provider: String,
     /// Until then its data is being taken away.
     pub(crate) erasing_until: i64,
 }
 
 pub(crate) async fn workspace(tx: &mut Tx, id: WorkspaceId) -> Done<Option<Workspace>> {
-    on!(tx, c => sqlx::query_as("SELECT org_id, generation, provider, erasing_until FROM workspaces WHERE workspace_id = $1")
+    on!(tx, c => sqlx::query_as("SELECT w.org_id, w.generation, w.erasing_until, COALESCE((SELECT i.provider FROM instances i
+                WHERE i.workspace_id = w.workspace_id AND i.ended_at IS NULL AND i.intent <> 'end'
+                ORDER BY i.generation DESC LIMIT 1), w.provider) AS provider
+            FROM workspaces w WHERE w.workspace_id = $1")
         .bind(id.uuid()).fetch_optional(c).await)
 }
 
@@ -358,12 +361,14 @@ pub(crate) async fn workspaces_known(tx: &mut Tx) -> Done<BTreeMap<WorkspaceId, 
     Ok(rows.into_iter().map(of).collect())
 }
 
-/// Workspaces whose newest instance is on a provider, and has not ended; with their organisations.
+/// Workspaces whose newest instance that is to stay is on a provider; with their organisations.
 pub(crate) async fn on_provider(tx: &mut Tx, provider: &str) -> Done<Vec<(WorkspaceId, String)>> {
     let rows: Vec<(Uuid, String)> = on!(tx, c => sqlx::query_as(
-            "SELECT w.workspace_id, w.org_id FROM workspaces w WHERE w.provider = $1 AND EXISTS (SELECT 1 FROM instances i
-                WHERE i.workspace_id = w.workspace_id AND i.provider = $1 AND i.ended_at IS NULL AND i.intent <> 'end')
-             ORDER BY w.org_id, w.workspace_id")
+            "SELECT i.workspace_id, i.org_id FROM instances i
+             WHERE i.provider = $1 AND i.ended_at IS NULL AND i.intent <> 'end' AND NOT EXISTS (SELECT 1 FROM instances newer
+                WHERE newer.workspace_id = i.workspace_id AND newer.generation > i.generation
+                AND newer.ended_at IS NULL AND newer.intent <> 'end')
+             ORDER BY i.org_id, i.workspace_id")
         .bind(provider).fetch_all(c).await)?;
     Ok(rows.into_iter().map(|(id, org)| (WorkspaceId::from_uuid(id), org)).collect())
 }

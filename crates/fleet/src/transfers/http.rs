@@ -14,7 +14,7 @@ use ligand_server::http::body::{Payload, parse};
 use ligand_server::http::path::WorkspacePath;
 use uuid::Uuid;
 
-use super::{Transfer, store};
+use super::{State as Standing, Transfer, store};
 use crate::access::Operator;
 use crate::app::Fleet;
 use crate::instances;
@@ -41,7 +41,7 @@ async fn view(tx: &mut Tx, it: Transfer) -> Result<View> {
         id: it.id,
         from: it.from,
         to: it.to,
-        state: it.state,
+        state: it.state.as_str().to_owned(),
         concurrency: it.concurrency,
         stop_after_failures: it.stop_after,
         workspaces: items.into_iter().map(item).collect(),
@@ -77,10 +77,16 @@ fn transfer(
         to: to.to_owned(),
         concurrency: concurrency.into(),
         stop_after: stop_after.into(),
-        state: "running".to_owned(),
+        forgiven: 0,
+        state: Standing::Running,
         started_at: fleet.clock.now(),
         ended_at: None,
     }
+}
+
+fn conflict(why: impl Into<String>) -> Error {
+    let body = ErrorBody::new(why).code("conflict");
+    Error::Refused(StatusCode::CONFLICT, Box::new(body))
 }
 
 fn same_provider(from: &str, to: &str, field: &str) -> Result<()> {
@@ -103,8 +109,7 @@ pub(crate) async fn migrate(
     let known = instances::owned(&mut tx, None, id).await?;
     same_provider(&known.provider, &asked.provider, "provider")?;
     if store::on_its_way(&mut tx, id).await? {
-        let body = ErrorBody::new("the workspace is on its way already").code("conflict");
-        return Err(Error::Refused(StatusCode::CONFLICT, Box::new(body)));
+        return Err(conflict("the workspace is on its way already"));
     }
     let new = transfer(&fleet, &known.provider, &asked.provider, (1, 1));
     let view = begin(&fleet, &mut tx, new, vec![(id, known.org)]).await?;
@@ -188,6 +193,10 @@ pub(crate) async fn drains(_: Operator, State(fleet): State<Fleet>) -> Result<Js
     list(&fleet, |_| true).await
 }
 
+fn known(id: &str) -> Result<Uuid> {
+    Uuid::try_parse(id).map_err(|_| Error::invalid("invalid id", "id: expected a UUID"))
+}
+
 /// One transfer.
 #[utoipa::path(get, path = "/cp/admin/drains/{id}", tag = "transfers", params(("id" = String, Path)), responses(
     (status = 200, body = View), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
@@ -196,10 +205,90 @@ pub(crate) async fn one(
     Path(id): Path<String>,
     State(fleet): State<Fleet>,
 ) -> Result<Json<View>> {
-    let malformed = |_| Error::invalid("invalid id", "id: expected a UUID");
-    let id = Uuid::try_parse(&id).map_err(malformed)?;
+    let id = known(&id)?;
     let mut tx = fleet.db.read().await?;
     let found = store::get(&mut tx, id).await?;
     let found = found.ok_or_else(|| Error::not_found("no such transfer"))?;
     view(&mut tx, found).await.map(Json)
+}
+
+/// What a person can ask of a transfer.
+#[derive(Clone, Copy)]
+enum Ask {
+    Pause,
+    Resume,
+    Abort,
+}
+
+/// Where it stands once it was asked so.
+fn wanted(ask: Ask, state: Standing) -> Result<Standing> {
+    match (ask, state) {
+        (_, Standing::Done | Standing::Aborted) => {
+            Err(conflict(format!("the transfer is over: it is {}", state.as_str())))
+        }
+        (Ask::Pause, Standing::Running) => Ok(Standing::Paused),
+        (Ask::Pause, Standing::Paused | Standing::Stopped) => {
+            Err(conflict("the transfer begins nothing as it is"))
+        }
+        (Ask::Resume, Standing::Paused | Standing::Stopped) => Ok(Standing::Running),
+        (Ask::Resume, Standing::Running) => Err(conflict("the transfer is not paused")),
+        (Ask::Abort, Standing::Running | Standing::Paused | Standing::Stopped) => {
+            Ok(Standing::Aborted)
+        }
+    }
+}
+
+async fn want(fleet: &Fleet, id: &str, ask: Ask) -> Result<Json<View>> {
+    let id = known(id)?;
+    let mut tx = fleet.db.begin().await?;
+    let found = store::lock(&mut tx, id).await?;
+    let mut it = found.ok_or_else(|| Error::not_found("no such transfer"))?;
+    it.state = wanted(ask, it.state)?;
+    if it.state == Standing::Running {
+        let items = store::items(&mut tx, id).await?;
+        let failed = items.iter().filter(|item| item.state == "failed").count();
+        it.forgiven = i64::try_from(failed).unwrap_or(i64::MAX);
+    }
+    it.ended_at = None;
+    store::want(&mut tx, &it).await?;
+    let what =
+        format!("from {} to {}: the operator wants it {}", it.from, it.to, it.state.as_str());
+    journal::note(fleet, &mut tx, About::default(), "transfer", &what).await?;
+    let view = view(&mut tx, it).await?;
+    tx.commit().await?;
+    fleet.ring();
+    Ok(Json(view))
+}
+
+/// Begin no further migration. Those on their way go on.
+#[utoipa::path(post, path = "/cp/admin/drains/{id}/pause", tag = "transfers", params(("id" = String, Path)), responses(
+    (status = 200, body = View), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
+pub(crate) async fn pause(
+    _: Operator,
+    Path(id): Path<String>,
+    State(fleet): State<Fleet>,
+) -> Result<Json<View>> {
+    want(&fleet, &id, Ask::Pause).await
+}
+
+/// Go on with a transfer that was paused, or that stopped because too many failed.
+#[utoipa::path(post, path = "/cp/admin/drains/{id}/resume", tag = "transfers", params(("id" = String, Path)), responses(
+    (status = 200, body = View), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
+pub(crate) async fn resume(
+    _: Operator,
+    Path(id): Path<String>,
+    State(fleet): State<Fleet>,
+) -> Result<Json<View>> {
+    want(&fleet, &id, Ask::Resume).await
+}
+
+/// Begin no further migration, and have platforms roll back those on their way that can be.
+#[utoipa::path(post, path = "/cp/admin/drains/{id}/abort", tag = "transfers", params(("id" = String, Path)), responses(
+    (status = 200, body = View), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
+pub(crate) async fn abort(
+    _: Operator,
+    Path(id): Path<String>,
+    State(fleet): State<Fleet>,
+) -> Result<Json<View>> {
+    want(&fleet, &id, Ask::Abort).await
 }

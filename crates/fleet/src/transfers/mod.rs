@@ -13,6 +13,37 @@ use uuid::Uuid;
 
 pub use reconcile::TransferReconciler;
 
+/// Where a transfer stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Running,
+    /// Nothing further is begun, as somebody asked for.
+    Paused,
+    /// Nothing further is begun: too many failed.
+    Stopped,
+    /// Nothing further is begun, and what can still be undone is.
+    Aborted,
+    Done,
+}
+
+impl State {
+    const ALL: [Self; 5] = [Self::Running, Self::Paused, Self::Stopped, Self::Aborted, Self::Done];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+            Self::Aborted => "aborted",
+            Self::Done => "done",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.as_str() == text)
+    }
+}
+
 /// Many workspaces on their way.
 #[derive(Debug, Clone)]
 pub(crate) struct Transfer {
@@ -21,7 +52,9 @@ pub(crate) struct Transfer {
     to: String,
     concurrency: i64,
     stop_after: i64,
-    state: String,
+    /// Failures that a person has seen, and went on all the same.
+    forgiven: i64,
+    state: State,
     started_at: Timestamp,
     ended_at: Option<Timestamp>,
 }

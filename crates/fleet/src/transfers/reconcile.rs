@@ -12,7 +12,7 @@ use ligand_server::reconcile::Pass;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use super::{Item, Transfer, store};
+use super::{Item, State, Transfer, store};
 use crate::app::Fleet;
 use crate::drive::Reconciler;
 use crate::journal::{self, About};
@@ -25,6 +25,8 @@ const LEASE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_secs(2);
 /// Attempts to reach a platform, one after the other, before its workspace counts as failed.
 const ATTEMPTS: i64 = 30;
+/// What is said of those whose turn did not come.
+const NO_TURN: &str = "the transfer was aborted before its turn";
 
 /// Moves workspaces from provider to provider.
 pub struct TransferReconciler;
@@ -51,7 +53,7 @@ async fn pass(fleet: &Fleet) -> anyhow::Result<Pass> {
     let now = fleet.clock.now();
     let mut tx = fleet.db.begin().await?;
     let taken = store::take(&mut tx, now, now.after(LEASE)).await?;
-    let Some(mut transfer) = taken else { return Ok(Pass::default()) };
+    let Some(transfer) = taken else { return Ok(Pass::default()) };
     let mut items = store::items(&mut tx, transfer.id).await?;
     tx.commit().await?;
     let mut pass = Pass { looked_at: 1, ..Pass::default() };
@@ -59,34 +61,59 @@ async fn pass(fleet: &Fleet) -> anyhow::Result<Pass> {
         step(fleet, &transfer, item, &mut pass).await?;
     }
     for at in 0..items.len() {
-        let count = |state: &str| {
-            i64::try_from(items.iter().filter(|item| item.state == state).count())
-                .unwrap_or(i64::MAX)
-        };
-        let (open, failed) = (count("asked"), count("failed"));
-        if items[at].state == "waiting"
-            && may_ask(open, failed, transfer.concurrency, transfer.stop_after)
-        {
+        if items[at].state == "waiting" && comes_up(fleet, &transfer, &items).await? {
             step(fleet, &transfer, &mut items[at], &mut pass).await?;
         }
     }
     let now = fleet.clock.now();
-    let has = |state: &str| items.iter().any(|item| item.state == state);
-    let failures = items.iter().filter(|item| item.state == "failed").count();
-    let failures = i64::try_from(failures).unwrap_or(i64::MAX);
-    let stopped = transfer.stop_after > 0 && failures >= transfer.stop_after && has("waiting");
-    if !has("asked") && (stopped || !has("waiting")) {
-        transfer.state = if stopped { "stopped" } else { "done" }.to_owned();
-        transfer.ended_at = Some(now);
-    }
     let mut tx = fleet.db.begin().await?;
-    store::save(&mut tx, &transfer, now.after(LOOK)).await?;
-    if transfer.ended_at.is_some() {
-        let what = format!("from {} to {}: {}", transfer.from, transfer.to, transfer.state);
+    store::later(&mut tx, transfer.id, now.after(LOOK)).await?;
+    if let Some(end) = end_of(&transfer, &items)
+        && store::end(&mut tx, &transfer, end, now).await?
+    {
+        let what = format!("from {} to {}: {}", transfer.from, transfer.to, end.as_str());
         journal::note(fleet, &mut tx, About::default(), "transfer", &what).await?;
     }
     tx.commit().await?;
     Ok(pass)
+}
+
+fn count(items: &[Item], state: &str) -> i64 {
+    i64::try_from(items.iter().filter(|item| item.state == state).count()).unwrap_or(i64::MAX)
+}
+
+/// Failures that count: those that nobody has forgiven.
+fn failures(transfer: &Transfer, items: &[Item]) -> i64 {
+    count(items, "failed") - transfer.forgiven
+}
+
+/// Whether something is to be done about one that waits: it is asked for, or told that its turn does not come.
+async fn comes_up(fleet: &Fleet, transfer: &Transfer, items: &[Item]) -> anyhow::Result<bool> {
+    let (open, failed) = (count(items, "asked"), failures(transfer, items));
+    Ok(match transfer.state {
+        State::Aborted => true,
+        State::Running if may_ask(open, failed, transfer.concurrency, transfer.stop_after) => {
+            // Asking takes a while, in which somebody may have thought better of it.
+            let mut tx = fleet.db.read().await?;
+            let now = store::get(&mut tx, transfer.id).await?;
+            now.is_some_and(|now| now.state == State::Running)
+        }
+        State::Running | State::Paused | State::Stopped | State::Done => false,
+    })
+}
+
+/// How a transfer is over, if it is.
+fn end_of(transfer: &Transfer, items: &[Item]) -> Option<State> {
+    let (waiting, open) = (count(items, "waiting") > 0, count(items, "asked") > 0);
+    let failed = failures(transfer, items);
+    let stopped = transfer.stop_after > 0 && failed >= transfer.stop_after;
+    match transfer.state {
+        _ if open => None,
+        State::Aborted => (!waiting).then_some(State::Aborted),
+        _ if !waiting => Some(State::Done),
+        State::Running if stopped => Some(State::Stopped),
+        State::Running | State::Paused | State::Stopped | State::Done => None,
+    }
 }
 
 async fn step(
@@ -100,6 +127,10 @@ async fn step(
     let tenant = tenants::get(&mut tx, &item.org).await?;
     drop(tx);
     match tenant.filter(|tenant| tenant.removed_at.is_none()) {
+        _ if transfer.state == State::Aborted && item.state == "waiting" => {
+            "kept".clone_into(&mut item.state);
+            item.cause = Some(NO_TURN.to_owned());
+        }
         Some(tenant) => drive(fleet, transfer, &tenant, item).await,
         None => fail(item, "its organisation is gone"),
     }
@@ -160,6 +191,13 @@ async fn drive(fleet: &Fleet, transfer: &Transfer, tenant: &Tenant, item: &mut I
             Err(cause) => later(item, cause.to_string()),
         }
         return;
+    }
+    if transfer.state == State::Aborted {
+        // Where it is too late for that the platform refuses, and the migration goes on to its end.
+        let path = format!("{base}/migrations/abort");
+        if let Err(cause) = platform::call(fleet, tenant, Method::POST, &path, None).await {
+            return later(item, cause.to_string());
+        }
     }
     match find(fleet, tenant, &base, backend).await {
         Ok(Some(found)) => follow(item, &found),

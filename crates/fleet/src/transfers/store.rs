@@ -5,27 +5,40 @@ use ligand_domain::time::Timestamp;
 use ligand_server::db::{Tx, on};
 use uuid::Uuid;
 
-use super::{Item, Transfer};
+use super::{Item, State, Transfer};
 
 type Done<T = ()> = Result<T, sqlx::Error>;
-type Row = (Uuid, String, String, i64, i64, String, i64, Option<i64>);
+type Row = (Uuid, String, String, i64, i64, i64, String, i64, Option<i64>);
 
 macro_rules! columns {
     () => {
-        "id, source, target, concurrency, stop_after, state, started_at, ended_at"
+        "id, source, target, concurrency, stop_after, forgiven, state, started_at, ended_at"
     };
 }
 
-fn transfer((id, from, to, concurrency, stop_after, state, started, ended): Row) -> Transfer {
-    let (started_at, ended_at) =
-        (Timestamp::from_micros(started), ended.map(Timestamp::from_micros));
-    Transfer { id, from, to, concurrency, stop_after, state, started_at, ended_at }
+fn transfer(row: Row) -> Done<Transfer> {
+    let (id, from, to, concurrency, stop_after, forgiven, state, started, ended) = row;
+    let unreadable = || sqlx::Error::ColumnDecode {
+        index: "state".to_owned(),
+        source: "a word that is not known".into(),
+    };
+    Ok(Transfer {
+        id,
+        from,
+        to,
+        concurrency,
+        stop_after,
+        forgiven,
+        state: State::parse(&state).ok_or_else(unreadable)?,
+        started_at: Timestamp::from_micros(started),
+        ended_at: ended.map(Timestamp::from_micros),
+    })
 }
 
 pub(super) async fn insert(tx: &mut Tx, new: &Transfer) -> Done {
     on!(tx, c => sqlx::query("INSERT INTO transfers (id, source, target, concurrency, stop_after, state, started_at, due_at)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $7)")
-        .bind(new.id).bind(&new.from).bind(&new.to).bind(new.concurrency).bind(new.stop_after).bind(&new.state)
+        .bind(new.id).bind(&new.from).bind(&new.to).bind(new.concurrency).bind(new.stop_after).bind(new.state.as_str())
         .bind(new.started_at.micros()).execute(c).await.map(|_| ()))
 }
 
@@ -38,7 +51,7 @@ pub(super) async fn insert_item(tx: &mut Tx, of: Uuid, workspace: WorkspaceId, o
 pub(super) async fn get(tx: &mut Tx, id: Uuid) -> Done<Option<Transfer>> {
     let row: Option<Row> = on!(tx, c => sqlx::query_as(concat!("SELECT ", columns!(), " FROM transfers WHERE id = $1"))
         .bind(id).fetch_optional(c).await)?;
-    Ok(row.map(transfer))
+    row.map(transfer).transpose()
 }
 
 /// The newest first; with a workspace, those that it is part of.
@@ -58,7 +71,7 @@ pub(super) async fn newest(
                 .bind(most).fetch_all(c).await)?
         }
     };
-    Ok(rows.into_iter().map(transfer).collect())
+    rows.into_iter().map(transfer).collect()
 }
 
 type ItemRow = (Uuid, String, String, Option<String>, Option<String>, Option<String>, i64);
@@ -80,10 +93,11 @@ pub(super) async fn items(tx: &mut Tx, of: Uuid) -> Done<Vec<Item>> {
     Ok(rows.into_iter().map(of).collect())
 }
 
-/// Whether a workspace is part of a transfer that is not over.
+/// Whether a workspace is part of a transfer that is not over, and has left or may yet leave with it.
 pub(super) async fn on_its_way(tx: &mut Tx, workspace: WorkspaceId) -> Done<bool> {
     on!(tx, c => sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM transfer_items i JOIN transfers t ON t.id = i.transfer_id
-            WHERE i.workspace_id = $1 AND i.state IN ('waiting', 'asked') AND t.state = 'running')")
+            WHERE i.workspace_id = $1 AND t.ended_at IS NULL
+            AND (i.state = 'asked' OR i.state = 'waiting' AND t.state IN ('running', 'paused')))")
         .bind(workspace.uuid()).fetch_one(c).await)
 }
 
@@ -94,7 +108,7 @@ pub(super) async fn take(tx: &mut Tx, now: Timestamp, until: Timestamp) -> Done<
                 WHERE ended_at IS NULL AND due_at <= $2 ORDER BY due_at, id LIMIT 1)
              AND ended_at IS NULL AND due_at <= $2 RETURNING ", columns!()))
         .bind(until.micros()).bind(now.micros()).fetch_optional(c).await)?;
-    Ok(row.map(transfer))
+    row.map(transfer).transpose()
 }
 
 pub(super) async fn save_item(tx: &mut Tx, of: Uuid, it: &Item) -> Done {
@@ -104,8 +118,30 @@ pub(super) async fn save_item(tx: &mut Tx, of: Uuid, it: &Item) -> Done {
         .bind(it.workspace.uuid()).execute(c).await.map(|_| ()))
 }
 
-pub(super) async fn save(tx: &mut Tx, it: &Transfer, due: Timestamp) -> Done {
-    on!(tx, c => sqlx::query("UPDATE transfers SET state = $1, ended_at = $2, due_at = $3 WHERE id = $4")
-        .bind(&it.state).bind(it.ended_at.map(Timestamp::micros)).bind(due.micros()).bind(it.id)
+/// Look again then.
+pub(super) async fn later(tx: &mut Tx, id: Uuid, due: Timestamp) -> Done {
+    on!(tx, c => sqlx::query("UPDATE transfers SET due_at = $1 WHERE id = $2")
+        .bind(due.micros()).bind(id).execute(c).await.map(|_| ()))
+}
+
+/// It is over, if nobody asked for anything else meanwhile.
+pub(super) async fn end(tx: &mut Tx, it: &Transfer, state: State, now: Timestamp) -> Done<bool> {
+    on!(tx, c => sqlx::query("UPDATE transfers SET state = $1, ended_at = $2 WHERE id = $3 AND state = $4 AND ended_at IS NULL")
+        .bind(state.as_str()).bind(now.micros()).bind(it.id).bind(it.state.as_str())
+        .execute(c).await.map(|done| done.rows_affected() == 1))
+}
+
+/// What a person wants of it. Whoever carries it out comes to it within moments.
+pub(super) async fn want(tx: &mut Tx, it: &Transfer) -> Done {
+    on!(tx, c => sqlx::query("UPDATE transfers SET state = $1, forgiven = $2, ended_at = $3 WHERE id = $4")
+        .bind(it.state.as_str()).bind(it.forgiven).bind(it.ended_at.map(Timestamp::micros)).bind(it.id)
         .execute(c).await.map(|_| ()))
+}
+
+/// Read one, and keep everybody else from deciding about it until the transaction ends.
+pub(super) async fn lock(tx: &mut Tx, id: Uuid) -> Done<Option<Transfer>> {
+    let row: Option<Row> = on!(tx, c => sqlx::query_as(concat!(
+            "UPDATE transfers SET forgiven = forgiven WHERE id = $1 RETURNING ", columns!()))
+        .bind(id).fetch_optional(c).await)?;
+    row.map(transfer).transpose()
 }

@@ -70,6 +70,9 @@ impl Going<'_> {
         workspaces::end_instance(tx, (id, it.source), MIGRATED, now).await?;
         access::supersede_before(tx, id, target, now).await?;
         access::end_passports_of(tx, id, it.source, now).await?;
+        if let Some(instance) = &looked.target {
+            workspaces::move_compute(self.app, tx, instance).await?;
+        }
         if let Some(card) = card_at(workspace, &url) {
             workspaces::save_card(tx, id, &card, now).await?;
         }

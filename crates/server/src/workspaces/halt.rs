@@ -16,6 +16,7 @@ use super::rest::Rest;
 use super::steps::{PROVISIONING_FAILED, Steps, key};
 use super::{Instance, Workspace, store};
 use crate::access;
+use crate::backend::ErrorKind;
 use crate::http::route::Route;
 use crate::journal::Kind;
 
@@ -91,7 +92,8 @@ impl Steps<'_> {
 
     /// End an instance that a newer one replaces, or that should not be at all. Where a control plane does not end it,
     /// though it was asked several times, its replacement does not wait: what it holds is worth nothing by then. It is
-    /// found again by whoever lists what the control plane has, where that can be listed.
+    /// found again by whoever lists what the control plane has, where that can be listed. Who cannot be reached at all
+    /// starts no replacement either: then nothing is gained by leaving it to itself.
     pub(super) async fn replaced(
         &self,
         workspace: &Workspace,
@@ -100,6 +102,10 @@ impl Steps<'_> {
         let Err(cause) = self.retire(workspace, instance).await else { return Ok(()) };
         let newer = workspace.newest > instance.generation && workspace.intent == Intent::Running;
         if !newer || Brings::of(self.app, workspace) == Brings::Credential {
+            return Err(cause);
+        }
+        let asked = self.backend(instance)?.find(key(instance)).await;
+        if asked.is_err_and(|cause| cause.kind == ErrorKind::Transient) {
             return Err(cause);
         }
         let mut work = self.begin().await?;

@@ -41,6 +41,7 @@ pub(crate) use self::doubt::suspect;
 pub use self::hibernation::HibernationMonitor;
 pub(crate) use self::http::origin;
 pub(crate) use self::lifecycle::{Roused, note_turn, rouse};
+pub(crate) use self::outside::move_compute;
 pub use self::reconcile::WorkspaceReconciler;
 pub(crate) use self::reconcile::see;
 pub(crate) use self::steps::key;

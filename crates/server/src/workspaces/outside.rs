@@ -12,9 +12,11 @@ use ligand_domain::workspace::{Intent, Status};
 use serde_json::json;
 
 use super::change::paused_ancestor;
-use super::{Brings, Compute, store};
+use super::{Brings, Compute, Instance, store};
 use crate::app::App;
 use crate::backend::{Delivery, ErrorKind, fleet};
+use crate::config::BackendKind;
+use crate::db::Tx;
 use crate::error::{Error, Result};
 use crate::journal::{Kind, Work};
 
@@ -148,6 +150,24 @@ async fn point(
     let handle = fleet::handle(&compute.instance, provider);
     store::repointed(&mut work.tx, (id, workspace.current), &handle).await?;
     Ok(())
+}
+
+/// The compute that an instance is, in the words of the control plane that runs it; none, where none does or it is not
+/// known whose it is.
+fn compute_of(app: &App, instance: &Instance) -> Option<Compute> {
+    let (name, handle) = (instance.backend.as_deref()?, instance.handle.as_deref()?);
+    let of = app.config.backends.get(name).filter(|of| of.kind == BackendKind::Fleet)?;
+    let provider = fleet::provider_of(handle).or_else(|| of.provider.clone())?;
+    Some(Compute { instance: fleet::instance_of(handle).to_owned(), provider })
+}
+
+/// A workspace runs on this instance of another backend: what an administrator said of its compute is over.
+pub(crate) async fn move_compute(
+    app: &App,
+    tx: &mut Tx,
+    instance: &Instance,
+) -> std::result::Result<(), sqlx::Error> {
+    store::move_compute(tx, instance.workspace, compute_of(app, instance).as_ref()).await
 }
 
 /// Note which compute a workspace runs on. Nothing is started, stopped or asked.

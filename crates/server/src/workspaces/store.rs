@@ -30,8 +30,8 @@ pub(crate) use self::instances::{
 };
 pub(crate) use self::kin::lineages;
 pub(crate) use self::lifecycle::{
-    Idling, compute_follows, condemn, idling, note_report, rests, set_attempt, set_compute,
-    set_idle_minutes, set_sample_error, touch_turn, want_agent, want_rest,
+    Idling, compute_follows, condemn, idling, move_compute, note_report, rests, set_attempt,
+    set_compute, set_idle_minutes, set_sample_error, touch_turn, want_agent, want_rest,
 };
 pub(crate) use self::receipts::{note_unproven, set_receipt};
 use self::rows::{Row, columns};

@@ -170,6 +170,37 @@ both! {
         }
     }
 
+    async fn a_roll_back_ends_what_its_target_never_used_though_that_runs_on(app: TestApp) {
+        let app = app.with_other();
+        for redeemed in [false, true] {
+            let (mut it, _) = placed(&app, &format!("a{redeemed}"), completed).await;
+            it.started(&app, 2).await;
+            let target = it.target.as_mut().unwrap();
+            if redeemed {
+                target.step(&app).await;
+                assert!(target.agent.token.is_some(), "a credential that was never used");
+            }
+            it.can(&app, "abort").await.ok();
+            pass(&app).await;
+            assert_eq!(it.latest(&app).await["state"], "undoing");
+            assert_eq!(app.other().instances().len(), 1, "it cannot be ended yet");
+            let target = it.target.as_mut().unwrap();
+            let held = target.agent.token.take();
+            target.step(&app).await;
+            assert!(target.told_to_exit && target.agent.token.is_none(), "its passport: {redeemed}");
+            if let Some(held) = held {
+                let agent = Agent::with(&it.id, Some(&held));
+                for answer in [agent.beat(&app).await, agent.register(&app).await] {
+                    answer.refuses(401, "invalid workspace auth token");
+                    assert_eq!(answer.body["action"], "exit");
+                }
+            }
+            assert_eq!(app.workspace(&it.id).await["generation"], 1);
+            it.rolled_back(&app).await;
+            it.stayed(&app).await;
+        }
+    }
+
     async fn after_the_cut_over_there_is_no_way_back(app: TestApp) {
         let app = app.with_other();
         let (mut it, _) = placed(&app, "a", completed).await;

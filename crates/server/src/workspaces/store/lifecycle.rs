@@ -117,6 +117,14 @@ pub(crate) async fn compute_follows(tx: &mut Tx, id: WorkspaceId, handle: &str) 
         .bind(handle).bind(id.uuid()).execute(c).await.map(|_| ()))
 }
 
+/// Where an administrator named its compute, that is this from now on, or nothing that has such a name.
+pub(crate) async fn move_compute(tx: &mut Tx, id: WorkspaceId, to: Option<&Compute>) -> Done {
+    on!(tx, c => sqlx::query("UPDATE workspaces SET compute_instance = $1, compute_provider = $2
+            WHERE id = $3 AND compute_instance IS NOT NULL")
+        .bind(to.map(|it| it.instance.clone())).bind(to.map(|it| it.provider.clone())).bind(id.uuid())
+        .execute(c).await.map(|_| ()))
+}
+
 /// What everybody may be told of a failure, where operators are told more.
 pub(crate) async fn set_sample_error(tx: &mut Tx, id: WorkspaceId, error: &str) -> Done {
     on!(tx, c => sqlx::query("UPDATE workspaces SET last_sample_error = $1 WHERE id = $2")
