@@ -9,7 +9,7 @@ use ligand_api::migration::{Drain as View, DrainRequest, Drains};
 use ligand_domain::time::Timestamp;
 use uuid::Uuid;
 
-use super::{BAD_BODY, MOST, backend};
+use super::{BAD_BODY, MOST, backend, grace};
 use crate::access::Admin;
 use crate::app::App;
 use crate::error::{Error, Result};
@@ -66,6 +66,7 @@ pub(crate) async fn drain(
         to: to.to_owned(),
         concurrency: i64::from(at_once),
         stop_after: i64::from(stop_after),
+        grace: grace(said.grace_seconds)?,
         forgiven: 0,
         state: Standing::Running,
         cause: None,
