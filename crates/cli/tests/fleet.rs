@@ -41,7 +41,9 @@ impl Site {
         let settings = format!(
             "backend = \"west\"\nheartbeat_seconds = 1\n[migrations]\ngrace_seconds = 1\n\
              [backends.west]\nkind = \"fleet\"\nurl = {url:?}\norg = \"acme-1\"\nprovider = \"hetzner\"\n\
-             [backends.east]\nkind = \"fleet\"\nurl = {url:?}\norg = \"acme-1\"\nprovider = \"aws\"\n"
+             [backends.east]\nkind = \"fleet\"\nurl = {url:?}\norg = \"acme-1\"\nprovider = \"aws\"\n\
+             [runtimes.plain]\nredeems = false\ncommand = [{:?}, \"agent\"]\n",
+            env!("CARGO_BIN_EXE_ligand")
         );
         let file = home.put("ligand.toml", &settings).display().to_string();
         let org =
@@ -246,6 +248,55 @@ fn for_a_platform_that_counts_not_the_fleet_replaces_what_died_while_it_was_away
     let again = site.call("POST /cp/workspaces/provision", &asked).json();
     assert_eq!((&again["instance_id"], generation(&again)), (&it["instance_id"], 2));
     site.alone("hetzner", 2);
+}
+
+/// Somebody else's migrator, which knows nothing but the routes of administrators: the agents are such that can redeem
+/// nothing, and register as they always did.
+#[test]
+fn a_migrator_from_outside_moves_a_workspace_by_the_routes_of_administrators() {
+    let home = Home::new();
+    let site = Site::start(&home, "");
+    let platform = &site.platform;
+    platform.ok(&["ws", "create", "a", "--runtime", "plain", "--wait"]);
+    let id = platform.id("a");
+    let status = format!("GET /cp/workspaces/{id}/status");
+    let source = site.call(&status, &Value::Null).json()["instance_id"].clone();
+    let before = platform.workspace("a");
+    let asked = json!({
+        "workspace_id": id, "generation": generation(&before) + 1, "provider": "aws", "runtime": "plain",
+        "platform_url": platform.url(), "command": [env!("CARGO_BIN_EXE_ligand"), "agent"],
+    });
+    let target = site.call("POST /cp/workspaces/provision", &asked);
+    assert_eq!(target.status, 201, "{target:?}");
+    let target = target.json()["instance_id"].clone();
+    pause(SILENCE);
+    let meanwhile = platform.workspace("a");
+    let same = |name: &str| meanwhile[name] == before[name];
+    assert!(same("url") && same("generation"), "nobody comes in beside it: {meanwhile:#}");
+    let admin = |what: &str, body: &Value| {
+        let line = format!("POST /admin/workspaces/{id}/{what}");
+        Call::new(platform.url(), &line).token(&platform.admin()).json(body).send().status
+    };
+    assert_eq!(admin("revoke-auth-tokens", &json!({})), 200);
+    until("the target is the workspace", || {
+        (platform.workspace("a")["url"] != before["url"]).then_some(())
+    });
+    let compute = json!({"instance_id": target, "provider": "aws"});
+    assert_eq!(admin("set-compute-instance", &compute), 200);
+    assert_eq!(admin("restart", &json!({})), 202);
+    until("it is restarted", || {
+        let now = site.call(&status, &Value::Null).json();
+        (now["instance_id"] != source && now["instance_id"] != target).then_some(())
+    });
+    platform.settled(&id);
+    let said = platform.ok(&["ws", "send", "a", "hi"]);
+    assert!(said.contains("echo: hi"), "{said}");
+    let line = format!("DELETE /cp/workspaces/{id}?instance_id={}", source.as_str().unwrap());
+    assert_eq!(site.call(&line, &Value::Null).status, 200);
+    let after = platform.workspace("a");
+    site.alone("aws", generation(&after));
+    let now = site.call(&status, &Value::Null).json();
+    assert_eq!((&after["instance_id"], &after["provider"]), (&now["instance_id"], &json!("aws")));
 }
 
 fn create(site: &Site, names: &[&str]) {
