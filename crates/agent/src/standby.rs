@@ -43,8 +43,8 @@ impl Mode {
 pub enum Wish {
     /// That the program runs, with secrets that were fetched for this serial or a later one.
     Run(i64),
-    /// That it does not.
-    StandBy,
+    /// That it does not. The serial is said again, so that it is known what is answered.
+    StandBy(i64),
 }
 
 impl Wish {
@@ -53,7 +53,7 @@ impl Wish {
     pub fn from_wire(said: &ProgramWish) -> Option<Self> {
         match said.state.as_str() {
             "run" => Some(Self::Run(said.serial.unwrap_or(0))),
-            "stand-by" => Some(Self::StandBy),
+            "stand-by" => Some(Self::StandBy(said.serial.unwrap_or(0))),
             _ => None,
         }
     }
@@ -71,6 +71,8 @@ pub struct State {
     serial: i64,
     /// The serial for which the secrets in hand were fetched.
     fetched: Option<i64>,
+    /// The serial of the last wish that it stands by; 0: there was none.
+    stood: i64,
 }
 
 /// What there is to do.
@@ -90,7 +92,7 @@ impl State {
     #[must_use]
     pub fn new(mode: Mode) -> Self {
         let runs = mode != Mode::Wait;
-        Self { mode, runs, released: runs, serial: 0, fetched: None }
+        Self { mode, runs, released: runs, serial: 0, fetched: None, stood: 0 }
     }
 
     /// A heartbeat was answered.
@@ -100,7 +102,7 @@ impl State {
                 (self.runs, self.released) = (true, true);
                 self.serial = self.serial.max(serial);
             }
-            Some(Wish::StandBy) => self.runs = false,
+            Some(Wish::StandBy(serial)) => (self.runs, self.stood) = (false, serial),
             None => self.runs = self.released,
         }
     }
@@ -108,6 +110,12 @@ impl State {
     /// Secrets were fetched for this serial.
     pub fn fetched(&mut self, serial: i64) {
         self.fetched = Some(serial);
+    }
+
+    /// The serial of the wish because of which it stands by; 0 where it was started to.
+    #[must_use]
+    pub fn stood(&self) -> i64 {
+        self.stood
     }
 
     /// What follows.
@@ -145,14 +153,15 @@ mod tests {
         assert_eq!(state.next(), Action::Run(None));
         for (wish, expected) in [
             (None, Action::Run(None)),
-            (Some(Wish::StandBy), Action::StandBy),
+            (Some(Wish::StandBy(2)), Action::StandBy),
             (None, Action::Run(None)),
-            (Some(Wish::StandBy), Action::StandBy),
+            (Some(Wish::StandBy(3)), Action::StandBy),
             (Some(Wish::Run(7)), Action::Run(None)),
         ] {
             state.heard(wish);
             assert_eq!(state.next(), expected, "{wish:?}");
         }
+        assert_eq!(state.stood(), 3, "the last one");
     }
 
     #[test]
@@ -168,8 +177,9 @@ mod tests {
         assert_eq!(state.next(), Action::Run(Some(4)));
         state.heard(None);
         assert_eq!(state.next(), Action::Run(Some(4)), "nothing is wanted: as usual");
-        state.heard(Some(Wish::StandBy));
-        assert_eq!(state.next(), Action::StandBy);
+        assert_eq!(state.stood(), 0, "nobody told it to");
+        state.heard(Some(Wish::StandBy(5)));
+        assert_eq!((state.next(), state.stood()), (Action::StandBy, 5));
         state.heard(None);
         assert_eq!(state.next(), Action::Run(Some(4)), "with what it had");
         assert_eq!(State::new(Mode::Wait).next(), Action::StandBy, "started again it waits again");
@@ -189,7 +199,7 @@ mod tests {
         state.heard(Some(Wish::Run(6)));
         state.fetched(5);
         assert_eq!(state.next(), Action::Fetch(6), "told meanwhile");
-        state.heard(Some(Wish::StandBy));
+        state.heard(Some(Wish::StandBy(7)));
         assert_eq!(state.next(), Action::StandBy, "nothing is fetched for nobody");
     }
 
@@ -208,7 +218,8 @@ mod tests {
         let said = |state: &str, serial| ProgramWish { state: state.to_owned(), serial };
         assert_eq!(Wish::from_wire(&said("run", Some(3))), Some(Wish::Run(3)));
         assert_eq!(Wish::from_wire(&said("run", None)), Some(Wish::Run(0)));
-        assert_eq!(Wish::from_wire(&said("stand-by", Some(3))), Some(Wish::StandBy));
+        assert_eq!(Wish::from_wire(&said("stand-by", Some(3))), Some(Wish::StandBy(3)));
+        assert_eq!(Wish::from_wire(&said("stand-by", None)), Some(Wish::StandBy(0)));
         assert_eq!(Wish::from_wire(&said("dance", None)), None);
     }
 

@@ -110,7 +110,8 @@ impl Steering {
         self.arrived |= self.told == "running";
         let serial = match self.ordered {
             Action::Run(serial) => serial,
-            Action::StandBy | Action::Fetch(_) => None,
+            Action::StandBy => Some(self.state.stood()),
+            Action::Fetch(_) => None,
         };
         (!self.usual()).then(|| ProgramState { state: self.told.to_owned(), serial })
     }
@@ -262,11 +263,13 @@ mod tests {
         vitals.set_program(Program::Down);
         assert_eq!(said(&mut steering), None, "its ends are told otherwise");
         vitals.set_program(Program::Running(1));
-        steering.heard(Some(&wish("stand-by", None)));
-        assert_eq!(said(&mut steering), Some(("stopping".to_owned(), None)));
+        steering.heard(Some(&wish("stand-by", Some(2))));
+        assert_eq!(said(&mut steering), Some(("stopping".to_owned(), Some(2))));
         assert!(matches!(steering.held(), Held::Nothing));
         follow(&vitals, 1, Program::StandingBy);
-        assert_eq!(said(&mut steering), Some(("standing-by".to_owned(), None)));
+        assert_eq!(said(&mut steering), Some(("standing-by".to_owned(), Some(2))));
+        steering.heard(Some(&wish("stand-by", Some(3))));
+        assert_eq!(said(&mut steering), Some(("standing-by".to_owned(), Some(3))), "of this wish");
         steering.heard(None);
         assert_eq!(said(&mut steering), Some(("starting".to_owned(), None)));
         follow(&vitals, 2, Program::Running(2));
@@ -278,10 +281,10 @@ mod tests {
     fn a_program_that_runs_with_older_secrets_is_not_reported_with_the_new_serial() {
         let vitals = Vitals::new(Program::StandingBy);
         let mut steering = Steering::new(Mode::Wait, Arc::clone(&vitals));
-        assert_eq!(said(&mut steering), Some(("standing-by".to_owned(), None)));
+        assert_eq!(said(&mut steering), Some(("standing-by".to_owned(), Some(0))));
         steering.heard(Some(&wish("run", Some(4))));
         assert_eq!(steering.wants(), Some(4));
-        assert_eq!(said(&mut steering), Some(("standing-by".to_owned(), None)));
+        assert_eq!(said(&mut steering), Some(("standing-by".to_owned(), Some(0))));
         steering.fetched(4, Values::default());
         assert_eq!(said(&mut steering), Some(("starting".to_owned(), Some(4))));
         follow(&vitals, 1, Program::Running(1));

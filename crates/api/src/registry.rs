@@ -161,7 +161,8 @@ pub struct Beaten {
 pub struct ProgramWish {
     /// `run` or `stand-by`.
     pub state: String,
-    /// With `run`: it should run with secrets that were fetched for this serial, or a later one.
+    /// With `run`: it should run with secrets that were fetched for this serial, or a later one. With `stand-by`: what
+    /// an agent that stands by because of this says again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<i64>,
 }
@@ -172,7 +173,8 @@ pub struct ProgramWish {
 pub struct ProgramState {
     /// `running`, `starting`, `stopping` or `standing-by`.
     pub state: String,
-    /// The serial for which its secrets were fetched.
+    /// The serial for which its secrets were fetched. With `standing-by`: that of the wish because of which it does, 0 if
+    /// nobody told it to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<i64>,
 }

@@ -26,7 +26,7 @@ use crate::liveness::BrakeReconciler;
 use crate::liveness::orphans::Orphans;
 use crate::liveness::sweeps::{LapsedCredentials, PhantomBusy, Retention, StaleCredentials};
 use crate::messages::{self, DeliveryReconciler, MessageRetention};
-use crate::migrations::{self, DrainReconciler, MigrationReconciler};
+use crate::migrations::{self, DrainReconciler, MigrationReconciler, SnapshotSweep};
 use crate::reconcile::{Reconciler, drive};
 use crate::replicas;
 use crate::routes;
@@ -123,6 +123,7 @@ struct Reconcilers {
     message_retention: MessageRetention,
     migrations: MigrationReconciler,
     drains: DrainReconciler,
+    snapshots: SnapshotSweep,
 }
 
 impl Reconcilers {
@@ -143,6 +144,7 @@ impl Reconcilers {
             message_retention: MessageRetention,
             migrations: MigrationReconciler,
             drains: DrainReconciler,
+            snapshots: SnapshotSweep,
         }
     }
 
@@ -163,8 +165,9 @@ impl Reconcilers {
             message_retention,
             migrations,
             drains,
+            snapshots,
         } = self;
-        let all: [Arc<dyn Reconciler>; 15] = [
+        let all: [Arc<dyn Reconciler>; 16] = [
             Arc::new(workspaces),
             Arc::new(file_restarts),
             Arc::new(rotation),
@@ -180,6 +183,7 @@ impl Reconcilers {
             Arc::new(message_retention),
             Arc::new(migrations),
             Arc::new(drains),
+            Arc::new(snapshots),
         ];
         for reconciler in all {
             drive(app, reconciler);

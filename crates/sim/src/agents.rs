@@ -87,6 +87,8 @@ pub struct Agent {
     /// It came with its start-up data.
     passport: Option<String>,
     program: Program,
+    /// The serial of the last wish that it stands by.
+    stands_for: i64,
     /// It came up standing by, and was never told to run.
     waits: bool,
     /// The last answer said what its program is to do.
@@ -123,6 +125,7 @@ impl Agent {
             bare,
             passport,
             program,
+            stands_for: 0,
             waits,
             wished,
             ran,
@@ -151,7 +154,10 @@ impl Agent {
     fn steer(&mut self, wish: &Value) -> Option<i64> {
         self.wished = wish.is_object();
         match wish["state"].as_str() {
-            Some("stand-by") => self.program = Program::StandsBy,
+            Some("stand-by") => {
+                self.program = Program::StandsBy;
+                self.stands_for = wish["serial"].as_i64().unwrap_or_default();
+            }
             Some("run") if self.passport.is_some() => {
                 let serial = wish["serial"].as_i64().unwrap_or_default();
                 let runs = matches!(self.program, Program::Runs(Some(has)) if has >= serial);
@@ -169,7 +175,9 @@ impl Agent {
 
     fn says(&self) -> Option<Value> {
         match self.program {
-            Program::StandsBy => Some(json!({"state": "standing-by"})),
+            Program::StandsBy => {
+                Some(json!({"state": "standing-by", "serial": self.stands_for}))
+            }
             Program::Runs(Some(serial)) => Some(json!({"state": "running", "serial": serial})),
             Program::Runs(None) => self.wished.then(|| json!({"state": "running"})),
         }

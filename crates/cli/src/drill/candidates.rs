@@ -98,27 +98,44 @@ pub(super) async fn target_survives(scene: &Scene, stack: &mut Stack, api: &Api)
     scene.must("the source is current as before", now == first, format!("generation {now}"))
 }
 
-/// The passport of a target that had not registered when its migration was rolled back.
+/// The passport of a target that had not registered when its migration was rolled back, and whose backend cannot be
+/// asked to end it.
 pub(super) async fn target_unborn(scene: &Scene, stack: &mut Stack) -> Outcome {
     stack.kill_server()?;
     let agent =
         moving::agent(&format!("case $HOME in */{EAST}/*) sleep 20;; esac"), &stack.program());
-    let api = stack.serve(&moving::settings(&agent)).await?;
+    let (url, token_file) = stack.provide(EAST).await?;
+    let api = stack.serve(&moving::settings_apart(&agent, &url, &token_file)).await?;
     let id = api.managed("latecomer").await?;
     let first = api.online(scene, &id, 0).await?;
     let url = api.why(&id).await?.workspace.url;
     api.client.migrate(&id, &moving::to(EAST)).await?;
     let given = async || Ok(passport(stack, &id));
     let passport = scene.until("the target is started", given).await?;
-    scene
-        .step("a target is slow to start, and its migration is aborted; somebody has its passport");
+    stack.provider.end();
+    scene.step("a target is slow to start, its backend goes away, and its migration is aborted");
     api.order(&format!("/admin/workspaces/{id}/migrations/abort"), json!({})).await?;
-    let it = moving::over(scene, &api, &id, "the migration comes to its end").await?;
+    let turned = async || {
+        let now = moving::newest(&api, &id).await?;
+        Ok((now.state == "undoing").then_some(()))
+    };
+    scene.until("the migration is turned back", turned).await?;
     let key = Some("a-key-of-a-drill-for-an-old-passport");
     let said = api.register(&id, "http://localhost:9", Some(&passport), key).await?;
-    let must = "the passport opens nothing any more";
+    let must = "the passport opens nothing any more, though its target runs on";
     scene.must(must, said.status == 401 && said.token().is_none(), said.brief())?;
-    moving::stayed(scene, &api, &it, (first, &url)).await
+    let now = api.why(&id).await?.workspace;
+    let seen = format!("generation {} at {}", now.generation, now.url);
+    scene.must("the source is current as before", (now.generation, &now.url) == (first, &url), seen)?;
+    stack.provide(EAST).await?;
+    let it = moving::over(scene, &api, &id, "the migration comes to its end").await?;
+    moving::stayed(scene, &api, &it, (first, &url)).await?;
+    scene
+        .must_soon("the target ends once its backend is back", ENDS, async || {
+            let left = labels::below(&stack.tree(EAST, &id)).len();
+            Ok((left == 0, format!("{left} processes")))
+        })
+        .await
 }
 
 /// What the target's environment brings.

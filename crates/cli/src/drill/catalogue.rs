@@ -63,7 +63,7 @@ pub(super) const ALL: &[Drill] = &[
         here: "a copy of an instance runs where no stop reaches it, while the workspace is restarted; the same \
                with a migration, and with the target of one that is rolled back",
         laws: &[1, 7],
-        mutants: &["one-writer", "exit-by-generation"],
+        mutants: &["one-writer", "exit-by-generation", "roll-back-revokes"],
         play: |scene, stack| Box::pin(replacement::zombie_source(scene, stack)),
     },
     Drill {
@@ -179,7 +179,7 @@ pub(super) const ALL: &[Drill] = &[
         here: "credentials are revoked while turns in flight end, and again while the target is tried; each time \
                the workspace has to be where it was",
         laws: &[1, 2, 4],
-        mutants: &[],
+        mutants: &["cut-over-rereads"],
         play: |scene, stack| Box::pin(migration::migration_revoked(scene, stack)),
     },
     Drill {

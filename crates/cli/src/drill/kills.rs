@@ -2,8 +2,12 @@
 //! a caller goes on sending turns. Whatever is killed, it ends migrated or rolled back; nothing is left over on either
 //! backend, and no turn is lost or doubled.
 //!
+//! Source and target are instances of two providers of one fleet, which is a process of its own beside the platform.
+//! Whoever of these two is killed is started again.
+//!
 //! Some phases are over within milliseconds. A cell is played again when its blow fell into another phase than it
-//! should have; when that does not help, the cell says which one it was.
+//! should have; when that does not help, the cell says which one it was. Before the target's backend is asked for it
+//! there is no target, and nothing is struck.
 
 use std::fs;
 use std::sync::Mutex;
@@ -58,7 +62,7 @@ const FILES: usize = 12;
 const FILE: usize = 256 << 10;
 /// How long what is slow here takes.
 const SLOW: &str = "0.7";
-/// For how long the target's backend is away.
+/// For how long the fleet is away.
 const AWAY: Duration = Duration::from_millis(500);
 /// A turn that keeps the migration waiting, in ms.
 const LONG: u64 = 900;
@@ -119,13 +123,19 @@ fn played(phase: Stage, victim: Victim, args: &DrillArgs) -> Cell {
 }
 
 async fn tries(phase: Stage, victim: Victim, keep: bool) -> Outcome<Cell> {
+    if victim == Victim::Target && phase.as_str() == "prepare" {
+        return Ok(Cell { skipped: Some("nothing there yet"), ..Cell::of(phase, victim) });
+    }
     let mut tried = 1;
     loop {
         let mut stack = Stack::prepare("kills", keep)?;
         let cell = once(phase, victim, &mut stack).await?;
-        let hit = cell.skipped.is_some() || cell.struck_in == cell.phase;
+        let hit = cell.hit && cell.struck_in == cell.phase;
         if hit || !cell.sound() || tried == TRIES {
-            return Ok(cell);
+            return match cell.hit {
+                true => Ok(cell),
+                false => Err(anyhow::anyhow!("there was nothing to kill").into()),
+            };
         }
         tried += 1;
     }
@@ -144,14 +154,8 @@ fn script(phase: Stage) -> String {
 async fn once(phase: Stage, victim: Victim, stack: &mut Stack) -> Outcome<Cell> {
     let scene = Scene::begin(false);
     let agent = moving::agent(&script(phase), &stack.program());
-    let settings = match victim {
-        Victim::Fleet => {
-            let (url, token_file) = stack.provide(EAST).await?;
-            moving::settings_apart(&agent, &url, &token_file)
-        }
-        Victim::Platform | Victim::Source | Victim::Target => moving::settings(&agent),
-    };
-    let mut api = stack.serve(&settings).await?;
+    let url = stack.fleet(&agent).await?;
+    let mut api = stack.serve(&moving::settings_of_fleet(&url)).await?;
     let id = api.managed("worker").await?;
     let source = api.online(&scene, &id, 0).await?;
     fill(stack, &id)?;
@@ -171,28 +175,29 @@ async fn once(phase: Stage, victim: Victim, stack: &mut Stack) -> Outcome<Cell> 
         scene.until("the target is started", started).await?;
     }
     let struck = clock::now();
-    let skipped = strike(stack, &id, victim, source)?;
+    let hit = strike(stack, &id, victim, source)?;
     match victim {
         Victim::Platform => api = stack.serve_again().await?,
         Victim::Fleet => {
             clock::pause(AWAY).await;
-            stack.provide(EAST).await?;
+            stack.fleet_again().await?;
         }
         Victim::Source | Victim::Target => {}
     }
-    let (it, held) = ends(&api, &id).await?;
+    let it = ends(&api, &id).await?;
     let seconds = begun.elapsed().as_secs_f64();
     let serves = serves(&scene, &api, &id).await?;
     let turns = caller.end().await?;
+    let longest = turns.iter().map(|turn| turn.took.as_secs_f64()).fold(0.0, f64::max);
     let Count { turns, shown, lost, doubled, .. } =
         moving::count(&scene, &api, stack, &id, &turns).await?;
     Ok(Cell {
-        skipped,
+        hit,
         struck_in: phase_at(&it, struck),
         state: it.state.clone(),
         cause: it.cause.clone(),
         seconds,
-        held,
+        longest,
         turns,
         interrupted: shown,
         lost,
@@ -235,21 +240,16 @@ async fn met(api: &Api, id: &str, phase: Stage) -> Outcome {
     }
 }
 
-/// `kill -9`. Says so where there is nothing to kill.
-fn strike(
-    stack: &mut Stack,
-    id: &str,
-    victim: Victim,
-    source: i64,
-) -> Outcome<Option<&'static str>> {
+/// `kill -9`; `false`: there was nothing to kill.
+fn strike(stack: &mut Stack, id: &str, victim: Victim, source: i64) -> Outcome<bool> {
     let found = match victim {
         Victim::Platform => {
             stack.kill_server()?;
-            return Ok(None);
+            return Ok(true);
         }
         Victim::Fleet => {
-            stack.kill_provider()?;
-            return Ok(None);
+            stack.fleet.end();
+            return Ok(true);
         }
         Victim::Source => {
             let mut all = labels::below(&stack.tree(WEST, id));
@@ -259,18 +259,16 @@ fn strike(
         Victim::Target => labels::below(&stack.tree(EAST, id)),
     };
     labels::kill(&found);
-    Ok(found.is_empty().then_some("nothing to kill"))
+    Ok(!found.is_empty())
 }
 
-/// Until it is over; with the most messages that were seen waiting.
-async fn ends(api: &Api, id: &str) -> Outcome<(Migration, i64)> {
+/// Until it is over.
+async fn ends(api: &Api, id: &str) -> Outcome<Migration> {
     let until = clock::now().after(ENDS);
-    let mut held = 0;
     loop {
         let now = moving::newest(api, id).await?;
-        held = held.max(now.held_messages);
         if is_over(&now) || clock::now() >= until {
-            return Ok((now, held));
+            return Ok(now);
         }
         clock::pause(LOOSE).await;
     }

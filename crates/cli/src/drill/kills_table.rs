@@ -12,7 +12,7 @@ use crate::text;
 pub(super) enum Victim {
     /// The server.
     Platform,
-    /// The process that runs the target's backend.
+    /// What runs instances for it.
     Fleet,
     /// The instance that the workspace leaves.
     Source,
@@ -38,9 +38,12 @@ impl Victim {
 pub(super) struct Cell {
     pub(super) phase: &'static str,
     pub(super) victim: Victim,
-    /// Nothing was struck, for this reason.
+    /// Nothing was to be struck, for this reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) skipped: Option<&'static str>,
+    /// Somebody was killed.
+    #[serde(skip)]
+    pub(super) hit: bool,
     /// The phase in which the blow fell.
     pub(super) struck_in: String,
     /// How it ended: `migrated`, `rolled-back`.
@@ -49,8 +52,8 @@ pub(super) struct Cell {
     pub(super) cause: Option<String>,
     /// Seconds from the order until it was over.
     pub(super) seconds: f64,
-    /// Most messages that waited at a time.
-    pub(super) held: i64,
+    /// Seconds that the turn took which waited longest.
+    pub(super) longest: f64,
     pub(super) turns: usize,
     /// Turns whose sender was told that they may have run: their agent was killed amid them.
     pub(super) interrupted: usize,
@@ -70,11 +73,12 @@ impl Cell {
             phase: phase.as_str(),
             victim,
             skipped: None,
+            hit: false,
             struck_in: String::new(),
             state: String::new(),
             cause: None,
             seconds: 0.0,
-            held: 0,
+            longest: 0.0,
             turns: 0,
             interrupted: 0,
             lost: Vec::new(),
@@ -108,7 +112,8 @@ impl Cell {
         } else {
             format!(", struck in {}", self.struck_in)
         };
-        format!("{word} {:.1} s, {} held{fell}", self.seconds, self.held)
+        let (lost, doubled, left) = (self.lost.len(), self.doubled.len(), self.leaks.len());
+        format!("{word}, {lost}/{doubled}/{left}, {:.1} s{fell}", self.seconds)
     }
 
     /// While the table is made.
@@ -127,9 +132,10 @@ impl Cell {
         };
         let of = format!("{} × {}", self.phase, self.victim.as_str());
         text::plain(&format!(
-            "{of:<20}  {}, {} turns, {} interrupted{cause}{error}{wrong}",
+            "{of:<20}  {}, {} turns, the longest {:.1} s, {} interrupted{cause}{error}{wrong}",
             self.brief(),
             self.turns,
+            self.longest,
             self.interrupted,
         ))
     }
@@ -164,10 +170,17 @@ pub(super) fn drawn(chosen: &[Stage], done: &[Cell]) -> String {
     });
     let header = ["KILLED AT", "PLATFORM", "FLEET", "SOURCE", "TARGET"];
     let sum = |of: fn(&Cell) -> usize| done.iter().map(of).sum::<usize>();
+    let struck = || done.iter().filter(|cell| cell.skipped.is_none());
+    let ended = |state: &str| struck().filter(|cell| cell.sound() && cell.state == state).count();
     format!(
-        "\n{}\n{} blows, {} turns: {} interrupted by their agent's end, {} lost, {} doubled, {} leaks\n",
+        "\n{}\nIn a cell: how it ended, turns lost / turns doubled / things left over, and how long it took.\n\
+         {} blows: {} migrated, {} rolled back, {} neither\n\
+         {} turns: {} interrupted by their agent's end, {} lost, {} doubled, {} leaks\n",
         text::table(&header, rows),
-        done.iter().filter(|cell| cell.skipped.is_none()).count(),
+        struck().count(),
+        ended("migrated"),
+        ended("rolled-back"),
+        struck().filter(|cell| !cell.sound()).count(),
         sum(|cell| cell.turns),
         sum(|cell| cell.interrupted),
         sum(|cell| cell.lost.len()),
@@ -187,7 +200,7 @@ mod tests {
             struck_in: phase.as_str().to_owned(),
             state: "migrated".to_owned(),
             seconds: 2.34,
-            held: 3,
+            longest: 1.5,
             turns: 20,
             serves: true,
             ..Cell::of(phase, victim)
@@ -222,14 +235,16 @@ mod tests {
         "rolled-back".clone_into(&mut back.state);
         let mut late = cell("hold", Victim::Source);
         "quiesce".clone_into(&mut late.struck_in);
-        let none = Cell { skipped: Some("nothing to kill"), ..Cell::of(rows[0], Victim::Fleet) };
+        let none = Cell { skipped: Some("nothing there yet"), ..Cell::of(rows[0], Victim::Fleet) };
         insta::assert_snapshot!(drawn(&rows, &[back, late, none]), @"
 
-        KILLED AT  PLATFORM  FLEET            SOURCE                                     TARGET
-        hold                 nothing to kill  migrated 2.3 s, 3 held, struck in quiesce
-        probe                                                                            rolled back 2.3 s, 3 held
+        KILLED AT  PLATFORM  FLEET              SOURCE                                   TARGET
+        hold                 nothing there yet  migrated, 0/0/0, 2.3 s, struck in quiesce
+        probe                                                                             rolled back, 0/0/0, 2.3 s
 
-        2 blows, 40 turns: 0 interrupted by their agent's end, 0 lost, 0 doubled, 0 leaks
+        In a cell: how it ended, turns lost / turns doubled / things left over, and how long it took.
+        2 blows: 1 migrated, 1 rolled back, 0 neither
+        40 turns: 0 interrupted by their agent's end, 0 lost, 0 doubled, 0 leaks
         ");
     }
 }

@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | [`catalogue`] | every drill: its incident, the laws that it tries, who carries it out |
 //! | [`scene`] | what was seen, and what had to hold |
-//! | [`stack`] | the processes |
+//! | [`stack`], [`beside`] | the processes |
 //! | [`proxy`] | a network that fails as it is told to |
 //! | [`inbox`] | an agent that answers as it is told to |
 //! | [`api`] | the platform, asked from outside |
@@ -17,6 +17,7 @@
 //! | the others | the drills, by family |
 
 mod api;
+mod beside;
 mod candidates;
 mod catalogue;
 mod crash;

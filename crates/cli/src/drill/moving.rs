@@ -10,6 +10,7 @@ use ligand_api::migration::{Migrate, Migration};
 use ligand_api::workspace::Workspace;
 
 use super::api::Api;
+use super::beside::of_fleet;
 use super::scene::{Outcome, Scene};
 use super::stack::Stack;
 use crate::caller::{Turn, effects};
@@ -21,6 +22,8 @@ use crate::migrate::picture::is_over;
 pub(super) const WEST: &str = "process";
 /// The other one.
 pub(super) const EAST: &str = "east";
+/// A backend whose instances are processes beside the server.
+const LOCAL: &str = "kind = \"process\"\n";
 /// How long a migration of a drill may take: what it waits for takes seconds at most here.
 pub(super) const ENDS: Duration = Duration::from_secs(40);
 /// The phases after the cut-over.
@@ -28,21 +31,26 @@ const AFTER: [&str; 2] = ["release", "retire"];
 
 /// Settings: what else is there, then both backends. Ends with a table, so that no plain setting may follow.
 pub(super) fn settings(plain: &str) -> String {
-    format!("{}kind = \"process\"\nuid_base = 300000\n", first(plain))
+    format!("{}{LOCAL}uid_base = 300000\n", first(plain, LOCAL))
 }
 
 /// The same, where another process runs the second backend, at this address.
 pub(super) fn settings_apart(agent: &str, url: &str, token_file: &str) -> String {
     let there = format!("kind = \"provider\"\nurl = {url:?}\ntoken_file = {token_file:?}\n");
-    format!("{}{there}{agent}", first(agent))
+    format!("{}{there}{agent}", first(agent, LOCAL))
 }
 
-fn first(plain: &str) -> String {
+/// The same, where a fleet runs both, at this address.
+pub(super) fn settings_of_fleet(url: &str) -> String {
+    format!("{}{}", first("", &of_fleet(url, WEST)), of_fleet(url, EAST))
+}
+
+fn first(plain: &str, west: &str) -> String {
     format!(
         "heartbeat_seconds = 1\n{plain}\
          [migrations]\ngrace_seconds = 0\n\
          [migrations.deadline_seconds]\nprovision = 25\nhold = 20\nquiesce = 20\nactivate = 8\nprobe = 10\n\
-         [backends.{WEST}]\nkind = \"process\"\n[backends.{EAST}]\n"
+         [backends.{WEST}]\n{west}[backends.{EAST}]\n"
     )
 }
 

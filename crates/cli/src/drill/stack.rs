@@ -14,6 +14,7 @@ use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::api::Api;
+use super::beside::Beside;
 use super::moving;
 use super::scene::{Outcome, PATIENCE};
 use crate::{clock, output};
@@ -27,14 +28,16 @@ const LAST_LINES: usize = 30;
 
 /// See the module.
 pub(super) struct Stack {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     exe: PathBuf,
     keep: bool,
     server: Option<Child>,
-    provider: Option<Child>,
-    starts: u32,
+    /// A process that runs a backend for the server.
+    pub(super) provider: Beside,
+    /// The control plane that runs all of them.
+    pub(super) fleet: Beside,
+    pub(super) starts: u32,
     url: String,
-    provider_url: String,
     flags: Vec<String>,
     vars: Vec<(String, String)>,
     agents: BTreeMap<String, Child>,
@@ -56,10 +59,10 @@ impl Stack {
             exe,
             keep,
             server: None,
-            provider: None,
+            provider: Beside::default(),
+            fleet: Beside::default(),
             starts: 0,
             url: String::new(),
-            provider_url: String::new(),
             flags: Vec::new(),
             vars: Vec::new(),
             agents: BTreeMap::new(),
@@ -101,41 +104,21 @@ impl Stack {
         let listen = self.url.strip_prefix("http://").unwrap_or("127.0.0.1:0");
         let mut command = self.own(&["serve", "platform", "--listen", listen]);
         command.args(["--data-dir", &data, "--config", &settings]).args(&self.flags);
+        command.envs(self.fleet.identity());
         let mut server = start(&mut command, &log).context("start the server")?;
         let url = listening(&mut server, &log, "is listening at ").await;
         self.server = Some(server);
         self.url = url?;
+        Ok(Api::new(&self.url, self.admin_token()?)?)
+    }
+
+    /// The administrator's: minted by the server, unless a fleet has to know it beforehand.
+    fn admin_token(&self) -> Outcome<String> {
+        if let Some((_, token)) = self.fleet.identity().into_iter().next() {
+            return Ok(token.to_owned());
+        }
         let token = fs::read_to_string(self.data().join("admin-token"));
-        let token = token.context("read the admin token")?.trim().to_owned();
-        Ok(Api::new(&self.url, token)?)
-    }
-
-    /// Start a process that runs the backend of this name for the server (again, where it listened before). Gives its
-    /// address and the file with its token.
-    pub(super) async fn provide(&mut self, backend: &str) -> Outcome<(String, String)> {
-        let path = |name: &str| self.dir.join(name).display().to_string();
-        let (settings, token, data) = (path("provider.toml"), path("provider-token"), path("data"));
-        let own = format!("[backends.{backend}]\nkind = \"process\"\nuid_base = 300000\n");
-        fs::write(&settings, own).context("write the provider's settings")?;
-        DirBuilder::new().recursive(true).mode(0o700).create(&data).context("make its room")?;
-        let listen = self.provider_url.strip_prefix("http://").unwrap_or("127.0.0.1:0");
-        let mut command = self.own(&["provider", "serve", "--backend", backend]);
-        command.args(["--listen", listen, "--data-dir", &data, "--config", &settings]);
-        command.args(["--token-file", &token]);
-        let log = self.dir.join(format!("provider-{}.log", self.starts));
-        self.starts += 1;
-        let mut provider = start(&mut command, &log).context("start the provider")?;
-        let url = listening(&mut provider, &log, "is served at ").await;
-        self.provider = Some(provider);
-        self.provider_url = url?;
-        Ok((self.provider_url.clone(), token))
-    }
-
-    /// `kill -9` of the process that runs a backend.
-    pub(super) fn kill_provider(&mut self) -> Outcome {
-        let mut provider = self.provider.take().context("no provider runs")?;
-        end(&mut provider);
-        Ok(())
+        Ok(token.context("read the admin token")?.trim().to_owned())
     }
 
     /// `kill -9` of the server.
@@ -166,7 +149,7 @@ impl Stack {
         clippy::disallowed_methods,
         reason = "drills start real processes here, and only here"
     )]
-    fn own(&self, args: &[&str]) -> Command {
+    pub(super) fn own(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.exe);
         command.args(args).env_clear().stdin(Stdio::null());
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
@@ -309,7 +292,9 @@ impl Stack {
 
     fn log_files(&self) -> Vec<PathBuf> {
         let mut logs: Vec<PathBuf> = (1..=self.starts)
-            .map(|number| self.dir.join(format!("server-{number}.log")))
+            .flat_map(|number| ["server", "fleet", "provider"].map(|it| format!("{it}-{number}.log")))
+            .map(|name| self.dir.join(name))
+            .filter(|log| log.exists())
             .chain(self.agents.keys().map(|name| self.log_of(name)))
             .collect();
         let trees = ["process", moving::EAST]
@@ -349,9 +334,8 @@ impl Drop for Stack {
         if let Some(mut server) = self.server.take() {
             end(&mut server);
         }
-        if let Some(mut provider) = self.provider.take() {
-            end(&mut provider);
-        }
+        self.fleet.end();
+        self.provider.end();
         for agent in self.agents.values_mut() {
             end(agent);
         }
@@ -374,19 +358,19 @@ impl Drop for Stack {
     }
 }
 
-fn start(command: &mut Command, log: &Path) -> anyhow::Result<Child> {
+pub(super) fn start(command: &mut Command, log: &Path) -> anyhow::Result<Child> {
     let log = File::options().create(true).append(true).open(log).context("open its log")?;
     let other = log.try_clone().context("open its log twice")?;
     Ok(command.stdout(log).stderr(other).spawn()?)
 }
 
-fn end(child: &mut Child) {
+pub(super) fn end(child: &mut Child) {
     let _ = child.kill();
     let _ = child.wait();
 }
 
 /// The address that a server tells in its log once it listens.
-async fn listening(server: &mut Child, log: &Path, after: &str) -> anyhow::Result<String> {
+pub(super) async fn listening(server: &mut Child, log: &Path, after: &str) -> anyhow::Result<String> {
     let until = clock::now().after(PATIENCE);
     loop {
         let said = fs::read_to_string(log).unwrap_or_default();

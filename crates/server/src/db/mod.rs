@@ -10,6 +10,7 @@
 //! upserts with engine syntax, booleans and `CASE` as the standard has them. SQLite has one writer, so no
 //! call over a network may happen inside a transaction.
 
+mod claims;
 pub mod group;
 mod hints;
 pub mod list;
@@ -25,6 +26,7 @@ use sqlx::pool::{PoolConnection, PoolOptions};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
 
+pub(crate) use self::claims::{Claims, claims};
 pub use self::hints::{Ear, Heard, Hint, Hints};
 pub use self::passing::Lines;
 pub use self::schema::Schema;

@@ -1,7 +1,6 @@
 //! Messages that are accepted without waiting for their answer: written down many at a time, on the disk before
 //! anybody is told.
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use futures_util::FutureExt as _;
@@ -59,12 +58,9 @@ async fn put(app: &App, batch: &[Enqueue]) -> Done<Vec<Put>> {
     rows.sort_unstable_by(|a, b| (a.workspace, &a.key).cmp(&(b.workspace, &b.key)));
     let mut tx = app.db.begin().await?;
     let accepted = store::accept_all(&mut tx, &rows).await?;
-    let mut depths = HashMap::new();
-    for row in rows {
-        if let Entry::Vacant(depth) = depths.entry(row.workspace) {
-            depth.insert(store::depth(&mut tx, row.workspace).await?);
-        }
-    }
+    let mut targets: Vec<WorkspaceId> = rows.iter().map(|row| row.workspace).collect();
+    targets.dedup();
+    let depths = store::depths(&mut tx, &targets).await?;
     tx.commit().await?;
     let accepted: HashSet<MessageId> = accepted.into_iter().collect();
     tell(app, batch, &accepted, &depths);

@@ -1,6 +1,5 @@
 //! The data on its way: copied while the source serves, completed once it rests, put in place of the target's.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -29,75 +28,72 @@ impl Meter {
     }
 
     fn get(&self) -> (i64, i64) {
-        let of = |it: &AtomicU64| i64::try_from(it.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
-        (of(&self.done), of(&self.total))
+        (count(self.done.load(Ordering::Relaxed)), count(self.total.load(Ordering::Relaxed)))
     }
+}
+
+/// As the database counts.
+fn count(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 impl Going<'_> {
     /// Copy what there is, while the source goes on changing it.
     pub(super) async fn copy(&self, it: &Migration) -> anyhow::Result<Went> {
         let source = self.backend(&it.from)?;
-        let meter = Arc::new(Meter::default());
-        let told = Arc::clone(&meter);
-        let progress = move |done, total| told.set(done, total);
-        let copy = transfer::copy_ahead(self.app, self.id, &*source, self.workspace, &progress);
-        match self.shown(it, &meter, copy).await {
-            None => Ok(Went::On),
-            Some(Err(cause)) => self.failed(cause).await,
-            Some(Ok(copied)) => {
-                let bytes = i64::try_from(copied.bytes).unwrap_or(i64::MAX);
-                self.change(|it, _| {
-                    it.data.copied = true;
-                    (it.bytes_done, it.bytes_total) = (bytes, Some(bytes));
-                })
-                .await
-            }
-        }
+        let meter = Meter::default();
+        let told = |done, total| meter.set(done, total);
+        let copy = transfer::copy_ahead(self.app, self.id, &*source, self.workspace, &told);
+        self.carried(it, &meter, copy, |it, copied| {
+            it.data.copied = true;
+            it.bytes_done = count(copied.bytes);
+            it.bytes_total = Some(it.bytes_done);
+        })
+        .await
     }
 
     /// Copy what changed since; nothing changes any more.
     pub(super) async fn complete(&self, it: &Migration) -> anyhow::Result<Went> {
         let source = self.backend(&it.from)?;
-        let meter = Arc::new(Meter::default());
-        let told = Arc::clone(&meter);
-        let progress = move |done, total| told.set(done, total);
-        let copy = transfer::copy(self.app, self.id, &*source, self.workspace, &progress);
-        match self.shown(it, &meter, copy).await {
-            None => Ok(Went::On),
-            Some(Err(cause)) => self.failed(cause).await,
-            Some(Ok(copied)) => {
-                let bytes = i64::try_from(copied.bytes).unwrap_or(i64::MAX);
-                self.change(|it, _| {
-                    it.data.complete = true;
-                    (it.bytes_done, it.bytes_total) = (bytes, Some(bytes));
-                    it.digest = Some(copied.digest);
-                })
-                .await
-            }
-        }
+        let meter = Meter::default();
+        let told = |done, total| meter.set(done, total);
+        let copy = transfer::copy(self.app, self.id, &*source, self.workspace, &told);
+        self.carried(it, &meter, copy, |it, copied| {
+            it.data.complete = true;
+            it.bytes_done = count(copied.bytes);
+            it.bytes_total = Some(it.bytes_done);
+            it.digest = Some(copied.digest);
+        })
+        .await
     }
 
     /// Put it in place of what the target has, if it is what left the source.
     pub(super) async fn restore(&self, it: &Migration) -> anyhow::Result<Went> {
         let target = self.backend(&it.to)?;
         let expected = it.digest.as_deref().unwrap_or_default();
-        let meter = Arc::new(Meter::default());
-        let told = Arc::clone(&meter);
-        let progress = move |done, total| told.set(done, total);
+        let meter = Meter::default();
+        let told = |done, total| meter.set(done, total);
         let of = self.workspace;
-        let restore = transfer::restore(self.app, self.id, &*target, of, expected, &progress);
-        match self.shown(it, &meter, restore).await {
+        let restore = transfer::restore(self.app, self.id, &*target, of, expected, &told);
+        self.carried(it, &meter, restore, |it, carried| {
+            it.data.restored = true;
+            it.bytes_done = count(carried.bytes);
+        })
+        .await
+    }
+
+    /// Do it as long as it is wanted, and write down what came of it.
+    async fn carried<T>(
+        &self,
+        it: &Migration,
+        meter: &Meter,
+        doing: impl Future<Output = Result<T, transfer::Error>>,
+        note: impl FnOnce(&mut Migration, T),
+    ) -> anyhow::Result<Went> {
+        match self.shown(it, meter, doing).await {
             None => Ok(Went::On),
             Some(Err(cause)) => self.failed(cause).await,
-            Some(Ok(carried)) => {
-                let bytes = i64::try_from(carried.bytes).unwrap_or(i64::MAX);
-                self.change(|it, _| {
-                    it.data.restored = true;
-                    it.bytes_done = bytes;
-                })
-                .await
-            }
+            Some(Ok(done)) => self.change(|it, _| note(it, done)).await,
         }
     }
 

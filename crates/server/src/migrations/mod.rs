@@ -10,6 +10,7 @@
 //! | `turn.rs` | the cut-over, and the way back: one transaction each |
 //! | `after.rs` | what is cleared away |
 //! | `drains.rs` | every workspace leaves a backend |
+//! | `sweep.rs` | snapshots that nobody forgot |
 //! | `view.rs` | what callers see |
 //!
 //! What comes next is decided by `ligand_domain::migration`; each phase is written down before it is taken, so that a
@@ -26,6 +27,7 @@ mod probe;
 mod reconcile;
 mod steps;
 mod store;
+mod sweep;
 mod target;
 mod turn;
 mod view;
@@ -42,6 +44,7 @@ use uuid::Uuid;
 pub use self::drains::DrainReconciler;
 pub use self::reconcile::MigrationReconciler;
 pub(crate) use self::store::{note_lacking, purge, release_all, wake};
+pub use self::sweep::SnapshotSweep;
 use crate::app::App;
 use crate::config::Config;
 use crate::db::Tx;

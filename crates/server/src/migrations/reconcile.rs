@@ -1,6 +1,5 @@
 //! Takes one migration that is due from step to step, until it says to rest.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -17,13 +16,9 @@ use super::facts::{Looked, look};
 use super::{Migration, begin, store};
 use crate::app::App;
 use crate::journal::Work;
-use crate::reconcile::{Pass, Reconciler};
+use crate::reconcile::{CLAIM, Pass, Reconciler, keep, new_claim};
 use crate::workspaces::{self, Workspace};
 
-/// A claim lasts this long unless it is kept.
-const CLAIM: Duration = Duration::from_secs(10);
-/// A pass keeps its claim this often.
-const KEEP_EVERY: Duration = Duration::from_secs(3);
 /// How often a step that takes long is asked whether it still should.
 const STILL_WANTED: Duration = Duration::from_millis(500);
 /// Steps of one migration in one pass. More would be a sign of going in circles.
@@ -68,19 +63,20 @@ impl Reconciler for MigrationReconciler {
 
 async fn pass(app: &App, most: u64) -> anyhow::Result<Pass> {
     let now = app.clock.now();
-    let claim = uuid::Builder::from_random_bytes(app.ids.bytes()).into_uuid();
+    let claim = new_claim(app);
     let mut tx = app.db.begin().await?;
-    let found = store::claim(&mut tx, claim, now, now.after(CLAIM)).await;
+    let found = store::CLAIMS.take::<(Uuid, Uuid)>(&mut tx, claim, now, now.after(CLAIM)).await;
     let Some((id, workspace)) = found.context("claim a migration")? else {
         return Ok(Pass::default());
     };
+    let workspace = WorkspaceId::from_uuid(workspace);
     tx.commit().await?;
     app.bells.of("migrations").notify_one();
     let mut pass = Pass { looked_at: 1, ..Pass::default() };
     let mut going = Going { app, id, workspace, claim, fresh: None };
     let outcome = tokio::select! {
         outcome = going.on(&mut pass, most) => outcome,
-        never = keep(app, id, claim) => match never {},
+        never = keep(app, &store::CLAIMS, id, claim) => match never {},
     };
     let again = match outcome {
         Ok(again) => again,
@@ -94,23 +90,9 @@ async fn pass(app: &App, most: u64) -> anyhow::Result<Pass> {
     let outcome = if pass.failed.is_some() { "failed" } else { "ok" };
     app.metrics.steps.with_label_values(&["migrations", outcome]).inc_by(pass.steps);
     let mut tx = app.db.begin().await?;
-    store::release(&mut tx, id, claim, again).await?;
+    store::CLAIMS.give_back(&mut tx, id, claim, again).await?;
     tx.commit().await?;
     Ok(pass)
-}
-
-async fn keep(app: &App, id: Uuid, claim: Uuid) -> Infallible {
-    loop {
-        app.clock.tick(KEEP_EVERY).await;
-        let kept = async {
-            let mut tx = app.db.begin().await?;
-            store::keep(&mut tx, id, claim, app.clock.now().after(CLAIM)).await?;
-            tx.commit().await
-        };
-        if let Err(cause) = kept.await {
-            tracing::warn!(migration.id = %id, error = %cause, "a claim could not be kept");
-        }
-    }
 }
 
 /// Note why a step failed, and when it is taken again.
@@ -183,7 +165,7 @@ impl<'a> Going<'a> {
     /// Read it and what belongs to it, if this pass still has it.
     async fn look(&self, now: Timestamp) -> anyhow::Result<Option<(Migration, Looked)>> {
         let mut tx = self.app.db.begin().await?;
-        let held = store::keep(&mut tx, self.id, self.claim, now.after(CLAIM)).await?;
+        let held = store::CLAIMS.keep(&mut tx, self.id, self.claim, now.after(CLAIM)).await?;
         let Some(it) = store::get(&mut tx, self.id).await?.filter(|_| held) else {
             return Ok(None);
         };
@@ -198,7 +180,7 @@ impl<'a> Going<'a> {
         let mut work = Work::begin(self.app).await?;
         let workspace = workspaces::lock(&mut work.tx, self.workspace).await?;
         let until = work.now.after(CLAIM);
-        let held = store::keep(&mut work.tx, self.id, self.claim, until).await?;
+        let held = store::CLAIMS.keep(&mut work.tx, self.id, self.claim, until).await?;
         ensure!(held, "another pass took over");
         let it = store::get(&mut work.tx, self.id).await?.context("the migration is gone")?;
         Ok((work, workspace, it))

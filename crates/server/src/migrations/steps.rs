@@ -37,7 +37,7 @@ impl Going<'_> {
             Step::Start => self.start(&it, &looked).await,
             Step::Copy => self.copy(&it).await,
             Step::Hold => self.hold().await,
-            Step::StandBy => self.stand_by(&looked).await,
+            Step::StandBy => self.stand_by(&it, &looked).await,
             Step::StopSource => self.stop_source(&looked).await,
             Step::Complete => self.complete(&it).await,
             Step::Restore => self.restore(&it).await,
@@ -81,9 +81,12 @@ impl Going<'_> {
     }
 
     /// Tell the source's agent to end its program, and wait until it says that it did.
-    async fn stand_by(&self, looked: &Looked) -> anyhow::Result<Went> {
-        let Some(source) = &looked.source else { return Ok(self.soon()) };
-        self.tell(source, Wish::StandBy).await
+    async fn stand_by(&self, it: &Migration, looked: &Looked) -> anyhow::Result<Went> {
+        let (Some(source), Some(target)) = (&looked.source, it.target) else {
+            return Ok(self.soon());
+        };
+        // No two migrations bring up the same generation.
+        self.tell(source, Wish::StandBy(target.number())).await
     }
 
     /// Tell the target's agent to run its program with what is stored now, and wait until it says that it does.

@@ -11,7 +11,7 @@ use ligand_domain::time::Timestamp;
 use uuid::Uuid;
 
 use super::{Done, Migration};
-use crate::db::{Tx, on};
+use crate::db::{Claims, Tx, claims, on};
 
 /// The columns of [`Row`].
 macro_rules! columns {
@@ -83,6 +83,10 @@ fn time(micros: Option<i64>) -> Option<Timestamp> {
     micros.map(Timestamp::from_micros)
 }
 
+fn duration(micros: i64) -> Duration {
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+}
+
 fn micros(of: Duration) -> i64 {
     i64::try_from(of.as_micros()).unwrap_or(i64::MAX)
 }
@@ -113,7 +117,7 @@ impl TryFrom<Row> for Migration {
             since: Timestamp::from_micros(row.since),
             deadline: Timestamp::from_micros(row.deadline),
             wish: wish(&row.wish).ok_or_else(|| unknown("wish"))?,
-            grace: Duration::from_micros(u64::try_from(row.grace).unwrap_or(0)),
+            grace: duration(row.grace),
             reason: row.reason,
             cause: row.cause,
             asked_at: Timestamp::from_micros(row.asked_at),
@@ -269,6 +273,19 @@ pub(super) async fn list(tx: &mut Tx, open: bool, limit: i64) -> Done<Vec<Migrat
     rows.into_iter().map(Migration::try_from).collect()
 }
 
+/// Whether any ended before this time.
+pub(super) async fn any_over(tx: &mut Tx, before: Timestamp) -> Done<bool> {
+    on!(tx, c => sqlx::query_scalar("SELECT COUNT(*) > 0 FROM (SELECT 1 FROM migrations WHERE ended_at < $1 LIMIT 1) found")
+        .bind(before.micros()).fetch_one(c).await)
+}
+
+/// Whether this one ended before this time.
+pub(super) async fn is_over(tx: &mut Tx, id: Uuid, before: Timestamp) -> Done<bool> {
+    let found: Option<bool> = on!(tx, c => sqlx::query_scalar("SELECT ended_at < $1 FROM migrations WHERE id = $2 AND ended_at IS NOT NULL")
+        .bind(before.micros()).bind(id).fetch_optional(c).await)?;
+    Ok(found.unwrap_or_default())
+}
+
 /// What those that are not over may have at a backend.
 pub(super) async fn named(tx: &mut Tx, backend: &str) -> Done<Vec<Label>> {
     let rows: Vec<(Uuid, i64)> = on!(tx, c => sqlx::query_as(
@@ -298,56 +315,14 @@ pub(crate) async fn wake(tx: &mut Tx, workspace: WorkspaceId, now: Timestamp) ->
         .bind(now.micros()).bind(workspace.uuid()).execute(c).await.map(|_| ()))
 }
 
-/// Take one that is due, for `until`. The outer condition repeats the inner one, or two replicas could take the same.
-pub(super) async fn claim(
-    tx: &mut Tx,
-    by: Uuid,
-    now: Timestamp,
-    until: Timestamp,
-) -> Done<Option<(Uuid, WorkspaceId)>> {
-    macro_rules! claim {
-        ($passed_over:literal) => {
-            concat!(
-                "UPDATE migrations SET claimed_by = $1, claimed_until = $2, due_at = $2
-                 WHERE ended_at IS NULL AND due_at <= $3 AND claimed_until <= $3
-                   AND id = (SELECT id FROM migrations WHERE ended_at IS NULL AND due_at <= $3 AND claimed_until <= $3
-                             ORDER BY due_at LIMIT 1 ",
-                $passed_over,
-                ") RETURNING id, workspace_id"
-            )
-        };
-    }
-    let text = match tx {
-        Tx::Postgres(_) => claim!("FOR NO KEY UPDATE SKIP LOCKED"),
-        Tx::Sqlite(_) => claim!(""),
-    };
-    let found: Option<(Uuid, Uuid)> = on!(tx, c => sqlx::query_as(text)
-        .bind(by).bind(until.micros()).bind(now.micros()).fetch_optional(c).await)?;
-    Ok(found.map(|(id, workspace)| (id, WorkspaceId::from_uuid(workspace))))
-}
-
-/// Whether the claim still holds; extends it.
-pub(super) async fn keep(tx: &mut Tx, id: Uuid, by: Uuid, until: Timestamp) -> Done<bool> {
-    on!(tx, c => sqlx::query("UPDATE migrations SET due_at = CASE WHEN due_at = claimed_until THEN $1 ELSE due_at END,
-            claimed_until = $1 WHERE id = $2 AND claimed_by = $3")
-        .bind(until.micros()).bind(id).bind(by).execute(c).await.map(|done| done.rows_affected() == 1))
-}
-
-/// Give it back, to be looked at again at `next`; sooner if somebody woke it meanwhile.
-pub(super) async fn release(tx: &mut Tx, id: Uuid, by: Uuid, next: Timestamp) -> Done {
-    on!(tx, c => sqlx::query("UPDATE migrations SET
-                due_at = CASE WHEN due_at <> claimed_until AND due_at < $1 THEN due_at ELSE $1 END,
-                claimed_by = NULL, claimed_until = 0
-            WHERE id = $2 AND claimed_by = $3")
-        .bind(next.micros()).bind(id).bind(by).execute(c).await.map(|_| ()))
-}
+/// Who looks at which.
+pub(super) static CLAIMS: Claims =
+    claims!("migrations", open: "ended_at IS NULL AND ", known_by: "id, workspace_id");
 
 /// Give back every claim, and look at those now: whoever had them is gone.
 pub(crate) async fn release_all(tx: &mut Tx, now: Timestamp) -> Done {
-    on!(tx, c => sqlx::query("UPDATE migrations SET due_at = $1, claimed_by = NULL, claimed_until = 0
-            WHERE claimed_by IS NOT NULL AND ended_at IS NULL")
-        .bind(now.micros()).execute(c).await.map(|_| ()))?;
-    drains::release_all(tx, now).await
+    CLAIMS.give_back_all(tx, now).await?;
+    drains::CLAIMS.give_back_all(tx, now).await
 }
 
 /// When the next can be taken.

@@ -26,6 +26,8 @@ pub use self::store::{forget, of, want, wanted};
 
 type Done<T = ()> = Result<T, sqlx::Error>;
 
+/// The wire's word for what does not run, and changes nothing.
+const STANDS_BY: &str = "standing-by";
 /// Where an agent is asked to send its heartbeat now.
 const NUDGE: &str = ".well-known/ligand/nudge";
 /// A nudge that takes longer has come too late.
@@ -36,28 +38,34 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub enum Wish {
     /// That it runs, with secrets that were fetched for this serial or a later one.
     Run(i64),
-    /// That it does not.
-    StandBy,
+    /// That it does not. Whoever stands by because of this says the serial again: what was said because of an earlier
+    /// wish, and comes late, counts for nothing.
+    StandBy(i64),
 }
 
 impl Wish {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Run(_) => "run",
-            Self::StandBy => "stand-by",
+            Self::StandBy(_) => "stand-by",
         }
     }
 
-    const fn serial(self) -> Option<i64> {
+    const fn serial(self) -> i64 {
         match self {
-            Self::Run(serial) => Some(serial),
-            Self::StandBy => None,
+            Self::Run(serial) | Self::StandBy(serial) => serial,
         }
     }
 
     /// As a heartbeat's answer says it.
     fn told(self) -> ProgramWish {
-        ProgramWish { state: self.as_str().to_owned(), serial: self.serial() }
+        ProgramWish { state: self.as_str().to_owned(), serial: Some(self.serial()) }
+    }
+
+    /// Whether this was said because of another wish to stand by. An agent that does not know serials names none.
+    fn is_anothers(self, said: &ProgramState) -> bool {
+        let Self::StandBy(serial) = self else { return false };
+        said.state == STANDS_BY && said.serial.is_some_and(|of| of != serial)
     }
 }
 
@@ -66,7 +74,7 @@ impl Wish {
 pub struct Reported {
     /// The wire's word.
     pub state: String,
-    /// The serial for which its secrets were fetched.
+    /// The serial for which its secrets were fetched; of one that stands by, that of the wish because of which it does.
     pub serial: Option<i64>,
     /// When it said so last.
     pub at: Timestamp,
@@ -91,7 +99,7 @@ impl Program {
     pub fn doing(&self) -> migration::Program {
         let Some(reported) = &self.reported else { return migration::Program::Unknown };
         match (reported.state.as_str(), reported.serial, self.fetched) {
-            ("standing-by", ..) => migration::Program::StandsBy,
+            (STANDS_BY, ..) => migration::Program::StandsBy,
             ("running", None, _) => migration::Program::Runs(0),
             ("running", Some(said), Some(given)) => migration::Program::Runs(said.min(given)),
             _ => migration::Program::Unknown,
@@ -113,13 +121,15 @@ pub(crate) async fn heard(
 ) -> Done<Option<ProgramWish>> {
     // To say nothing is to say that it runs as usual: an agent that was started anew knows nothing of standing by.
     let usual = ProgramState { state: "running".to_owned(), serial: None };
-    if let Some(said) = said.or((!candidate).then_some(&usual)) {
+    let wish = wanted(&mut work.tx, of).await?;
+    let of_now = |said: &&ProgramState| !wish.is_some_and(|wish| wish.is_anothers(said));
+    if let Some(said) = said.or((!candidate).then_some(&usual)).filter(of_now) {
         store::report(&mut work.tx, of, said, candidate, work.now).await?;
     }
-    if let Some(wish) = wanted(&mut work.tx, of).await? {
+    if let Some(wish) = wish {
         return Ok(Some(wish.told()));
     }
-    let waits = said.is_some_and(|said| said.state == "standing-by") && !candidate;
+    let waits = said.is_some_and(|said| said.state == STANDS_BY) && !candidate;
     Ok(waits.then(|| ProgramWish { state: "run".to_owned(), serial: None }))
 }
 
@@ -163,6 +173,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_was_said_because_of_an_earlier_wish_is_no_answer_to_this_one() {
+        let said = |state: &str, serial| ProgramState { state: state.to_owned(), serial };
+        let wish = Wish::StandBy(7);
+        for (state, serial, anothers) in [
+            ("standing-by", Some(7), false),
+            ("standing-by", Some(6), true),
+            ("standing-by", Some(0), true),
+            ("standing-by", None, false),
+            ("running", Some(3), false),
+            ("stopping", Some(6), false),
+        ] {
+            assert_eq!(wish.is_anothers(&said(state, serial)), anothers, "{state} {serial:?}");
+        }
+        assert!(!Wish::Run(7).is_anothers(&said("standing-by", Some(0))), "a candidate that waits");
+    }
+
+    #[test]
     fn a_serial_counts_as_far_as_both_ends_say_it() {
         let doing = |state: &str, serial, fetched| {
             let at = Timestamp::from_micros(0);
@@ -175,6 +202,7 @@ mod tests {
         assert_eq!(doing("running", Some(9), None), migration::Program::Unknown);
         assert_eq!(doing("running", None, None), migration::Program::Runs(0), "as it was started");
         assert_eq!(doing("standing-by", None, None), migration::Program::StandsBy);
+        assert_eq!(doing("standing-by", Some(2), None), migration::Program::StandsBy);
         for other in ["starting", "stopping", "", "dancing"] {
             assert_eq!(doing(other, Some(5), Some(5)), migration::Program::Unknown, "{other}");
         }

@@ -24,7 +24,7 @@ fn wish(wanted: Option<&str>, serial: i64) -> Done<Option<Wish>> {
     match wanted {
         None => Ok(None),
         Some("run") => Ok(Some(Wish::Run(serial))),
-        Some("stand-by") => Ok(Some(Wish::StandBy)),
+        Some("stand-by") => Ok(Some(Wish::StandBy(serial))),
         Some(_) => Err(sqlx::Error::Decode(
             "programs.wanted holds a value that this version does not know".into(),
         )),
@@ -43,7 +43,7 @@ const WORKED: &str = "worked";
 pub async fn want(tx: &mut Tx, of: (WorkspaceId, Generation), wish: Wish) -> Done {
     let there = on!(&mut *tx, c => sqlx::query("UPDATE programs SET wanted = $1, serial = $2,
                 reported = CASE WHEN $1 = 'stand-by' THEN NULL ELSE reported END WHERE workspace_id = $3 AND generation = $4")
-        .bind(wish.as_str()).bind(wish.serial().unwrap_or(0)).bind(of.0.uuid()).bind(of.1.number())
+        .bind(wish.as_str()).bind(wish.serial()).bind(of.0.uuid()).bind(of.1.number())
         .execute(c).await.map(|done| done.rows_affected() > 0))?;
     if there { Ok(()) } else { insert(tx, of, Some(wish)).await }
 }
@@ -51,7 +51,7 @@ pub async fn want(tx: &mut Tx, of: (WorkspaceId, Generation), wish: Wish) -> Don
 async fn insert(tx: &mut Tx, of: (WorkspaceId, Generation), wish: Option<Wish>) -> Done {
     on!(tx, c => sqlx::query("INSERT INTO programs (workspace_id, generation, wanted, serial) VALUES ($1, $2, $3, $4)")
         .bind(of.0.uuid()).bind(of.1.number()).bind(wish.map(Wish::as_str))
-        .bind(wish.and_then(Wish::serial).unwrap_or(0)).execute(c).await.map(|_| ()))
+        .bind(wish.map_or(0, Wish::serial)).execute(c).await.map(|_| ()))
 }
 
 /// What is wanted of a program; nothing: that it runs as usual, or that it waits as it was started.

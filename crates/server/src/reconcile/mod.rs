@@ -11,6 +11,7 @@
 //! - "I do not know" is stored as such, and nothing is done on the strength of it;
 //! - a row that fails never stops the others, and its report is visible.
 
+mod claim;
 mod driver;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use ligand_api::operator;
 use ligand_domain::time::Timestamp;
 use tokio::sync::{Notify, watch};
 
+pub use self::claim::{CLAIM, keep, new_claim};
 pub use self::driver::drive;
 use crate::app::App;
 

@@ -11,11 +11,11 @@ use ligand_domain::secrets::{self as domain, Whose};
 use serde_json::{Value, json};
 
 use super::brings::Brings;
-use super::reconcile::CLAIM;
 use super::steps::Steps;
 use super::{Instance, Workspace, store};
 use crate::app::App;
 use crate::journal::Work;
+use crate::reconcile::CLAIM;
 use crate::{secrets, templates};
 
 /// The names that an agent's receipt covers.
@@ -75,7 +75,8 @@ impl Steps<'_> {
         let mut work = Work::begin(self.app).await?;
         // Before the row: whoever writes global secrets locks in this order.
         secrets::hold_global(&mut work.tx).await?;
-        let held = store::keep(&mut work.tx, self.id, self.claim, work.now.after(CLAIM)).await?;
+        let until = work.now.after(CLAIM);
+        let held = store::CLAIMS.keep(&mut work.tx, self.id.uuid(), self.claim, until).await?;
         ensure!(held, "another pass took over");
         let workspace = store::lock(&mut work.tx, self.id).await?.context("it is purged")?;
         let generation = instance.generation;

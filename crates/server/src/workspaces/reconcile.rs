@@ -14,18 +14,15 @@ use ligand_domain::instance::{self, Exit, Phase, Seen};
 use ligand_domain::secrets::Receipt;
 use ligand_domain::time::Timestamp;
 use ligand_domain::workspace::Intent;
+use uuid::Uuid;
 
 use super::steps::{Steps, key};
 use super::{Instance, Workspace, store};
 use crate::app::App;
 use crate::migrations;
-use crate::reconcile::{Pass, Reconciler};
+use crate::reconcile::{CLAIM, Pass, Reconciler, keep, new_claim};
 use crate::templates;
 
-/// A claim lasts this long unless it is kept; after a crash somebody else takes over then.
-pub(super) const CLAIM: Duration = Duration::from_secs(10);
-/// A pass that takes long keeps its claim this often: a slow backend loses nothing to anybody.
-const KEEP_EVERY: Duration = Duration::from_secs(3);
 /// How soon a row whose step failed is tried again.
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
 /// Steps of one workspace in one pass. More would be a sign of going in circles.
@@ -64,21 +61,18 @@ impl Reconciler for WorkspaceReconciler {
 
 async fn pass(app: &App) -> anyhow::Result<Pass> {
     let now = app.clock.now();
-    // Each claim is this worker's alone, so that a late release never frees somebody else's.
-    let claim = uuid::Builder::from_random_bytes(app.ids.bytes()).into_uuid();
+    let claim = new_claim(app);
     let mut tx = app.db.begin().await?;
-    let Some(id) =
-        store::claim(&mut tx, claim, now, now.after(CLAIM)).await.context("claim a workspace")?
-    else {
-        return Ok(Pass::default());
-    };
+    let found = store::CLAIMS.take::<(Uuid,)>(&mut tx, claim, now, now.after(CLAIM)).await;
+    let Some((id,)) = found.context("claim a workspace")? else { return Ok(Pass::default()) };
+    let id = WorkspaceId::from_uuid(id);
     tx.commit().await?;
     // Another worker may find another row.
     app.bells.ring();
     let mut pass = Pass { looked_at: 1, ..Pass::default() };
     let outcome = tokio::select! {
         outcome = converge(app, id, claim, &mut pass) => outcome,
-        never = keep(app, id, claim) => match never {},
+        never = keep(app, &store::CLAIMS, id.uuid(), claim) => match never {},
     };
     let again = match outcome {
         Ok(again) => again,
@@ -92,28 +86,12 @@ async fn pass(app: &App) -> anyhow::Result<Pass> {
     let outcome = if pass.failed.is_some() { "failed" } else { "ok" };
     app.metrics.steps.with_label_values(&["workspaces", outcome]).inc_by(pass.steps);
     let mut tx = app.db.begin().await?;
-    store::release(&mut tx, id, claim, again.unwrap_or(Timestamp::NEVER)).await?;
+    store::CLAIMS.give_back(&mut tx, id.uuid(), claim, again.unwrap_or(Timestamp::NEVER)).await?;
     tx.commit().await?;
     Ok(pass)
 }
 
-/// Keep the claim for as long as a pass takes. Where it cannot be kept, the pass finds out when it is about to
-/// write something down.
-async fn keep(app: &App, id: WorkspaceId, claim: uuid::Uuid) -> std::convert::Infallible {
-    loop {
-        app.clock.tick(KEEP_EVERY).await;
-        let kept = async {
-            let mut tx = app.db.begin().await?;
-            store::keep(&mut tx, id, claim, app.clock.now().after(CLAIM)).await?;
-            tx.commit().await
-        };
-        if let Err(cause) = kept.await {
-            tracing::warn!(workspace.id = %id, error = %cause, "a claim could not be kept");
-        }
-    }
-}
-
-async fn note_failure(app: &App, id: WorkspaceId, claim: uuid::Uuid, error: &str) {
+async fn note_failure(app: &App, id: WorkspaceId, claim: Uuid, error: &str) {
     let noted = async {
         let mut tx = app.db.begin().await?;
         store::set_error(&mut tx, id, claim, error).await?;
@@ -128,13 +106,14 @@ async fn note_failure(app: &App, id: WorkspaceId, claim: uuid::Uuid, error: &str
 async fn converge(
     app: &App,
     id: WorkspaceId,
-    claim: uuid::Uuid,
+    claim: Uuid,
     pass: &mut Pass,
 ) -> anyhow::Result<Option<Timestamp>> {
     let mut steps = Steps::new(app, id, claim);
     for _ in 0..MOST_STEPS {
         let mut tx = app.db.begin().await?;
-        let held = store::keep(&mut tx, id, claim, app.clock.now().after(CLAIM)).await?;
+        let until = app.clock.now().after(CLAIM);
+        let held = store::CLAIMS.keep(&mut tx, id.uuid(), claim, until).await?;
         let Some(workspace) = store::get(&mut tx, id).await?.filter(|_| held) else {
             return Ok(None);
         };

@@ -18,7 +18,6 @@ use uuid::Uuid;
 
 use super::brings::{Brings, Given};
 use super::context::{Context, Refusal};
-use super::reconcile::CLAIM;
 use super::{Instance, Workspace, store};
 use crate::access::{self, For};
 use crate::app::App;
@@ -26,6 +25,7 @@ use crate::backend::{Backend, Delivery, Key, Spec, Started, fleet};
 use crate::briefings;
 use crate::journal::{Kind, Work};
 use crate::liveness;
+use crate::reconcile::CLAIM;
 use crate::templates;
 
 /// The contract's words for a start that a control plane refused.
@@ -58,7 +58,8 @@ impl<'a> Steps<'a> {
     /// backend for too long lost it to another, and what it is about to say may not be true any more.
     pub(super) async fn begin(&self) -> anyhow::Result<Work<'a>> {
         let mut work = Work::begin(self.app).await?;
-        let held = store::keep(&mut work.tx, self.id, self.claim, work.now.after(CLAIM)).await?;
+        let until = work.now.after(CLAIM);
+        let held = store::CLAIMS.keep(&mut work.tx, self.id.uuid(), self.claim, until).await?;
         ensure!(held, "another pass took over");
         Ok(work)
     }

@@ -36,7 +36,7 @@ pub(crate) use self::lifecycle::{
 pub(crate) use self::receipts::{note_unproven, set_receipt};
 use self::rows::{Row, columns};
 use super::Workspace;
-use crate::db::{Tx, on};
+use crate::db::{Claims, Tx, claims, on};
 
 type Done<T = ()> = Result<T, sqlx::Error>;
 
@@ -328,60 +328,12 @@ pub(crate) async fn wake(tx: &mut Tx, id: WorkspaceId, now: Timestamp) -> Done {
         .bind(now.micros()).bind(id.uuid()).execute(c).await.map(|_| ()))
 }
 
-/// Take one workspace that is due, for `until`. A claim that is not given back is due again then: whoever
-/// had it is gone. The outer condition repeats the inner one, or two replicas could take the same row.
-pub(super) async fn claim(
-    tx: &mut Tx,
-    by: Uuid,
-    now: Timestamp,
-    until: Timestamp,
-) -> Done<Option<WorkspaceId>> {
-    // The engines differ here: where several write at once, rows that others are taking are passed over;
-    // else everybody would queue for the first one and find it taken. A row to which somebody else is just adding a
-    // line of another table is not taken: no key of it changes.
-    macro_rules! claim {
-        ($passed_over:literal) => {
-            concat!(
-                "UPDATE workspaces SET claimed_by = $1, claimed_until = $2, due_at = $2
-                 WHERE due_at <= $3 AND claimed_until <= $3
-                   AND id = (SELECT id FROM workspaces WHERE due_at <= $3 AND claimed_until <= $3
-                             ORDER BY due_at LIMIT 1 ",
-                $passed_over,
-                ") RETURNING id"
-            )
-        };
-    }
-    let text = match tx {
-        Tx::Postgres(_) => claim!("FOR NO KEY UPDATE SKIP LOCKED"),
-        Tx::Sqlite(_) => claim!(""),
-    };
-    let id: Option<Uuid> = on!(tx, c => sqlx::query_scalar(text)
-        .bind(by).bind(until.micros()).bind(now.micros()).fetch_optional(c).await)?;
-    Ok(id.map(WorkspaceId::from_uuid))
-}
-
-/// Whether the claim still holds; extends it.
-pub(super) async fn keep(tx: &mut Tx, id: WorkspaceId, by: Uuid, until: Timestamp) -> Done<bool> {
-    on!(tx, c => sqlx::query("UPDATE workspaces SET due_at = CASE WHEN due_at = claimed_until THEN $1 ELSE due_at END,
-            claimed_until = $1 WHERE id = $2 AND claimed_by = $3")
-        .bind(until.micros()).bind(id.uuid()).bind(by)
-        .execute(c).await.map(|done| done.rows_affected() == 1))
-}
-
-/// Give it back, to be looked at again at `next`; sooner if somebody woke it meanwhile.
-pub(super) async fn release(tx: &mut Tx, id: WorkspaceId, by: Uuid, next: Timestamp) -> Done {
-    on!(tx, c => sqlx::query("UPDATE workspaces SET
-                due_at = CASE WHEN due_at <> claimed_until AND due_at < $1 THEN due_at ELSE $1 END,
-                claimed_by = NULL, claimed_until = 0
-            WHERE id = $2 AND claimed_by = $3")
-        .bind(next.micros()).bind(id.uuid()).bind(by).execute(c).await.map(|_| ()))
-}
+/// Who looks at which.
+pub(super) static CLAIMS: Claims = claims!("workspaces", open: "", known_by: "id");
 
 /// Give back every claim, and look at those workspaces now: whoever had them is gone.
 pub(crate) async fn release_all(tx: &mut Tx, now: Timestamp) -> Done {
-    on!(tx, c => sqlx::query("UPDATE workspaces SET due_at = $1, claimed_by = NULL, claimed_until = 0
-            WHERE claimed_by IS NOT NULL")
-        .bind(now.micros()).execute(c).await.map(|_| ()))
+    CLAIMS.give_back_all(tx, now).await
 }
 
 /// When the next workspace can be taken: it is due, and nobody has it. Only the first few by time are looked at,

@@ -5,8 +5,11 @@ use ligand_domain::migration::{Before, Stage};
 use ligand_server::backend::Backend as _;
 use ligand_server::backend::fake::{Call, Fault, Planned};
 use ligand_server::liveness::orphans::Orphans;
+use ligand_server::migrations::SnapshotSweep;
 use ligand_server::reconcile::Reconciler as _;
+use ligand_server::transfer;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::support::agent::{Agent, online};
 use crate::support::runtime::{accepted, deliver, send, stands};
@@ -164,6 +167,37 @@ both! {
             // It can be asked for again: the next generation is another one.
             it.target = None;
             app.delete(&format!("/workspaces/{}", it.id)).await.ok();
+        }
+    }
+
+    async fn a_roll_back_ends_what_its_target_never_used_though_that_runs_on(app: TestApp) {
+        let app = app.with_other();
+        for redeemed in [false, true] {
+            let (mut it, _) = placed(&app, &format!("a{redeemed}"), completed).await;
+            it.started(&app, 2).await;
+            let target = it.target.as_mut().unwrap();
+            if redeemed {
+                target.step(&app).await;
+                assert!(target.agent.token.is_some(), "a credential that was never used");
+            }
+            it.can(&app, "abort").await.ok();
+            pass(&app).await;
+            assert_eq!(it.latest(&app).await["state"], "undoing");
+            assert_eq!(app.other().instances().len(), 1, "it cannot be ended yet");
+            let target = it.target.as_mut().unwrap();
+            let held = target.agent.token.take();
+            target.step(&app).await;
+            assert!(target.told_to_exit && target.agent.token.is_none(), "its passport: {redeemed}");
+            if let Some(held) = held {
+                let agent = Agent::with(&it.id, Some(&held));
+                for answer in [agent.beat(&app).await, agent.register(&app).await] {
+                    answer.refuses(401, "invalid workspace auth token");
+                    assert_eq!(answer.body["action"], "exit");
+                }
+            }
+            assert_eq!(app.workspace(&it.id).await["generation"], 1);
+            it.rolled_back(&app).await;
+            it.stayed(&app).await;
         }
     }
 
@@ -458,5 +492,30 @@ both! {
         let thief = Standby::candidate(app.other(), &it.id, "http://localhost:1");
         assert!(thief.is_some(), "only its passport makes a candidate");
         Agent::with(&it.id, Some("guessed")).register(&app).await.refuses(401, "invalid workspace auth token");
+    }
+}
+
+both! {
+    async fn a_snapshot_that_nobody_forgot_is_removed_and_nobody_elses(app: TestApp) {
+        let app = app.with_other();
+        let (mut it, _) = placed(&app, "a", completed).await;
+        it.ask(&app).await;
+        let done = it.done(&app).await;
+        let over: Uuid = done["id"].as_str().unwrap().parse().unwrap();
+        let elsewhere = Uuid::from_u128(7);
+        // A copy that went on while another server ended it; one of another installation, in the same bucket.
+        for id in [over, elsewhere] {
+            let (fake, workspace) = (app.other(), it.id.parse().unwrap());
+            transfer::copy(&app.app, id, fake, workspace, &|_, _| {}).await.unwrap();
+        }
+        let kept = async || {
+            let kept = transfer::list(&app.app).await.unwrap();
+            kept.into_iter().map(|it| it.id).collect::<Vec<_>>()
+        };
+        let swept = async || SnapshotSweep.pass(&app.app).await.unwrap();
+        assert_eq!((swept().await.steps, kept().await.len()), (0, 2), "it may still be written to");
+        app.app.clock.advance(std::time::Duration::from_secs(601));
+        assert_eq!((swept().await.steps, kept().await), (1, vec![elsewhere]));
+        assert_eq!(swept().await.steps, 0);
     }
 }

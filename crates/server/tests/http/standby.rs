@@ -185,7 +185,7 @@ both! {
         let (id, source, passport) = migrating(&app).await;
         let target = enrolled(&app, &passport).await;
         want(&app, &id, 2, Wish::Run(1)).await;
-        want(&app, &id, 1, Wish::StandBy).await;
+        want(&app, &id, 1, Wish::StandBy(2)).await;
         let mut work = Work::begin(&app.app).await.unwrap();
         registry::abandon(&mut work, of(&id, 2), "rolled back").await.unwrap();
         work.commit().await.unwrap();
@@ -203,10 +203,10 @@ both! {
         let (id, source, _) = migrating(&app).await;
         let ordinary = source.beat(&app).await.ok();
         assert_eq!(ordinary["program"], Value::Null, "nothing is wanted yet");
-        want(&app, &id, 1, Wish::StandBy).await;
+        want(&app, &id, 1, Wish::StandBy(2)).await;
         // One that says nothing of its program is told all the same, in the midst of others.
         let told = source.beat(&app).await.ok();
-        assert_eq!(told["program"], json!({"state": "stand-by"}));
+        assert_eq!(told["program"], json!({"state": "stand-by", "serial": 2}));
         source.beat_with(&app, says("stopping", None)).await.ok();
         assert_eq!(program(&app, &id, 1).await.unwrap().doing(), migration::Program::Unknown);
         source.beat_with(&app, says("standing-by", None)).await.ok();
@@ -224,6 +224,28 @@ both! {
         let told = source.beat_with(&app, says("standing-by", None)).await.ok();
         assert_eq!(told["program"], json!({"state": "run"}));
         assert_eq!(program(&app, &id, 1).await, None, "nothing is kept of one of which nothing is wanted");
+    }
+
+    async fn what_a_source_said_in_an_earlier_migration_is_no_answer_in_this_one(app: TestApp) {
+        let (id, source, _) = migrating(&app).await;
+        want(&app, &id, 1, Wish::StandBy(2)).await;
+        source.beat_with(&app, says("standing-by", Some(2))).await.ok();
+        assert_eq!(program(&app, &id, 1).await.unwrap().doing(), migration::Program::StandsBy);
+        forget(&app, &id).await;
+        want(&app, &id, 1, Wish::StandBy(3)).await;
+        for late in [2, 0] {
+            let told = source.beat_with(&app, says("standing-by", Some(late))).await.ok();
+            assert_eq!(told["program"], json!({"state": "stand-by", "serial": 3}));
+            assert_eq!(program(&app, &id, 1).await.unwrap().doing(), migration::Program::Unknown, "{late}");
+        }
+        source.beat_with(&app, says("standing-by", Some(3))).await.ok();
+        assert_eq!(program(&app, &id, 1).await.unwrap().doing(), migration::Program::StandsBy);
+        source.beat_with(&app, says("standing-by", Some(2))).await.ok();
+        assert_eq!(program(&app, &id, 1).await.unwrap().doing(), migration::Program::StandsBy, "nor is it taken back");
+        // An agent that knows no serials is taken at its word.
+        want(&app, &id, 1, Wish::StandBy(4)).await;
+        source.beat_with(&app, says("standing-by", None)).await.ok();
+        assert_eq!(program(&app, &id, 1).await.unwrap().doing(), migration::Program::StandsBy);
     }
 
     async fn of_an_ordinary_agent_nobody_asks_and_its_heartbeats_are_recorded_together(app: TestApp) {

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::agent::Agent;
 use crate::support::modes::adjusted;
-use crate::support::standby::{broken, completed, placed};
+use crate::support::standby::{broken, completed, pass, placed};
 
 adjusted! {
     |config| config.guards = Guards::without(Guard::CutOverEvidence);
@@ -33,6 +33,22 @@ adjusted! {
         assert_eq!(app.workspace(&it.id).await["backend"], "other");
         let target = it.target.as_ref().unwrap();
         assert_eq!(target.agent.beat(&app).await.status, 401);
+    }
+}
+
+adjusted! {
+    |config| config.guards = Guards::without(Guard::RollBackRevokes);
+
+    async fn without_an_end_of_its_passport_the_target_of_a_roll_back_becomes_the_workspace(app: TestApp) {
+        let app = app.with_other();
+        let (mut it, _) = placed(&app, "a", completed).await;
+        it.started(&app, 2).await;
+        it.can(&app, "abort").await.ok();
+        pass(&app).await;
+        let target = it.target.as_mut().unwrap();
+        target.step(&app).await;
+        assert!(target.agent.token.is_some());
+        assert_eq!(app.workspace(&it.id).await["generation"], 2);
     }
 }
 

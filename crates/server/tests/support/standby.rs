@@ -9,7 +9,7 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use ligand_domain::credential::TokenHash;
 use ligand_domain::secrets::proof;
-use ligand_server::backend::fake::Fake;
+use ligand_server::backend::fake::{Call, Fake, Fault, Planned};
 use ligand_server::backend::{Backend as _, Place, Root};
 use ligand_server::migrations::{DrainReconciler, MigrationReconciler};
 use ligand_server::reconcile::Reconciler as _;
@@ -220,6 +220,23 @@ impl Move {
         if let Some(target) = self.target.as_mut().filter(|_| !self.mute) {
             target.step(app).await;
         }
+    }
+
+    /// Go on until its target is started, which says nothing yet, and whose backend does not answer from now on, as far
+    /// as ending it is concerned, so often.
+    pub(crate) async fn started(&mut self, app: &TestApp, silences: u32) {
+        self.mute = true;
+        self.ask(app).await;
+        for _ in 0..200 {
+            if self.target.is_some() {
+                let at = vec![Call::Stop];
+                let what = Fault::Silence;
+                return app.other().plan(Planned { what, at, after: 0, times: silences });
+            }
+            MigrationReconciler.step(&app.app).await.unwrap();
+            self.tick(app).await;
+        }
+        panic!("no target comes: {:#}", self.latest(app).await);
     }
 
     /// The latest migration of it.

@@ -1,5 +1,6 @@
 //! The queue: messages that wait, workspaces that are held, and what operators do.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 
@@ -10,7 +11,7 @@ use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use super::{Done, Row, all, columns};
-use crate::db::{Tx, on};
+use crate::db::{Tx, list, on};
 use crate::messages::row::Message;
 
 /// A message that is accepted.
@@ -103,9 +104,31 @@ pub(in crate::messages) async fn accept(tx: &mut Tx, new: &Accepted) -> Done<boo
 
 /// Messages that wait for a workspace.
 pub(in crate::messages) async fn depth(tx: &mut Tx, workspace: WorkspaceId) -> Done<i64> {
-    on!(tx, c => sqlx::query_scalar("SELECT COUNT(*) FROM (
-                SELECT 1 FROM messages WHERE workspace_id = $1 AND state = 'accepted' LIMIT $2) waiting")
-        .bind(workspace.uuid()).bind(DEPTH).fetch_one(c).await)
+    Ok(depths(tx, &[workspace]).await?.get(&workspace).copied().unwrap_or_default())
+}
+
+/// Messages that wait for each of these workspaces, in one statement: each is counted by its own step into the index.
+pub(in crate::messages) async fn depths(
+    tx: &mut Tx,
+    of: &[WorkspaceId],
+) -> Done<HashMap<WorkspaceId, i64>> {
+    let mut depths = HashMap::new();
+    for some in of.chunks(list::MOST) {
+        let text = format!(
+            "WITH b (id) AS (VALUES {}) SELECT b.id, (SELECT COUNT(*) FROM (
+                SELECT 1 FROM messages WHERE workspace_id = b.id AND state = 'accepted' LIMIT $1) waiting) FROM b",
+            list::rows(2, some.len())
+        );
+        let found: Vec<(Uuid, i64)> = on!(&mut *tx, c => {
+            let mut query = sqlx::query_as(AssertSqlSafe(text)).bind(DEPTH);
+            for id in list::members(some) {
+                query = query.bind(id.uuid());
+            }
+            query.fetch_all(c).await
+        })?;
+        depths.extend(found.into_iter().map(|(id, depth)| (WorkspaceId::from_uuid(id), depth)));
+    }
+    Ok(depths)
 }
 
 /// Messages that are being delivered to a workspace.

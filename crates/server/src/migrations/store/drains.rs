@@ -4,13 +4,14 @@ use ligand_domain::id::WorkspaceId;
 use ligand_domain::time::Timestamp;
 use uuid::Uuid;
 
-use crate::db::{Tx, on};
+use crate::db::{Claims, Tx, claims, on};
 use crate::migrations::Done;
 use crate::migrations::drains::{Drain, Member, Standing, State};
+use crate::migrations::store::{duration, micros};
 
 macro_rules! columns {
     () => {
-        "id, source_backend, target_backend, concurrency, stop_after, forgiven, state, cause, asked_at, ended_at"
+        "id, source_backend, target_backend, concurrency, stop_after, grace, forgiven, state, cause, asked_at, ended_at"
     };
 }
 
@@ -21,6 +22,7 @@ struct Row {
     target_backend: String,
     concurrency: i64,
     stop_after: i64,
+    grace: Option<i64>,
     forgiven: i64,
     state: String,
     cause: Option<String>,
@@ -42,6 +44,7 @@ impl TryFrom<Row> for Drain {
             to: row.target_backend,
             concurrency: row.concurrency,
             stop_after: row.stop_after,
+            grace: row.grace.map(duration),
             forgiven: row.forgiven,
             state: State::parse(&row.state).ok_or_else(|| unknown("drains.state"))?,
             cause: row.cause,
@@ -54,9 +57,9 @@ impl TryFrom<Row> for Drain {
 /// A new one. `false`: its backend is being drained already.
 pub(in crate::migrations) async fn insert(tx: &mut Tx, new: &Drain) -> Done<bool> {
     on!(tx, c => sqlx::query("INSERT INTO drains (id, source_backend, target_backend, concurrency, stop_after, state,
-            asked_at, due_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $7) ON CONFLICT DO NOTHING")
+            asked_at, due_at, grace) VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8) ON CONFLICT DO NOTHING")
         .bind(new.id).bind(&new.from).bind(&new.to).bind(new.concurrency).bind(new.stop_after)
-        .bind(new.state.as_str()).bind(new.asked_at.micros())
+        .bind(new.state.as_str()).bind(new.asked_at.micros()).bind(new.grace.map(micros))
         .execute(c).await.map(|done| done.rows_affected() == 1))
 }
 
@@ -122,70 +125,14 @@ pub(in crate::migrations) async fn save_member(tx: &mut Tx, drain: Uuid, of: &Me
         .execute(c).await.map(|_| ()))
 }
 
+/// Who looks at which.
+pub(in crate::migrations) static CLAIMS: Claims =
+    claims!("drains", open: "ended_at IS NULL AND ", known_by: "id");
+
 /// Look at it now.
 pub(in crate::migrations) async fn wake(tx: &mut Tx, id: Uuid, now: Timestamp) -> Done {
     on!(tx, c => sqlx::query("UPDATE drains SET due_at = $1 WHERE id = $2 AND ended_at IS NULL AND due_at > $1")
         .bind(now.micros()).bind(id).execute(c).await.map(|_| ()))
-}
-
-/// Take one that is due, for `until`.
-pub(in crate::migrations) async fn claim(
-    tx: &mut Tx,
-    by: Uuid,
-    now: Timestamp,
-    until: Timestamp,
-) -> Done<Option<Uuid>> {
-    macro_rules! claim {
-        ($passed_over:literal) => {
-            concat!(
-                "UPDATE drains SET claimed_by = $1, claimed_until = $2, due_at = $2
-                 WHERE ended_at IS NULL AND due_at <= $3 AND claimed_until <= $3
-                   AND id = (SELECT id FROM drains WHERE ended_at IS NULL AND due_at <= $3 AND claimed_until <= $3
-                             ORDER BY due_at LIMIT 1 ",
-                $passed_over,
-                ") RETURNING id"
-            )
-        };
-    }
-    let text = match tx {
-        Tx::Postgres(_) => claim!("FOR NO KEY UPDATE SKIP LOCKED"),
-        Tx::Sqlite(_) => claim!(""),
-    };
-    on!(tx, c => sqlx::query_scalar(text)
-        .bind(by).bind(until.micros()).bind(now.micros()).fetch_optional(c).await)
-}
-
-/// Whether the claim still holds; extends it.
-pub(in crate::migrations) async fn keep(
-    tx: &mut Tx,
-    id: Uuid,
-    by: Uuid,
-    until: Timestamp,
-) -> Done<bool> {
-    on!(tx, c => sqlx::query("UPDATE drains SET due_at = CASE WHEN due_at = claimed_until THEN $1 ELSE due_at END,
-            claimed_until = $1 WHERE id = $2 AND claimed_by = $3")
-        .bind(until.micros()).bind(id).bind(by).execute(c).await.map(|done| done.rows_affected() == 1))
-}
-
-/// Give it back, to be looked at again at `next`; sooner if somebody woke it meanwhile.
-pub(in crate::migrations) async fn release(
-    tx: &mut Tx,
-    id: Uuid,
-    by: Uuid,
-    next: Timestamp,
-) -> Done {
-    on!(tx, c => sqlx::query("UPDATE drains SET
-                due_at = CASE WHEN due_at <> claimed_until AND due_at < $1 THEN due_at ELSE $1 END,
-                claimed_by = NULL, claimed_until = 0
-            WHERE id = $2 AND claimed_by = $3")
-        .bind(next.micros()).bind(id).bind(by).execute(c).await.map(|_| ()))
-}
-
-/// Give back every claim: whoever had them is gone.
-pub(in crate::migrations) async fn release_all(tx: &mut Tx, now: Timestamp) -> Done {
-    on!(tx, c => sqlx::query("UPDATE drains SET due_at = $1, claimed_by = NULL, claimed_until = 0
-            WHERE claimed_by IS NOT NULL AND ended_at IS NULL")
-        .bind(now.micros()).execute(c).await.map(|_| ()))
 }
 
 /// When the next can be taken.
