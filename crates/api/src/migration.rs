@@ -125,6 +125,9 @@ pub struct DrainRequest {
     /// After so many that were rolled back, no further one is begun (default 1; 0: never).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_after_failures: Option<u32>,
+    /// Seconds for which each source is kept after its cut-over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_seconds: Option<u64>,
 }
 
 /// A drain: every workspace leaves a backend.
@@ -146,10 +149,16 @@ pub struct Drain {
     pub concurrency: u32,
     /// After so many failures no further one is begun; 0: never.
     pub stop_after_failures: u32,
+    /// Seconds for which each source is kept, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_seconds: Option<u64>,
     /// Workspaces that were on the backend when it began.
     pub total: i64,
     /// Those that have left it.
     pub migrated: i64,
+    /// Those among them whose source is kept for its grace yet. They take nobody's place.
+    #[serde(default)]
+    pub retiring: i64,
     /// Those on their way.
     pub open: i64,
     /// Those that were rolled back, or could not be begun, with the reason of each.
@@ -158,7 +167,7 @@ pub struct Drain {
     pub waiting: i64,
     /// When it was asked for.
     pub started_at: String,
-    /// When it was over.
+    /// When it was over: none waits, none is on its way, and every source is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<String>,
 }

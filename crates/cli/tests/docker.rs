@@ -22,6 +22,22 @@ struct Engine {
 }
 
 impl Engine {
+    /// A backend of this name, in a server's settings.
+    fn backend(&self, name: &str) -> String {
+        let (socket, owner) = (self.socket(), &self.owner);
+        format!(
+            "[backends.{name}]\nkind = \"docker\"\nnetwork = \"host\"\nsocket = {socket:?}\nowner = {owner:?}\n"
+        )
+    }
+
+    /// What a workspace's instance has in its directory, as it is now.
+    fn look(&self, id: &str, generation: i64) -> Home {
+        let home = Home::new();
+        let from = format!("ws-{id}-{generation}:/workspace");
+        self.docker(&["cp", "-q", &from, &home.path().display().to_string()]);
+        home
+    }
+
     fn found() -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let host = service("LIGAND_TEST_DOCKER_HOST").filter(|host| host != "none")?;
@@ -285,11 +301,9 @@ fn a_workspace_goes_from_processes_to_containers_and_back_while_it_is_called() {
     let agent = [env!("CARGO_BIN_EXE_ligand"), "agent"];
     let settings = format!(
         "backend = \"west\"\nheartbeat_seconds = 1\nagent = {agent:?}\n\
-         [backends.west]\nkind = \"process\"\n[backends.a]\nkind = \"docker\"\n\
-         network = \"host\"\nsocket = {:?}\nowner = {:?}\n\
+         [backends.west]\nkind = \"process\"\n{}\
          [runtimes.echo]\nenv = {{ LIGAND_ECHO_EFFECTS = \"effects\" }}\n",
-        engine.socket(),
-        engine.owner,
+        engine.backend("a"),
     );
     let file = engine.home.put("ligand.toml", &settings).display().to_string();
     let stack = Stack::start(&["serve", "platform", "--config", &file], &[]);
@@ -307,8 +321,67 @@ fn a_workspace_goes_from_processes_to_containers_and_back_while_it_is_called() {
         }
     });
     assert_eq!(migrate::content(&west), kept, "its data came with it");
+    migrate::tell(&stack, &id, &answers);
     migrate::conserved(&answers, &migrate::effects(&west));
     assert_eq!(engine.ours("volume").len(), 0, "no data is left");
+}
+
+/// A server whose workspaces are containers of either engine, `a` at first.
+fn between(a: &Engine, b: &Engine) -> Stack {
+    let settings = format!(
+        "backend = \"a\"\nheartbeat_seconds = 1\n[migrations]\ngrace_seconds = 1\n{}{}\
+         [runtimes.echo]\nenv = {{ LIGAND_ECHO_EFFECTS = \"effects\" }}\n",
+        a.backend("a"),
+        b.backend("b"),
+    );
+    let file = a.home.put("ligand.toml", &settings).display().to_string();
+    Stack::start(&["serve", "platform", "--config", &file], &[])
+}
+
+fn nothing_is_left(engine: &Engine) {
+    assert_eq!(engine.ours("container"), [""; 0], "no container is left");
+    assert_eq!(engine.ours("volume"), [""; 0], "no data is left");
+}
+
+#[test]
+fn a_workspace_goes_from_one_engine_to_another_while_it_is_called() {
+    let Some(a) = Engine::found() else { return };
+    let (own, b) = Own::start(&a);
+    let stack = between(&a, &b);
+    let id = create(&stack, "w");
+    let before = stack.workspace("w");
+    let given = Home::new();
+    migrate::fill(given.path());
+    let kept = migrate::content(given.path());
+    let from = given.path().join("workspace/data").display().to_string();
+    a.docker(&["cp", "-q", &from, &format!("ws-{id}-1:/workspace/data")]);
+    let move_it = ["migrate", "w", "--to", "b", "--grace", "0", "--watch"];
+    let (_, answers) = migrate::while_called(&stack, &id, || stack.ok(&move_it));
+    let came = b.look(&id, 2);
+    assert_eq!(migrate::content(came.path()), kept, "its data came with it");
+    migrate::conserved(&answers, &migrate::effects(came.path()));
+    migrate::tell(&stack, &id, &answers);
+    let (it, after) = (migrate::over(&stack, &id), stack.workspace("w"));
+    assert!(it["state"] == "migrated" && it["digest"].is_string(), "{it:#}");
+    assert_eq!((generation(&after), &after["backend"]), (2, &json!("b")), "{after:#}");
+    assert!(after["url"] != before["url"] && after["url"] == it["url_after"], "{after:#}");
+    nothing_is_left(&a);
+    assert_eq!(b.ours("container").len(), 1, "one instance, and nothing that only carried data");
+    assert_eq!(stack.settled(&id), 2);
+    drop((stack, a, b, own));
+}
+
+#[test]
+fn a_drain_takes_everybody_from_one_engine_to_another() {
+    let Some(a) = Engine::found() else { return };
+    let (own, b) = Own::start(&a);
+    let stack = between(&a, &b);
+    let names = migrate::create_all(&stack, 3);
+    assert_eq!(a.ours("container").len(), names.len());
+    migrate::drained(&stack, ("a", "b"), &names);
+    nothing_is_left(&a);
+    assert_eq!(b.ours("container").len(), names.len(), "an instance each");
+    drop((stack, a, b, own));
 }
 
 #[test]

@@ -1,26 +1,38 @@
 //! Workspaces that go from one backend to another, on a real server with real instances, while a client goes on
-//! sending turns.
+//! sending turns. How much goes there, and how many, is said by two variables; docs/testing.md has them.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::hash::Hasher as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ligand_domain::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::http::Call;
 use crate::run::Home;
-use crate::stack::{Stack, generation, now, pause, until};
+use crate::stack::{Stack, generation, now, pause, say, scale, until};
 
-/// Longest that a migration here may take.
-const MOVES: Duration = Duration::from_secs(90);
-/// Files of data, and how large each is.
+/// Files of data.
 const FILES: usize = 24;
-const FILE: usize = 128 << 10;
 /// How often a turn is sent.
 const PACE: Duration = Duration::from_millis(100);
+
+/// Turns as they were answered, and how long that took, by their names.
+pub(crate) type Answers = BTreeMap<String, (Value, Duration)>;
+
+/// MiB of data that a workspace has.
+pub(crate) fn mebibytes() -> usize {
+    scale("LIGAND_TEST_MOVE_MB", 3)
+}
+
+/// Longest that a migration here may take.
+fn moves() -> Duration {
+    Duration::from_secs(90) + Duration::from_millis(500) * u32::try_from(mebibytes()).unwrap()
+}
 
 /// Two backends of processes, whose agents count their turns. `script` is run before each agent.
 fn two(home: &Home, script: &str) -> Stack {
@@ -42,17 +54,29 @@ fn tree(stack: &Stack, backend: &str, id: &str) -> PathBuf {
 pub(crate) fn fill(tree: &Path) {
     let directory = tree.join("workspace/data");
     fs::create_dir_all(&directory).unwrap();
+    let each = (mebibytes() << 20) / FILES;
+    // No two pieces of it are the same.
+    let mut noise = 0x9E37_79B9_7F4A_7C15_u64;
     for number in 0..FILES {
-        let content: Vec<u8> = (0..FILE).map(|at| ((at * (number + 7)) >> 5) as u8).collect();
+        let mut content = Vec::with_capacity(each + 8);
+        while content.len() < each {
+            noise ^= noise << 13;
+            noise ^= noise >> 7;
+            noise ^= noise << 17;
+            content.extend_from_slice(&noise.to_le_bytes());
+        }
         fs::write(directory.join(number.to_string()), content).unwrap();
     }
 }
 
-/// Every file of its data that the test wrote.
-pub(crate) fn content(tree: &Path) -> BTreeMap<String, Vec<u8>> {
+/// Every file of its data that the test wrote: how long it is, and what is in it, in short.
+pub(crate) fn content(tree: &Path) -> BTreeMap<String, (usize, u64)> {
     let entries = fs::read_dir(tree.join("workspace/data")).unwrap().flatten();
     let read = |entry: fs::DirEntry| {
-        (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())
+        let content = fs::read(entry.path()).unwrap();
+        let mut hash = std::hash::DefaultHasher::new();
+        hash.write(&content);
+        (entry.file_name().into_string().unwrap(), (content.len(), hash.finish()))
     };
     entries.map(read).collect()
 }
@@ -68,11 +92,7 @@ pub(crate) fn effects(tree: &Path) -> BTreeMap<String, usize> {
 }
 
 /// A client that sends turns while something else is done; gives how each was answered, by its name.
-pub(crate) fn while_called<T>(
-    stack: &Stack,
-    id: &str,
-    work: impl FnOnce() -> T,
-) -> (T, BTreeMap<String, Value>) {
+pub(crate) fn while_called<T>(stack: &Stack, id: &str, work: impl FnOnce() -> T) -> (T, Answers) {
     let (over, answers) = (AtomicBool::new(false), Mutex::new(BTreeMap::new()));
     let (url, admin) = (stack.url().to_owned(), stack.admin());
     let done = std::thread::scope(|scope| {
@@ -83,8 +103,9 @@ pub(crate) fn while_called<T>(
                 let (url, admin, answers) = (&url, &admin, &answers);
                 scope.spawn(move || {
                     let name = format!("turn-{number}");
+                    let sent = now();
                     let answer = turn(url, admin, id, &name);
-                    answers.lock().unwrap().insert(name, answer);
+                    answers.lock().unwrap().insert(name, (answer, sent.elapsed()));
                 });
                 pause(PACE);
             }
@@ -113,19 +134,48 @@ fn turn(url: &str, admin: &str, id: &str, name: &str) -> Value {
         if answer.status == 200 && said["result"].is_object() {
             return said["result"].clone();
         }
-        assert!(begun.elapsed() < MOVES, "{name}: {answer:?}");
+        assert!(begun.elapsed() < moves(), "{name}: {answer:?}");
         pause(PACE);
     }
 }
 
 /// Every turn was answered with its own words, and ran once.
 #[track_caller]
-pub(crate) fn conserved(answers: &BTreeMap<String, Value>, ran: &BTreeMap<String, usize>) {
+pub(crate) fn conserved(answers: &Answers, ran: &BTreeMap<String, usize>) {
     assert!(answers.len() > 8, "the client sent {} turns", answers.len());
-    for (name, answer) in answers {
+    for (name, (answer, _)) in answers {
         assert_eq!(answer["parts"][0]["text"], format!("echo: {name}"), "{answer}");
         assert_eq!(ran.get(name), Some(&1), "{name} ran so often");
     }
+}
+
+/// Say how its migrations went: what each took, and each of its phases.
+pub(crate) fn tell(stack: &Stack, id: &str, answers: &Answers) {
+    over(stack, id);
+    let all = stack.ask(&format!("GET /admin/workspaces/{id}/migrations"));
+    let at = |at: &Value| Timestamp::parse(at.as_str().unwrap()).unwrap();
+    let between = |from: &Value, to: &Value| at(to).since(at(from)).as_millis();
+    for it in all["migrations"].as_array().unwrap().iter().rev() {
+        let took = it["phases"].as_array().unwrap().windows(2).map(|two| {
+            format!(
+                "{} {}",
+                two[0]["phase"].as_str().unwrap(),
+                between(&two[0]["at"], &two[1]["at"])
+            )
+        });
+        say(&format!(
+            "{} MiB from {} to {}: {} ms, of which {} without service; {}",
+            mebibytes(),
+            it["from"].as_str().unwrap(),
+            it["to"].as_str().unwrap(),
+            between(&it["started_at"], &it["ended_at"]),
+            it["without_service_ms"],
+            took.collect::<Vec<_>>().join(", "),
+        ));
+    }
+    let longest = answers.values().map(|(_, took)| took.as_millis()).max().unwrap_or_default();
+    let sent = answers.len();
+    say(&format!("{sent} turns sent and answered, none ran twice, the slowest after {longest} ms"));
 }
 
 /// Its newest migration, once it is over.
@@ -138,7 +188,7 @@ pub(crate) fn over(stack: &Stack, id: &str) -> Value {
         if ["migrated", "rolled-back"].iter().any(|state| it["state"] == *state) {
             return it;
         }
-        assert!(begun.elapsed() < MOVES, "{it:#}");
+        assert!(begun.elapsed() < moves(), "{it:#}");
         pause(Duration::from_millis(20));
     }
 }
@@ -170,6 +220,7 @@ fn a_workspace_goes_to_another_backend_while_it_is_called() {
     assert_eq!(content(&east), kept, "its data came with it");
     until("the source is gone, with its data", || (!west.exists()).then_some(()));
     conserved(&answers, &effects(&east));
+    tell(&stack, &id, &answers);
     let why = stack.ok(&["why", "a"]);
     assert!(why.contains("migration") && why.contains("east"), "{why}");
     assert!(stack.ok(&["migrate", "a"]).contains("migrated in"), "it is shown afterwards");
@@ -241,22 +292,79 @@ fn what_cannot_be_moved_is_refused_with_the_reason() {
 }
 
 #[test]
-fn a_drain_moves_all_or_names_who_stayed() {
+fn a_drain_moves_all_so_many_at_a_time() {
     let home = Home::new();
-    // Those of one name fail their turns in the east.
-    let script = "case $HOME in */east/*) test -e ../workspace/ill && LIGAND_ECHO_EFFECTS=/nowhere/effects;; esac";
-    let stack = two(&home, script);
-    let names: Vec<String> = (0..8).map(|number| format!("w{number}")).collect();
+    let stack = two(&home, "");
+    let names = create_all(&stack, 6);
     for name in &names {
-        stack.ok(&["ws", "create", name, "--wait"]);
+        fs::write(tree(&stack, "west", &stack.id(name)).join("workspace/mine"), name).unwrap();
     }
-    let told = stack.ok(&["drain", "west", "--to", "east", "--concurrency", "4", "--watch"]);
-    assert!(told.contains("8 of 8 moved"), "{told}");
+    drained(&stack, ("west", "east"), &names);
     for name in &names {
-        assert_eq!(stack.workspace(name)["backend"], "east", "{name}");
+        let id = stack.id(name);
+        let came = fs::read_to_string(tree(&stack, "east", &id).join("workspace/mine")).unwrap();
+        assert_eq!(&came, name);
+        assert!(!tree(&stack, "west", &id).exists(), "the source of {name} is there, or its data");
     }
-    assert!(stack.ok(&["drain", "west"]).contains("done in"), "it is shown afterwards");
-    assert!(stack.ok(&["drain"]).contains("8 of 8"));
+    assert_eq!(stack.processes().len(), names.len(), "an instance each");
+}
+
+/// Workspaces, as many as a variable says.
+pub(crate) fn create_all(stack: &Stack, usual: usize) -> Vec<String> {
+    let many = scale("LIGAND_TEST_DRAIN", usual);
+    let names: Vec<String> = (0..many).map(|number| format!("w{number}")).collect();
+    for name in &names {
+        stack.ok(&["ws", "create", name, "--tier", "2", "--wait"]);
+    }
+    names
+}
+
+/// They leave one backend for another: each is moved, and nothing else is said of any.
+pub(crate) fn drained(stack: &Stack, (from, to): (&str, &str), names: &[String]) {
+    let at_once = names.len().div_ceil(2).min(8).to_string();
+    let begun = now();
+    let told = stack.ok(&[
+        "drain",
+        from,
+        "--to",
+        to,
+        "--concurrency",
+        &at_once,
+        "--grace",
+        "2",
+        "--watch",
+    ]);
+    let took = begun.elapsed();
+    let all = format!("{0} of {0}", names.len());
+    assert!(told.contains(&format!("{all} moved")), "{told}");
+    let list = stack.ask("GET /workspaces");
+    let place = |name: &String| {
+        let found = list.as_array().unwrap().iter().find(|it| it["name"] == **name).unwrap();
+        (found["backend"].as_str().unwrap().to_owned(), generation(found))
+    };
+    for name in names {
+        assert_eq!(place(name), (to.to_owned(), 2), "{name}");
+    }
+    let it = &stack.ask("GET /admin/drains")["drains"][0];
+    assert_eq!((&it["state"], &it["migrated"]), (&json!("done"), &json!(names.len())), "{it:#}");
+    assert!(it["failed"].as_array().unwrap().is_empty() && it["retiring"] == 0, "{it:#}");
+    assert!(stack.ok(&["drain", from]).contains("done in"), "it is shown afterwards");
+    assert!(stack.ok(&["drain"]).contains(&all));
+    let moved = stack.ask("GET /admin/migrations");
+    let mut without: Vec<u64> = moved["migrations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|it| it["without_service_ms"].as_u64())
+        .collect();
+    without.sort_unstable();
+    say(&format!(
+        "{} workspaces from {from} to {to}, {at_once} at once: {} ms; without service {} ms in the middle, {} ms at most",
+        names.len(),
+        took.as_millis(),
+        without[without.len() / 2],
+        without[without.len() - 1],
+    ));
 }
 
 #[test]

@@ -60,6 +60,13 @@ pub(crate) fn service(name: &str) -> Option<String> {
     found
 }
 
+/// How much of something a test takes: what a variable says, else what is enough to see whether it works.
+#[expect(clippy::disallowed_methods, reason = "tests are told so what they may use")]
+pub(crate) fn scale(name: &str, usual: usize) -> usize {
+    let said = std::env::var(name).ok().filter(|value| !value.is_empty());
+    said.map_or(usual, |said| said.parse().unwrap_or_else(|e| panic!("{name}: {e}: {said}")))
+}
+
 /// See the module.
 pub(crate) struct Stack {
     home: Home,

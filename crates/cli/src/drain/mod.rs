@@ -42,6 +42,9 @@ pub(crate) struct DrainArgs {
     /// After so many that were rolled back no further one is begun; 0: never stop [default: 1]
     #[arg(long, value_name = "N", requires = "to")]
     stop_after: Option<u32>,
+    /// Seconds for which each source is kept after its target has become the workspace
+    #[arg(long, value_name = "SECS", requires = "to")]
+    grace: Option<u64>,
     /// Show how it goes, until it is over
     #[arg(long, requires = "backend")]
     watch: bool,
@@ -78,7 +81,9 @@ pub(crate) async fn run(args: DrainArgs) -> CommandResult {
     let it = match (to, migrate::order(pause, resume, abort)) {
         (Some(to), _) => {
             let (concurrency, stop_after_failures) = (args.concurrency, args.stop_after);
-            let body = DrainRequest { backend, to, concurrency, stop_after_failures };
+            let grace_seconds = args.grace;
+            let body =
+                DrainRequest { backend, to, concurrency, stop_after_failures, grace_seconds };
             session.client.drain(&body).await?
         }
         (None, Some(order)) => {

@@ -70,10 +70,58 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], text: &str) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|cause| Error::invalid(text, cause.to_string()))
 }
 
+/// Read JSON whose texts go into the database as they are: none may have a NUL, for which PostgreSQL has no place.
+///
+/// # Errors
+/// 400.
+pub fn parse_kept<T: DeserializeOwned>(bytes: &[u8], text: &str) -> Result<T> {
+    let parsed = parse(bytes, text)?;
+    match nul(bytes) {
+        Some(at) => {
+            let what = "has the character \\u0000, which cannot be kept";
+            Err(Error::invalid(text, format!("the text at byte {} {what}", at + 1)))
+        }
+        None => Ok(parsed),
+    }
+}
+
+/// Where JSON that can be read has an escaped NUL: it has no other way to say it. A backslash that is escaped itself
+/// escapes nothing.
+fn nul(json: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    while let Some(found) = json[at..].iter().position(|byte| *byte == b'\\') {
+        at += found;
+        if json[at..].starts_with(br"\u0000") {
+            return Some(at);
+        }
+        at = (at + 2).min(json.len());
+    }
+    None
+}
+
 /// The same, where no body at all means the default.
 ///
 /// # Errors
 /// 400.
 pub fn parse_or_default<T: DeserializeOwned + Default>(bytes: &[u8], text: &str) -> Result<T> {
-    if bytes.trim_ascii().is_empty() { Ok(T::default()) } else { parse(bytes, text) }
+    if bytes.trim_ascii().is_empty() { Ok(T::default()) } else { parse_kept(bytes, text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nul_is_found_where_it_is_one() {
+        for (json, at) in [
+            (r#""plain""#, None),
+            (r#""a\u0000b""#, Some(2)),
+            (r#""a\\u0000b""#, None),
+            (r#""a\\\u0000b""#, Some(4)),
+            (r#""\n\u0001\u0000""#, Some(9)),
+            ("\\", None),
+        ] {
+            assert_eq!(nul(json.as_bytes()), at, "{json}");
+        }
+    }
 }

@@ -71,19 +71,24 @@ fn is_question(method: &str) -> bool {
 
 /// The method of an envelope; empty where it names none.
 pub(super) fn method(envelope: &Value) -> &str {
-    envelope["method"].as_str().unwrap_or_default()
+    envelope["method"].as_str().filter(|it| can_be_kept(it)).unwrap_or_default()
 }
 
 /// The name of a message; none where it is missing, empty, too long, or no text.
 pub(super) fn message_id(envelope: &Value) -> Option<String> {
     let id = envelope["params"]["message"]["messageId"].as_str()?;
-    (1..=MAX_KEY).contains(&id.len()).then(|| id.to_owned())
+    ((1..=MAX_KEY).contains(&id.len()) && can_be_kept(id)).then(|| id.to_owned())
 }
 
 /// The delegation that a message carries.
 pub(super) fn delegation_id(envelope: &Value) -> Option<String> {
     let id = envelope["params"]["message"]["metadata"]["delegation_id"].as_str()?;
-    (!id.is_empty()).then(|| id.to_owned())
+    (!id.is_empty() && can_be_kept(id)).then(|| id.to_owned())
+}
+
+/// PostgreSQL has no place for a NUL in a text; within a body it stays escaped.
+fn can_be_kept(name: &str) -> bool {
+    !name.contains('\0')
 }
 
 /// Of what is said: neither under which name, nor by which call.

@@ -2,6 +2,8 @@
 //!
 //! Which workspaces those are is written down when it is asked for; each has a row that ends as migrated, or with the
 //! reason why it stayed. A pass looks at what became of those on their way, and begins as many as there is room for.
+//! Whoever has been cut over makes room at once: that its source goes its grace is no work. The drain is done when the
+//! last source is gone.
 
 use std::time::Duration;
 
@@ -64,6 +66,9 @@ impl State {
 pub(super) enum Standing {
     Waiting,
     Open,
+    /// It is there; its source is kept for its grace yet.
+    Moved,
+    /// The same, and nothing of it is left here.
     Migrated,
     /// It was rolled back.
     Failed,
@@ -76,6 +81,7 @@ impl Standing {
         match self {
             Self::Waiting => "waiting",
             Self::Open => "open",
+            Self::Moved => "moved",
             Self::Migrated => "migrated",
             Self::Failed => "failed",
             Self::Kept => "kept",
@@ -83,8 +89,9 @@ impl Standing {
     }
 
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let all = [Self::Waiting, Self::Open, Self::Migrated, Self::Failed, Self::Kept];
-        all.into_iter().find(|it| it.as_str() == text)
+        let before = [Self::Waiting, Self::Open, Self::Moved];
+        let mut all = before.into_iter().chain([Self::Migrated, Self::Failed, Self::Kept]);
+        all.find(|it| it.as_str() == text)
     }
 }
 
@@ -96,6 +103,8 @@ pub(super) struct Drain {
     pub(super) to: String,
     pub(super) concurrency: i64,
     pub(super) stop_after: i64,
+    /// How long each source is kept; `None`: as the settings say.
+    pub(super) grace: Option<Duration>,
     /// Failures that a person has seen, and went on all the same.
     pub(super) forgiven: i64,
     pub(super) state: State,
@@ -233,6 +242,17 @@ async fn pass(app: &App) -> anyhow::Result<Pass> {
     Ok(pass)
 }
 
+/// What was found about one on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Met {
+    /// It goes on.
+    Nothing,
+    /// It fails, but is not back yet.
+    Undoing,
+    /// What it stands for is new.
+    News,
+}
+
 struct Draining<'a> {
     app: &'a App,
     id: Uuid,
@@ -245,16 +265,24 @@ impl Draining<'_> {
         let it = store::drains::get(&mut tx, self.id).await?.context("the drain is gone")?;
         let mut members = store::drains::members(&mut tx, self.id).await?;
         drop(tx);
-        for member in members.iter_mut().filter(|member| member.standing == Standing::Open) {
-            pass.steps += u64::from(self.follow(&it, member).await?);
+        let under_way =
+            |member: &&mut Member| matches!(member.standing, Standing::Open | Standing::Moved);
+        let mut undoing = 0;
+        for member in members.iter_mut().filter(under_way) {
+            let met = self.follow(&it, member).await?;
+            pass.steps += u64::from(met == Met::News);
+            undoing += i64::from(met == Met::Undoing);
         }
         let mut open = members.iter().filter(|member| member.standing == Standing::Open).count();
         let failed = failures(&members) - it.forgiven;
-        let stops = it.stop_after > 0 && failed >= it.stop_after;
+        let too_many = |failed: i64| it.stop_after > 0 && failed >= it.stop_after;
+        let stops = too_many(failed);
+        // One that is being undone has failed, though what it stops is said only once it is back.
+        let waits = too_many(failed + undoing);
         let room = usize::try_from(it.concurrency).unwrap_or(usize::MAX);
         for member in members.iter_mut().filter(|member| member.standing == Standing::Waiting) {
             match it.state {
-                State::Running if stops || open >= room => break,
+                State::Running if waits || open >= room => break,
                 State::Running => {
                     pass.steps += u64::from(self.send(&it, member).await?);
                     open += usize::from(member.standing == Standing::Open);
@@ -270,15 +298,15 @@ impl Draining<'_> {
         self.settle(&members, stops.then_some(failed)).await
     }
 
-    /// What became of one on its way. Gives whether that is new.
-    async fn follow(&self, it: &Drain, member: &mut Member) -> anyhow::Result<bool> {
-        let Some(id) = member.migration else { return Ok(false) };
+    /// What became of one on its way.
+    async fn follow(&self, it: &Drain, member: &mut Member) -> anyhow::Result<Met> {
+        let Some(id) = member.migration else { return Ok(Met::Nothing) };
         let migration = store::get(&mut self.app.db.read().await?, id).await?;
         let Some(migration) = migration else {
             // It went with its workspace.
             member.standing = Standing::Migrated;
             self.save(member).await?;
-            return Ok(true);
+            return Ok(Met::News);
         };
         if it.state == State::Aborted
             && begin::can_abort(&migration)
@@ -291,18 +319,22 @@ impl Draining<'_> {
             }
             work.commit().await?;
             self.app.bells.ring();
-            return Ok(true);
+            return Ok(Met::News);
         }
         match migration.stage {
+            Stage::After(_) if member.standing == Standing::Open => {
+                member.standing = Standing::Moved;
+            }
             Stage::Over(Outcome::Migrated) => member.standing = Standing::Migrated,
             Stage::Over(Outcome::RolledBack) => {
                 member.standing = Standing::Failed;
                 member.cause.clone_from(&migration.cause);
             }
-            Stage::Before(_) | Stage::Undoing | Stage::After(_) => return Ok(false),
+            Stage::Undoing => return Ok(Met::Undoing),
+            Stage::Before(_) | Stage::After(_) => return Ok(Met::Nothing),
         }
         self.save(member).await?;
-        Ok(true)
+        Ok(Met::News)
     }
 
     /// Send one on its way. Gives whether anything became of it.
@@ -310,7 +342,7 @@ impl Draining<'_> {
         let mut work = Work::begin(self.app).await?;
         let reason = format!("drain of {}", it.from);
         let drain = Some(it.id);
-        let asked = Asked { to: &it.to, grace: None, reason: Some(&reason), drain };
+        let asked = Asked { to: &it.to, grace: it.grace, reason: Some(&reason), drain };
         let found = workspaces::lock(&mut work.tx, member.workspace).await?;
         if found.is_none_or(|found| found.backend.as_deref() != Some(it.from.as_str())) {
             // Moved, or deleted and purged, by somebody else.
@@ -353,7 +385,8 @@ impl Draining<'_> {
         let found = store::drains::get(&mut work.tx, self.id).await?;
         let mut it = found.context("the drain is gone")?;
         let with = |standing| members.iter().any(|member| member.standing == standing);
-        let (open, waiting) = (with(Standing::Open), with(Standing::Waiting));
+        let open = with(Standing::Open) || with(Standing::Moved);
+        let waiting = with(Standing::Waiting);
         if let (State::Running, Some(failed), true) = (it.state, stops, waiting) {
             it.state = State::Stopped;
             it.cause = Some(format!("{failed} were rolled back; nothing further is begun"));

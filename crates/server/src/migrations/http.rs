@@ -16,7 +16,7 @@ use super::{Migration, store, view};
 use crate::access::Admin;
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::http::body::{Payload, parse};
+use crate::http::body::{Payload, parse_kept};
 use crate::http::path::WorkspacePath;
 use crate::journal::Work;
 use crate::workspaces;
@@ -39,6 +39,15 @@ fn backend<'a>(app: &App, field: &str, name: &'a str) -> Result<&'a str> {
     Err(Error::invalid(BAD_BODY, expected))
 }
 
+/// How long a source is kept, if somebody said so.
+fn grace(seconds: Option<u64>) -> Result<Option<Duration>> {
+    if seconds.is_some_and(|seconds| seconds > MOST_GRACE) {
+        let expected = format!("grace_seconds: expected 0 to {MOST_GRACE}");
+        return Err(Error::invalid(BAD_BODY, expected));
+    }
+    Ok(seconds.map(Duration::from_secs))
+}
+
 async fn show(app: &App, it: Migration) -> Result<View> {
     Ok(view::migration(&mut app.db.read().await?, it, app.clock.now()).await?)
 }
@@ -52,19 +61,15 @@ pub(crate) async fn migrate(
     State(app): State<App>,
     Payload(body): Payload,
 ) -> Result<(StatusCode, Json<View>)> {
-    let said: Migrate = parse(&body, BAD_BODY)?;
+    let said: Migrate = parse_kept(&body, BAD_BODY)?;
     let to = backend(&app, "to", &said.to)?;
-    if said.grace_seconds.is_some_and(|seconds| seconds > MOST_GRACE) {
-        let expected = format!("grace_seconds: expected 0 to {MOST_GRACE}");
-        return Err(Error::invalid(BAD_BODY, expected));
-    }
+    let grace = grace(said.grace_seconds)?;
     let reason = said.reason.as_deref().map(str::trim).filter(|reason| !reason.is_empty());
     let wrong = |text: &str| text.chars().count() > MOST_REASON || text.contains('\0');
     if reason.is_some_and(wrong) {
         let expected = format!("reason: expected a text of at most {MOST_REASON} characters");
         return Err(Error::invalid(BAD_BODY, expected));
     }
-    let grace = said.grace_seconds.map(Duration::from_secs);
     let mut work = Work::begin(&app).await?;
     let asked = Asked { to, grace, reason, drain: None };
     let begun = begin::begin(&app, &mut work, id, &asked).await?;

@@ -83,6 +83,10 @@ fn time(micros: Option<i64>) -> Option<Timestamp> {
     micros.map(Timestamp::from_micros)
 }
 
+fn duration(micros: i64) -> Duration {
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+}
+
 fn micros(of: Duration) -> i64 {
     i64::try_from(of.as_micros()).unwrap_or(i64::MAX)
 }
@@ -113,7 +117,7 @@ impl TryFrom<Row> for Migration {
             since: Timestamp::from_micros(row.since),
             deadline: Timestamp::from_micros(row.deadline),
             wish: wish(&row.wish).ok_or_else(|| unknown("wish"))?,
-            grace: Duration::from_micros(u64::try_from(row.grace).unwrap_or(0)),
+            grace: duration(row.grace),
             reason: row.reason,
             cause: row.cause,
             asked_at: Timestamp::from_micros(row.asked_at),

@@ -87,6 +87,9 @@ impl Going<'_> {
         it.enter(stage, &self.app.config, now);
         store::save(tx, &it).await?;
         store::note_phase(tx, it.id, stage, now).await?;
+        if let Some(drain) = it.drain {
+            store::drains::wake(tx, drain, now).await?;
+        }
         let summary = format!("generation {target} on {} is the workspace now", it.to);
         begin::note(work, &it, summary);
         let payload = json!({"generation": target, "url": url, "backend": it.to});

@@ -87,7 +87,9 @@ pub(super) fn drain(it: Drain, members: &[Member]) -> DrainView {
         concurrency: u32::try_from(it.concurrency).unwrap_or(u32::MAX),
         stop_after_failures: u32::try_from(it.stop_after).unwrap_or(u32::MAX),
         total: i64::try_from(members.len()).unwrap_or(i64::MAX),
-        migrated: counted(Standing::Migrated),
+        grace_seconds: it.grace.map(|grace| grace.as_secs()),
+        migrated: counted(Standing::Moved) + counted(Standing::Migrated),
+        retiring: counted(Standing::Moved),
         open: counted(Standing::Open),
         failed: stayed
             .map(|m| DrainFailure {

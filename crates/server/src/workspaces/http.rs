@@ -27,7 +27,7 @@ use crate::access::{Admin, Anyone, OfWorkspace};
 use crate::app::App;
 use crate::backend::{BackendError, ErrorKind};
 use crate::error::{Error, Result};
-use crate::http::body::{Payload, parse, parse_or_default};
+use crate::http::body::{Payload, parse_kept, parse_or_default};
 use crate::http::path::WorkspacePath;
 use crate::journal;
 use crate::messages::{self, Message};
@@ -52,7 +52,7 @@ pub(crate) async fn create(
     headers: HeaderMap,
     Payload(body): Payload,
 ) -> Result<(StatusCode, Json<Created>)> {
-    let request: Create = parse(&body, "invalid workspace payload")?;
+    let request: Create = parse_kept(&body, "invalid workspace payload")?;
     let created = creation::create(&app, &by, request, &origin(&headers, &app)).await?;
     Ok((StatusCode::CREATED, Json(created)))
 }
@@ -111,7 +111,7 @@ pub(crate) async fn patch(
     State(app): State<App>,
     Payload(body): Payload,
 ) -> Result<Json<Patched>> {
-    let keys: Map<String, Value> = parse(&body, "invalid request body")?;
+    let keys: Map<String, Value> = parse_kept(&body, "invalid request body")?;
     Ok(Json(change::patch(&app, caller.workspace, &caller.by, &keys).await?))
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ligand_server::backend::fake::{Call, Fault, Planned};
 use serde_json::{Value, json};
 
 use crate::support::standby::{Move, completed, pass, placed};
@@ -119,6 +120,57 @@ both! {
         assert_eq!(app.workspace(&moves[1].id).await["backend"], "fake");
     }
 
+    async fn a_place_is_free_at_the_cut_over_and_a_drain_is_done_when_the_last_source_is_gone(app: TestApp) {
+        let app = app.with_other();
+        let mut moves = Vec::new();
+        for number in 0..3 {
+            moves.push(placed(&app, &format!("a{number}"), completed).await.0);
+        }
+        let begun = drain(&app, json!({"concurrency": 1, "grace_seconds": 600})).await;
+        assert_eq!(begun["grace_seconds"], 600, "{begun}");
+        let mut now = begun.clone();
+        for _ in 0..60 {
+            now = look(&app, &begun["id"]).await;
+            assert!(now["open"].as_i64().unwrap() <= 1, "{now}");
+            if now["migrated"] == 3 {
+                break;
+            }
+            all(&app, &mut moves).await;
+        }
+        assert_eq!((&now["migrated"], &now["retiring"], &now["open"]), (&json!(3), &json!(3), &json!(0)), "{now}");
+        assert_eq!((&now["state"], &now["ended_at"]), (&json!("running"), &Value::Null), "{now}");
+        assert_eq!(app.fake.instances().len(), 3, "every source has its grace");
+        let (done, _) = over(&app, &mut moves, &begun["id"]).await;
+        assert_eq!((&done["state"], &done["migrated"], &done["retiring"]), (&json!("done"), &json!(3), &json!(0)), "{done}");
+        assert!(app.fake.instances().is_empty());
+    }
+
+    async fn while_one_is_undone_that_may_be_the_last_failure_no_further_one_is_begun(app: TestApp) {
+        let app = app.with_other();
+        let mut moves = Vec::new();
+        for name in ["bad", "good", "late"] {
+            moves.push(placed(&app, name, completed).await.0);
+        }
+        let id = drain(&app, json!({"concurrency": 2, "grace_seconds": 0})).await["id"].clone();
+        pass(&app).await;
+        let target = app.other().newest(moves[0].id.parse().unwrap()).unwrap();
+        app.other().plan(Planned::once(Fault::Silence).at(&[Call::Destroy]).times(5));
+        app.other().kill(target.key, 9);
+        let (mut undone, mut now) = (0, Value::Null);
+        for _ in 0..300 {
+            now = look(&app, &id).await;
+            if now["state"] == "stopped" {
+                break;
+            }
+            assert_eq!(now["waiting"], 1, "{now}");
+            undone += u32::from(now["migrated"] == 1 && moves[0].latest(&app).await["state"] == "undoing");
+            all(&app, &mut moves).await;
+        }
+        assert!(undone > 1, "it took a while to undo it");
+        assert_eq!((&now["state"], &now["migrated"], &now["waiting"]), (&json!("stopped"), &json!(1), &json!(1)), "{now}");
+        assert_eq!(now["failed"][0]["workspace"], "bad");
+    }
+
     async fn what_a_drain_says_is_looked_at(app: TestApp) {
         let app = app.with_other();
         for (body, field) in [
@@ -126,6 +178,7 @@ both! {
             (json!({"backend": "fake", "to": "fake"}), "to"),
             (json!({"backend": "moon", "to": "other"}), "backend"),
             (json!({"backend": "fake", "to": "other", "concurrency": 0}), "concurrency"),
+            (json!({"backend": "fake", "to": "other", "grace_seconds": 604_801}), "grace_seconds"),
         ] {
             let answer = app.post("/admin/drains", body.clone()).await;
             let detail = answer.body["detail"].as_str().unwrap_or_default().to_owned();

@@ -147,7 +147,7 @@ both! {
         app.settle().await;
         let late = Agent::of(&app, &id);
         let path = format!("/admin/workspaces/{id}/bootstrap-failed");
-        let said = json!({"error": "disk full", "log_tail": "line 1\nline 2"});
+        let said = json!({"error": "disk full\0", "log_tail": "line\0 1\nline 2"});
         app.post(&path, said).await.is(200, &json!({"ok": true}));
         assert_eq!(status(&app, &id).await, "failed");
         let event = last_event(&app, &id).await;

@@ -1,14 +1,31 @@
 //! Creating, reading, changing and deleting workspaces.
 
+use axum::response::IntoResponse as _;
 use serde_json::{Value, json};
 
 use crate::support::agent::{Agent, online};
 use crate::support::engine::on_each;
+use crate::support::runtime::{answering, named, send_with, served};
 use crate::support::{ADMIN, TestApp, both};
 
 const UNKNOWN: &str = "00000000-0000-4000-8000-000000000000";
 
 both! {
+    async fn a_nul_in_a_text_is_refused_and_one_in_a_message_is_delivered(app: TestApp) {
+        for (method, path, body) in [
+            ("POST", "/workspaces".to_owned(), json!({"name": "a\0b"})),
+            ("PATCH", format!("/workspaces/{}", app.create("a").await), json!({"role": "a\0b"})),
+        ] {
+            let answer = app.call(method, &path, Some(ADMIN), Some(body)).await;
+            let detail = answer.body["detail"].as_str().unwrap_or_default();
+            assert_eq!((answer.status.as_u16(), detail.contains("\\u0000")), (400, true), "{answer:?}");
+        }
+        let (url, seen) = answering(|| "{}".into_response()).await;
+        let (id, _) = served(&app, "b", &url).await;
+        send_with(&app, &id, &named("a\0b", "x\0y"), &[]).await.ok();
+        assert!(seen.lock().unwrap()[0].1.to_string().contains("x\\u0000y"));
+    }
+
     async fn ws_01_get_is_200_404_or_500(app: TestApp) {
         let id = app.create("a").await;
         assert_eq!(app.workspace(&id).await["name"], "a");

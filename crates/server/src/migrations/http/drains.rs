@@ -9,11 +9,11 @@ use ligand_api::migration::{Drain as View, DrainRequest, Drains};
 use ligand_domain::time::Timestamp;
 use uuid::Uuid;
 
-use super::{BAD_BODY, MOST, backend};
+use super::{BAD_BODY, MOST, backend, grace};
 use crate::access::Admin;
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::http::body::{Payload, parse};
+use crate::http::body::{Payload, parse_kept};
 use crate::http::path;
 use crate::migrations::drains::{self, Ask, Drain, State as Standing};
 use crate::migrations::{store, view};
@@ -44,7 +44,7 @@ pub(crate) async fn drain(
     State(app): State<App>,
     Payload(body): Payload,
 ) -> Result<(StatusCode, Json<View>)> {
-    let said: DrainRequest = parse(&body, BAD_BODY)?;
+    let said: DrainRequest = parse_kept(&body, BAD_BODY)?;
     let from = backend(&app, "backend", &said.backend)?;
     let to = backend(&app, "to", &said.to)?;
     if from == to {
@@ -66,6 +66,7 @@ pub(crate) async fn drain(
         to: to.to_owned(),
         concurrency: i64::from(at_once),
         stop_after: i64::from(stop_after),
+        grace: grace(said.grace_seconds)?,
         forgiven: 0,
         state: Standing::Running,
         cause: None,

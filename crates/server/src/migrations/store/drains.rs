@@ -7,10 +7,11 @@ use uuid::Uuid;
 use crate::db::{Claims, Tx, claims, on};
 use crate::migrations::Done;
 use crate::migrations::drains::{Drain, Member, Standing, State};
+use crate::migrations::store::{duration, micros};
 
 macro_rules! columns {
     () => {
-        "id, source_backend, target_backend, concurrency, stop_after, forgiven, state, cause, asked_at, ended_at"
+        "id, source_backend, target_backend, concurrency, stop_after, grace, forgiven, state, cause, asked_at, ended_at"
     };
 }
 
@@ -21,6 +22,7 @@ struct Row {
     target_backend: String,
     concurrency: i64,
     stop_after: i64,
+    grace: Option<i64>,
     forgiven: i64,
     state: String,
     cause: Option<String>,
@@ -42,6 +44,7 @@ impl TryFrom<Row> for Drain {
             to: row.target_backend,
             concurrency: row.concurrency,
             stop_after: row.stop_after,
+            grace: row.grace.map(duration),
             forgiven: row.forgiven,
             state: State::parse(&row.state).ok_or_else(|| unknown("drains.state"))?,
             cause: row.cause,
@@ -54,9 +57,9 @@ impl TryFrom<Row> for Drain {
 /// A new one. `false`: its backend is being drained already.
 pub(in crate::migrations) async fn insert(tx: &mut Tx, new: &Drain) -> Done<bool> {
     on!(tx, c => sqlx::query("INSERT INTO drains (id, source_backend, target_backend, concurrency, stop_after, state,
-            asked_at, due_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $7) ON CONFLICT DO NOTHING")
+            asked_at, due_at, grace) VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8) ON CONFLICT DO NOTHING")
         .bind(new.id).bind(&new.from).bind(&new.to).bind(new.concurrency).bind(new.stop_after)
-        .bind(new.state.as_str()).bind(new.asked_at.micros())
+        .bind(new.state.as_str()).bind(new.asked_at.micros()).bind(new.grace.map(micros))
         .execute(c).await.map(|done| done.rows_affected() == 1))
 }
 

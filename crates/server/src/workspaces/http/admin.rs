@@ -10,7 +10,7 @@ use ligand_domain::id::WorkspaceId;
 use crate::access::Admin;
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::http::body::{Payload, parse};
+use crate::http::body::{Payload, parse, parse_kept};
 use crate::workspaces::outside;
 
 /// An id as it was sent. A malformed one is nobody's here.
@@ -40,7 +40,11 @@ pub(crate) async fn bootstrap_failed(
     State(app): State<App>,
     Payload(body): Payload,
 ) -> Result<Json<Noted>> {
-    let said: BootstrapFailed = parse(&body, "invalid request body")?;
+    let mut said: BootstrapFailed = parse(&body, "invalid request body")?;
+    // Serial consoles have them.
+    for text in [&mut said.error, &mut said.log_tail].into_iter().flatten() {
+        text.retain(|char| char != '\0');
+    }
     // A row that is not there cannot change.
     let Ok(id) = id.parse() else { return Ok(Json(Noted { ok: true, no_change: Some(true) })) };
     Ok(Json(outside::bootstrap_failed(&app, id, &said).await?))
@@ -67,7 +71,7 @@ pub(crate) async fn set_compute_instance(
     State(app): State<App>,
     Payload(body): Payload,
 ) -> Result<Json<Repointed>> {
-    let said: SetCompute = parse(&body, "invalid request body")?;
+    let said: SetCompute = parse_kept(&body, "invalid request body")?;
     let compute = outside::compute(&said)?;
     outside::repoint(&app, known(&id)?, &compute).await?;
     Ok(Json(Repointed {
