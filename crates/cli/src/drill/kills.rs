@@ -288,7 +288,9 @@ async fn left(api: &Api, stack: &Stack, id: &str) -> Outcome<Vec<String>> {
         let now = api.why(id).await?.workspace;
         let own = (now.generation, moving::backend_of(&now));
         let strays = stack.fleet_has(id).await?.into_iter().filter(|it| *it != own);
-        left.extend(strays.map(|(generation, at)| format!("generation {generation} in the fleet's list at {at}")));
+        left.extend(strays.map(|(generation, at)| {
+            format!("generation {generation} in the fleet's list at {at}")
+        }));
         if left.is_empty() || clock::now() >= until {
             return Ok(left);
         }
