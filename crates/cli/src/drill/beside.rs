@@ -72,7 +72,9 @@ impl Stack {
     pub(super) async fn fleet(&mut self, agent: &str) -> Outcome<String> {
         let provider = |name: &str, uid_base: u32| {
             let root = self.data().join(name).display().to_string();
-            format!("[providers.{name}]\nkind = \"process\"\nroot = {root:?}\nuid_base = {uid_base}\n")
+            format!(
+                "[providers.{name}]\nkind = \"process\"\nroot = {root:?}\nuid_base = {uid_base}\n"
+            )
         };
         let own = format!("{agent}{}{}", provider(WEST, 200_000), provider(EAST, 300_000));
         fs::write(self.dir.join("fleet.toml"), own).context("write the fleet's settings")?;
@@ -89,7 +91,8 @@ impl Stack {
             true => Ok(url),
             false => {
                 let (status, said) = (answer.status(), answer.text().await.unwrap_or_default());
-                Err(anyhow::anyhow!("the fleet was asked for an organisation: {status} {said}").into())
+                Err(anyhow::anyhow!("the fleet was asked for an organisation: {status} {said}")
+                    .into())
             }
         }
     }
