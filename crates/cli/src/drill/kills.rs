@@ -284,7 +284,13 @@ async fn serves(scene: &Scene, api: &Api, id: &str) -> Outcome<bool> {
 async fn left(api: &Api, stack: &Stack, id: &str) -> Outcome<Vec<String>> {
     let until = clock::now().after(Duration::from_secs(15));
     loop {
-        let left = moving::leaks(api, stack, id).await?;
+        let mut left = moving::leaks(api, stack, id).await?;
+        let now = api.why(id).await?.workspace;
+        let own = (now.generation, moving::backend_of(&now));
+        let strays = stack.fleet_has(id).await?.into_iter().filter(|it| *it != own);
+        left.extend(strays.map(|(generation, at)| {
+            format!("generation {generation} in the fleet's list at {at}")
+        }));
         if left.is_empty() || clock::now() >= until {
             return Ok(left);
         }
