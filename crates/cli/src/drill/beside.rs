@@ -73,7 +73,9 @@ impl Stack {
     pub(super) async fn fleet(&mut self, agent: &str) -> Outcome<String> {
         let provider = |name: &str, uid_base: u32| {
             let root = self.data().join(name).display().to_string();
-            format!("[providers.{name}]\nkind = \"process\"\nroot = {root:?}\nuid_base = {uid_base}\n")
+            format!(
+                "[providers.{name}]\nkind = \"process\"\nroot = {root:?}\nuid_base = {uid_base}\n"
+            )
         };
         let own = format!("{agent}{}{}", provider(WEST, 200_000), provider(EAST, 300_000));
         fs::write(self.dir.join("fleet.toml"), own).context("write the fleet's settings")?;
@@ -82,13 +84,15 @@ impl Stack {
         let url = self.fleet.url.clone();
         let org = json!({"id": ORGANISATION, "slug": ORGANISATION, "name": "a drill", "owner_user_id": "nobody",
             "admin_token": ADMINISTRATOR});
-        let request = client()?.post(format!("{url}/cp/admin/orgs")).bearer_auth(OPERATOR).json(&org);
+        let request =
+            client()?.post(format!("{url}/cp/admin/orgs")).bearer_auth(OPERATOR).json(&org);
         let answer = request.send().await.context("ask the fleet")?;
         match answer.status().is_success() {
             true => Ok(url),
             false => {
                 let (status, said) = (answer.status(), answer.text().await.unwrap_or_default());
-                Err(anyhow::anyhow!("the fleet was asked for an organisation: {status} {said}").into())
+                Err(anyhow::anyhow!("the fleet was asked for an organisation: {status} {said}")
+                    .into())
             }
         }
     }
