@@ -222,6 +222,50 @@ fn an_instance_that_runs_sees_what_is_imported_and_keeps_its_credential() {
 }
 
 #[test]
+fn what_came_ahead_is_amended_beneath_an_instance_that_runs() {
+    on_docker(|bench| async move {
+        let (disk, backend) = (Disk::new(&bench), &bench.backend);
+        let (source, from, to) = (&disk.1, key(60, 1), key(61, 1));
+        for (path, content) in [("same", "same"), ("other", "old"), ("lost", "x"), ("dir/in", "x")]
+        {
+            put(source, from, path, content).await;
+        }
+        let ahead = (archive(source, from).await, source.digest(from.workspace).await.unwrap());
+        backend.ensure(spec(to, WAITS)).await.unwrap();
+        put(backend, to, "mine", "mine").await;
+        let before = (backend.digest(to.workspace).await.unwrap(), volumes(&bench, to).await);
+        let came = backend.import_ahead(to.workspace, again(&ahead.0)).await.unwrap();
+        assert_eq!(came, ahead.1);
+        assert_eq!(backend.digest(to.workspace).await.unwrap(), before.0, "it does not count yet");
+        put(source, from, "other", "new").await;
+        for path in ["lost", "dir"] {
+            source.remove_file(from.workspace, at(Root::Workspace, path)).await.unwrap();
+        }
+        put(source, from, "dir", "a file now").await;
+        let now = (archive(source, from).await, source.digest(from.workspace).await.unwrap());
+        let gone = ["workspace/lost", "workspace/dir/in"].map(PathBuf::from).to_vec();
+        let digest = now.1.digest.clone();
+        let amend = async |digest: &str| {
+            let (changes, gone) = (again(&now.0), gone.clone());
+            backend.amend(to.workspace, changes, gone, digest.to_owned()).await
+        };
+        let came = amend(&digest).await.unwrap();
+        assert_eq!((&came, &backend.digest(to.workspace).await.unwrap()), (&now.1, &now.1));
+        assert_eq!(read(backend, to, "dir").await.unwrap(), "a file now");
+        assert_eq!(backend.inspect(to).await.unwrap(), Seen::Running);
+        assert_eq!(volumes(&bench, to).await, before.1, "what waited is gone");
+        assert_eq!(amend(&digest).await.unwrap_err().kind, ErrorKind::Missing);
+        // What comes out as something else is told, and an import makes up for it.
+        backend.import_ahead(to.workspace, again(&ahead.0)).await.unwrap();
+        assert_eq!(amend(&"0".repeat(64)).await.unwrap_err().kind, ErrorKind::Broken);
+        let came = backend.import(to.workspace, again(&ahead.0), None).await.unwrap();
+        assert_eq!((&came, &backend.digest(to.workspace).await.unwrap()), (&ahead.1, &ahead.1));
+        assert_eq!(volumes(&bench, to).await, before.1);
+        bench.clear().await;
+    });
+}
+
+#[test]
 fn what_came_half_beneath_an_instance_comes_whole_the_next_time() {
     on_docker(|bench| async move {
         let (backend, from, to) = (&bench.backend, key(28, 1), key(29, 1));

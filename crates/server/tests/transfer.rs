@@ -2,7 +2,9 @@
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileExt as _, MetadataExt as _, PermissionsExt as _, symlink,
+};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -283,6 +285,62 @@ fn what_is_given_up_at_the_target_changes_nothing_there() {
     });
 }
 
+/// What a file is, whatever it is called.
+fn node(path: &Path) -> u64 {
+    fs::symlink_metadata(path).unwrap().ino()
+}
+
+/// Change everything that can be changed of what was furnished.
+fn change(work: &Path) {
+    fs::set_permissions(work.join("deep"), Permissions::from_mode(0o700)).unwrap();
+    fs::write(work.join("deep/7é"), noise(98, 2500)).unwrap();
+    fs::set_permissions(work.join("run"), Permissions::from_mode(0o700)).unwrap();
+    fs::remove_file(work.join("far")).unwrap();
+    fs::create_dir(work.join("far")).unwrap();
+    fs::write(work.join("far/in"), "in").unwrap();
+    fs::rename(work.join("exact"), work.join("moved")).unwrap();
+    fs::hard_link(work.join("moved"), work.join("twice")).unwrap();
+    fs::remove_dir_all(work.join("deep/deep")).unwrap();
+    symlink("../run", work.join("deep/deep")).unwrap();
+    fs::remove_file(work.join("link")).unwrap();
+    fs::set_permissions(work.join("deep"), Permissions::from_mode(0o500)).unwrap();
+}
+
+#[test]
+fn what_was_put_there_ahead_is_amended_and_the_rest_of_it_stays() {
+    run(async {
+        let disk = Disk::new().await;
+        furnish(&disk.work());
+        disk.copy().await;
+        let before = disk.target.digest(who()).await.unwrap();
+        transfer::restore_ahead(&disk.app.app, ID, &disk.target, who(), &quiet).await;
+        assert_eq!(disk.target.digest(who()).await.unwrap(), before, "it does not count yet");
+        let (ahead, there) =
+            (disk.of("target").join(".ahead/workspace"), disk.of("target").join("workspace"));
+        let nodes = ["large", "deep/6é", "deep/7é"].map(|name| node(&ahead.join(name)));
+        change(&disk.work());
+        disk.goes_over().await;
+        let now = ["large", "deep/6é", "deep/7é"].map(|name| node(&there.join(name)));
+        assert_eq!(
+            (now[0], now[1]),
+            (nodes[0], nodes[1]),
+            "what did not change was not sent again"
+        );
+        assert_ne!(now[2], nodes[2]);
+        assert!(!ahead.exists() && !there.join("link").exists());
+        let token = fs::read(disk.of("target").join("configs/.auth_token")).unwrap();
+        assert_eq!(token, b"the secret");
+        // There is nothing of the kind any more: then all of it comes.
+        disk.goes_over().await;
+        // What lies there is not what was put there.
+        transfer::restore_ahead(&disk.app.app, ID, &disk.target, who(), &quiet).await;
+        fs::write(ahead.join("large"), "spoilt").unwrap();
+        fs::write(disk.work().join("more"), "more").unwrap();
+        disk.goes_over().await;
+        assert!(!ahead.exists());
+    });
+}
+
 #[test]
 fn what_cannot_be_read_whole_is_copied_as_far_as_possible() {
     run(async {
@@ -419,7 +477,11 @@ fn a_bucket_is_asked_seldom_and_one_that_refuses_is_told_of() {
         }
         let copied = disk.goes_over().await;
         assert_eq!(s3.asked("put"), 2, "2000 small files are a chunk and a manifest");
-        assert_eq!(s3.asked("get"), 3, "the manifest twice, the chunk once");
+        assert_eq!(
+            s3.asked("get"),
+            4,
+            "the manifest twice, whether anything came ahead, the chunk once"
+        );
         let named = |name: &String| name.starts_with(&format!("/bucket/migrations/{ID}/"));
         assert!(s3.names().iter().all(named), "{:?}", s3.names());
         let stranger = Disk::with(scratch(), bucket(&s3, "", "SOMEBODY")).await;

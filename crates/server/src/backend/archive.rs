@@ -6,6 +6,7 @@
 //! knows nothing of owners, times and how the archive was packed, so that a directory, the archive of it, and what
 //! another backend made of that archive have one digest. Of a root itself only what is inside counts.
 
+mod amend;
 mod pack;
 mod pipe;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest as _, Sha256};
 use tar::EntryType;
 
+pub use self::amend::amend;
 pub use self::pack::{Item, Meta, Packer, Passing};
 pub use self::pipe::{Incoming, feed, stream};
 use self::walk::{What, walk};
@@ -36,6 +38,8 @@ use super::Carried;
 pub const ROOTS: [&str; 4] = ["workspace", "home", "configs", "plugins"];
 /// Of a mode, what is carried: a set-user-id bit means something else elsewhere.
 const PERMISSIONS: u32 = 0o777;
+/// A directory that is being filled.
+const WIDE: u32 = 0o700;
 /// Bytes that may stand in front of an entry: long names, for the most part.
 const HEADERS: u64 = 1 << 20;
 /// What the digest begins with: another way to compute it has another name.
@@ -165,42 +169,56 @@ pub fn each(
 /// A path that is absolute, leads out with `..`, is not below a root, goes through a link or comes twice; a hard link
 /// to what is not in the archive; more than `most`; what cannot be written.
 pub fn read(archive: impl Read, into: &Path, most: Most) -> io::Result<Carried> {
-    // Made wide at first, so that everything can be put in; then, from the inside out, as they were.
-    let mut modes: BTreeMap<PathBuf, u32> = BTreeMap::new();
+    let mut modes = Modes::default();
     for root in ROOTS {
-        DirBuilder::new().mode(0o700).create(into.join(root))?;
+        DirBuilder::new().mode(WIDE).create(into.join(root))?;
     }
     let mut course = Course::new(most);
-    course.through(archive, |path, Meta { mode, changed, .. }, item| {
-        let at = into.join(path);
-        match item {
-            Item::Dir => {
-                DirBuilder::new().mode(0o700).create(&at)?;
-                modes.insert(at, mode);
-            }
-            Item::File { content, .. } => {
-                let mut options = OpenOptions::new();
-                let mut file = options.write(true).create_new(true).mode(0o600).open(&at)?;
-                io::copy(content, &mut file)?;
-                file.set_permissions(Permissions::from_mode(mode))?;
-                file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(changed))?;
-            }
-            Item::Link { target } => {
-                std::os::unix::fs::symlink(OsStr::from_bytes(target), &at)?;
-            }
-            Item::Same { first } => fs::hard_link(into.join(first), &at)?,
+    course.through(archive, |path, meta, item| put(into, path, meta, item, &mut modes))?;
+    modes.set()?;
+    Ok(course.digest.finish())
+}
+
+/// Put an entry where nothing is yet.
+fn put(into: &Path, path: &Path, meta: Meta, item: Item<'_>, modes: &mut Modes) -> io::Result<()> {
+    let at = into.join(path);
+    match item {
+        Item::Dir => {
+            DirBuilder::new().mode(WIDE).create(&at)?;
+            modes.0.insert(at, meta.mode);
+        }
+        Item::File { content, .. } => {
+            let mut options = OpenOptions::new();
+            let mut file = options.write(true).create_new(true).mode(0o600).open(&at)?;
+            io::copy(content, &mut file)?;
+            file.set_permissions(Permissions::from_mode(meta.mode))?;
+            file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(meta.changed))?;
+        }
+        Item::Link { target } => std::os::unix::fs::symlink(OsStr::from_bytes(target), &at)?,
+        Item::Same { first } => fs::hard_link(into.join(first), &at)?,
+    }
+    Ok(())
+}
+
+/// What directories are to be in the end. They are made wide at first, so that everything can be put in.
+#[derive(Default)]
+struct Modes(BTreeMap<PathBuf, u32>);
+
+impl Modes {
+    /// From the inside out.
+    fn set(&self) -> io::Result<()> {
+        for (path, mode) in self.0.iter().rev() {
+            fs::set_permissions(path, Permissions::from_mode(*mode))?;
         }
         Ok(())
-    })?;
-    for (path, mode) in modes.iter().rev() {
-        fs::set_permissions(path, Permissions::from_mode(*mode))?;
     }
-    Ok(course.digest.finish())
 }
 
 /// Archives that are gone through, one after the other, as if they were one.
 struct Course {
     most: Most,
+    /// What is left out.
+    without: BTreeSet<PathBuf>,
     digest: Digest,
     dirs: BTreeSet<PathBuf>,
 }
@@ -208,7 +226,7 @@ struct Course {
 impl Course {
     fn new(most: Most) -> Self {
         let dirs = ROOTS.map(PathBuf::from).into_iter().collect();
-        Self { most, digest: Digest::default(), dirs }
+        Self { most, without: BTreeSet::new(), digest: Digest::default(), dirs }
     }
 
     /// Go through an archive. `put` gets what is sound, and reads content whole.
@@ -228,7 +246,8 @@ impl Course {
             let meta = Meta { mode, changed: header.mtime().unwrap_or_default(), owner };
             budget.set(size.saturating_add(HEADERS));
             let is_root = path.components().nth(1).is_none();
-            if kind == EntryType::XGlobalHeader || is_root || !carried(&path) {
+            let left_out = is_root || !carried(&path) || self.without.contains(&path);
+            if kind == EntryType::XGlobalHeader || left_out {
                 continue;
             }
             self.may_come(&path, size)?;

@@ -364,6 +364,27 @@ pub trait Backend: Send + Sync {
         unsupported(self.kind(), workspace, "import data")
     }
 
+    /// Take an archive in that does not count yet: [`Self::amend`] brings it up to what it is then. Nothing that was
+    /// there changes. Where this is unsupported everything is imported in the end.
+    fn import_ahead(&self, workspace: WorkspaceId, archive: Bytestream) -> Answer<'_, Carried> {
+        drop(archive);
+        unsupported(self.kind(), workspace, "take in ahead of time the data")
+    }
+
+    /// Change what was taken in ahead, and put it in place of a workspace's data, if its digest is the `expected` one.
+    /// Otherwise neither that nor what was there can be counted on, until an import. `changes` has every directory and
+    /// whatever else differs; `gone` is what was taken in and is in the data no more.
+    fn amend(
+        &self,
+        workspace: WorkspaceId,
+        changes: Bytestream,
+        gone: Vec<PathBuf>,
+        expected: String,
+    ) -> Answer<'_, Carried> {
+        drop((changes, gone, expected));
+        unsupported(self.kind(), workspace, "amend the data")
+    }
+
     /// The digest over a workspace's data as it lies.
     fn digest(&self, workspace: WorkspaceId) -> Answer<'_, Carried> {
         unsupported(self.kind(), workspace, "digest the data")

@@ -38,12 +38,20 @@ fn count(bytes: u64) -> i64 {
 }
 
 impl Going<'_> {
-    /// Copy what there is, while the source goes on changing it.
+    /// Copy what there is, while the source goes on changing it; and bring it to the target, where it counts for nothing
+    /// yet, so that little is left to be done while messages wait.
     pub(super) async fn copy(&self, it: &Migration) -> anyhow::Result<Went> {
-        let source = self.backend(&it.from)?;
+        let (source, target) = (self.backend(&it.from)?, self.backend(&it.to)?);
         let meter = Meter::default();
         let told = |done, total| meter.set(done, total);
-        let copy = transfer::copy_ahead(self.app, self.id, &*source, self.workspace, &told);
+        let of = self.workspace;
+        let copy = async {
+            let copied = transfer::copy_ahead(self.app, self.id, &*source, of, &told).await?;
+            if copied.whole {
+                transfer::restore_ahead(self.app, self.id, &*target, of, &told).await;
+            }
+            Ok(copied)
+        };
         self.carried(it, &meter, copy, |it, copied| {
             it.data.copied = true;
             it.bytes_done = count(copied.bytes);

@@ -9,6 +9,7 @@
 //! ```text
 //! migrations/ID/manifest          what the snapshot holds, and where each piece of it lies
 //! migrations/ID/chunks/SHA-256    content
+//! migrations/ID/ahead             the manifest of what was put at the target ahead of time
 //! ```
 //!
 //! A copy holds some 36 MiB at a time, a restore some 60 MiB, and either about 300 bytes for each entry of the data. No
@@ -17,6 +18,7 @@
 //!
 //! Not here: which data goes where, and when; see migrations.
 
+mod delta;
 mod manifest;
 mod pack;
 mod place;
@@ -32,6 +34,7 @@ use uuid::Uuid;
 
 use self::pack::{Packing, Told};
 pub use self::place::{Bucket, Place, Store};
+use self::unpack::How;
 use crate::app::App;
 use crate::backend::{Backend, BackendError, Bytestream, Carried, ErrorKind, archive};
 
@@ -140,6 +143,33 @@ pub async fn copy_ahead(
     copying.end(read.ok()).await
 }
 
+/// Bring a snapshot to the backend where it is going to be restored, before it is complete: then only what changes yet
+/// has to come. Where the backend cannot do that, or the snapshot is not whole, nothing is done; nothing that fails is
+/// of consequence either.
+pub async fn restore_ahead(
+    app: &App,
+    id: Uuid,
+    backend: &dyn Backend,
+    workspace: WorkspaceId,
+    progress: Progress<'_>,
+) {
+    let brought = async {
+        let store = store(app).await?;
+        let Some(manifest) = store.manifest(id).await?.filter(|manifest| manifest.whole) else {
+            return Ok(());
+        };
+        let to = (backend, workspace, How::Ahead);
+        let came = unpack::into(store, id, manifest.clone(), to, progress).await?;
+        if came.digest == manifest.carried.digest {
+            store.put_ahead(id, &manifest).await?;
+        }
+        Ok::<_, Error>(())
+    };
+    if let Err(error) = brought.await {
+        tracing::debug!(migration.id = %id, %error, "no data was put at the target ahead of time");
+    }
+}
+
 /// Put a snapshot in place of what a backend holds of a workspace. With any other digest than `expected`, what was
 /// there stays. An instance of the workspace that stands by at that backend stays as it is, and sees the new data.
 ///
@@ -169,7 +199,19 @@ pub async fn restore(
         );
         return Err(Error::broken(what));
     }
-    unpack::into(store, id, manifest, (backend, workspace), progress).await
+    let ahead = store.ahead(id).await.unwrap_or_default();
+    if let Some(ahead) = ahead {
+        let (changes, gone) = delta::delta(&ahead, &manifest);
+        let to = (backend, workspace, How::Changes(gone));
+        match unpack::into(store, id, changes, to, progress).await {
+            Ok(carried) => return Ok(carried),
+            // What lies there may be anything after a crash: its digest was looked at.
+            Err(error) => {
+                tracing::debug!(migration.id = %id, %error, "all of the data is put at the target anew");
+            }
+        }
+    }
+    unpack::into(store, id, manifest, (backend, workspace, How::All), progress).await
 }
 
 /// Take a migration's snapshot away. Nothing there is success.

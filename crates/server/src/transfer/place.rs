@@ -27,6 +27,8 @@ use crate::config::Secret;
 const ALL: &str = "migrations";
 /// A manifest is no larger than this: as much is held in memory.
 const LARGEST: u64 = 2 << 30;
+/// Which manifest was put at the target ahead of time.
+const AHEAD: &str = "ahead";
 /// Characters of a store's own words that are passed on: some send pages.
 const WORDS: usize = 500;
 
@@ -135,6 +137,18 @@ impl Store {
 
     pub(super) async fn put_manifest(&self, id: Uuid, manifest: &Manifest) -> Result<(), Error> {
         self.put(&self.manifest_at(id), manifest.encode().into()).await
+    }
+
+    /// What was put at the target ahead of time, if anything was.
+    pub(super) async fn ahead(&self, id: Uuid) -> Result<Option<Manifest>, Error> {
+        let at = self.snapshot(id).join(AHEAD);
+        let Some(bytes) = self.get(&at, LARGEST).await? else { return Ok(None) };
+        // One that is damaged says nothing: then everything is put there.
+        Ok(Manifest::decode(&bytes).ok())
+    }
+
+    pub(super) async fn put_ahead(&self, id: Uuid, manifest: &Manifest) -> Result<(), Error> {
+        self.put(&self.snapshot(id).join(AHEAD), manifest.encode().into()).await
     }
 
     /// The chunks that are there.

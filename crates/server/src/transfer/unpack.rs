@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::future::pending;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,12 +25,22 @@ use crate::backend::{Backend, Carried};
 /// before a chunk is fetched twice.
 const HELD: usize = 8;
 
-/// Stream a snapshot into a workspace's data at a backend.
+/// What becomes of it there.
+pub(super) enum How {
+    /// It is the data.
+    All,
+    /// It is to be amended.
+    Ahead,
+    /// It is what changed of that, and this is gone.
+    Changes(Vec<PathBuf>),
+}
+
+/// Stream a snapshot, or a part of one, to a backend.
 pub(super) async fn into(
     store: &Store,
     id: Uuid,
     manifest: Manifest,
-    (backend, workspace): (&dyn Backend, WorkspaceId),
+    (backend, workspace, how): (&dyn Backend, WorkspaceId, How),
     progress: Progress<'_>,
 ) -> Result<Carried, Error> {
     let (expected, total) = (manifest.carried.digest.clone(), manifest.carried.bytes);
@@ -48,7 +58,11 @@ pub(super) async fn into(
         id,
     };
     let archive = archive::stream(move |out| write(&manifest, chunks, out));
-    let import = backend.import(workspace, archive, Some(expected));
+    let import = match how {
+        How::All => backend.import(workspace, archive, Some(expected)),
+        How::Ahead => backend.import_ahead(workspace, archive),
+        How::Changes(gone) => backend.amend(workspace, archive, gone, expected),
+    };
     let fetch = async {
         while let Some(chunk) = fetched.next().await {
             progress(done.load(Ordering::Relaxed), total);

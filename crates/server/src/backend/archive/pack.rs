@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tar::EntryType;
 
@@ -116,6 +116,13 @@ impl<W: Write> Passing<W> {
     /// names that knows of no owners. What belongs to anybody else stays theirs.
     pub fn new(out: W, most: Most, owner: Option<(u64, u64)>) -> Self {
         Self { course: Course::new(most), packer: Packer::new(out), owner }
+    }
+
+    /// Without these, of which each directory's entries are named too.
+    #[must_use]
+    pub fn without(mut self, paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.course.without.extend(paths);
+        self
     }
 
     /// The directory of a root itself.

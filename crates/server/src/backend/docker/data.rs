@@ -21,6 +21,7 @@
 //! import, or `erase`.
 
 use std::io::{self, Read};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -51,7 +52,7 @@ const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 const END: usize = 1024;
 
 /// An import that goes on in this server; over when dropped.
-struct Importing<'a>(&'a Docker, WorkspaceId);
+pub(super) struct Importing<'a>(&'a Docker, WorkspaceId);
 
 impl Drop for Importing<'_> {
     fn drop(&mut self) {
@@ -217,30 +218,10 @@ impl Docker {
         archive: Bytestream,
         expected: Option<String>,
     ) -> Result<Carried, BackendError> {
-        let stays = format!("cannot import data of workspace {of}; what was there stays");
-        let busy = || BackendError {
-            kind: ErrorKind::Transient,
-            what: format!("{stays}: data is being imported there"),
-            source: None,
-        };
-        let first = self.0.importing.lock().unwrap_or_else(PoisonError::into_inner).insert(of);
-        let _importing = first.then(|| Importing(self, of)).ok_or_else(busy)?;
+        let (_importing, stays) = (self.importing(of)?, stays(of));
         let now = self.data_of(of).await?.import;
         let runs = self.runs_on(of, now, &stays).await?;
-        // Whoever else imports there has died, or is too late.
-        self.engine().remove(&names::importer(of)).await?;
-        self.engine().remove(&names::pourer(of)).await?;
-        let data = self.data_of(of).await?;
-        for name in data.stale {
-            // One that is in use is in nobody's way.
-            let _ = self.remove_volume(&name, of).await;
-        }
-        let volumes = names::roots(of, data.next);
-        self.make_volumes(of, &volumes, Some((names::IMPORT, data.next))).await?;
-        let image = self.any_image(of).await?;
-        let importer = self.make_importer(&names::importer(of), of, &image, &volumes).await?;
-        let importer = importer.ok_or_else(busy)?;
-        let owner = self.owner_in(&image).await?;
+        let Room { importer, import, volumes, owner } = self.make_room(of).await?;
         let came = async {
             let came = self.fill(&importer, archive, owner).await.map_err(|mut cause| {
                 cause.what = format!("{stays}: {}", cause.what);
@@ -248,8 +229,11 @@ impl Docker {
             })?;
             self.compare(&importer, &volumes, &came, expected.as_deref(), &stays).await?;
             match runs {
-                true => self.pour(of, &importer, (&volumes, now), owner, &came).await?,
-                false => self.count(of, data.next, &importer, &stays).await?,
+                true => {
+                    let to = (now, came.digest.as_str(), Vec::new());
+                    self.pour(of, (&importer, &volumes), owner, to).await?;
+                }
+                false => self.count(of, import, &importer, &stays).await?,
             }
             Ok(came)
         };
@@ -265,6 +249,30 @@ impl Docker {
             }
         }
         came
+    }
+
+    /// Nobody else in this server imports there until this is dropped.
+    pub(super) fn importing(&self, of: WorkspaceId) -> Result<Importing<'_>, BackendError> {
+        let first = self.0.importing.lock().unwrap_or_else(PoisonError::into_inner).insert(of);
+        first.then(|| Importing(self, of)).ok_or_else(|| busy(of))
+    }
+
+    /// Empty volumes for what is to come. Whoever else imports there has died, or is too late.
+    pub(super) async fn make_room(&self, of: WorkspaceId) -> Result<Room, BackendError> {
+        self.engine().remove(&names::importer(of)).await?;
+        self.engine().remove(&names::pourer(of)).await?;
+        let data = self.data_of(of).await?;
+        for name in data.stale {
+            // One that is in use is in nobody's way.
+            let _ = self.remove_volume(&name, of).await;
+        }
+        let (import, volumes) = (data.next, names::roots(of, data.next));
+        self.make_volumes(of, &volumes, Some((names::IMPORT, import))).await?;
+        let image = self.any_image(of).await?;
+        let importer = self.make_importer(&names::importer(of), of, &image, &volumes).await?;
+        let importer = importer.ok_or_else(|| busy(of))?;
+        let owner = self.owner_in(&image).await?;
+        Ok(Room { importer, import, volumes, owner })
     }
 
     /// An instance that was started meanwhile would go on with what was there, and lose it.
@@ -388,12 +396,41 @@ fn judged(workspace: WorkspaceId, found: &[Found]) -> names::Data {
     names::data(workspace, &found)
 }
 
+/// Where data comes in.
+pub(super) struct Room {
+    /// The container that has them.
+    pub(super) importer: String,
+    /// Which import it is.
+    pub(super) import: u64,
+    pub(super) volumes: [Volume; 4],
+    /// Whose is what belongs to nobody in particular.
+    pub(super) owner: (u32, u32),
+}
+
+pub(super) fn stays(of: WorkspaceId) -> String {
+    format!("cannot import data of workspace {of}; what was there stays")
+}
+
+fn busy(of: WorkspaceId) -> BackendError {
+    let what = format!("{}: data is being imported there", stays(of));
+    BackendError { kind: ErrorKind::Transient, what, source: None }
+}
+
 /// A root of the data, and the engine's archive of it.
 pub(super) type Root = (&'static str, Incoming);
 
 /// Read the archives of roots, and write one.
 pub(super) fn pack(roots: Vec<Root>, out: impl io::Write) -> io::Result<Carried> {
-    let mut passing = Passing::new(out, Most::default(), None);
+    pack_without(roots, Vec::new(), out)
+}
+
+/// The same, without these.
+pub(super) fn pack_without(
+    roots: Vec<Root>,
+    gone: Vec<PathBuf>,
+    out: impl io::Write,
+) -> io::Result<Carried> {
+    let mut passing = Passing::new(out, Most::default(), None).without(gone);
     for (root, archive) in roots {
         let mut whole = Whole { from: archive, zeros: 0 };
         passing.root(root)?;

@@ -6,9 +6,10 @@
 //! say cleanly is unknown, and an engine that cannot be reached says nothing.
 //!
 //! `names.rs` knows what things are called, `engine.rs` how the engine is asked, `start.rs` how an instance comes to be,
-//! `events.rs` how its end is heard of, `files.rs` a workspace's files, `data.rs` all of them at once, `pour.rs` beneath one that runs, `holder.rs`
+//! `events.rs` how its end is heard of, `files.rs` a workspace's files, `data.rs` all of them at once, `pour.rs` beneath one that runs, `ahead.rs` ahead of time, `holder.rs`
 //! through what they are reached, `follow.rs` logs as they grow, `terminal.rs` a shell, `tar.rs` a format.
 
+mod ahead;
 mod data;
 mod engine;
 mod events;
@@ -409,6 +410,20 @@ impl Backend for Docker {
         expected: Option<String>,
     ) -> Answer<'_, Carried> {
         Box::pin(self.import_data(workspace, archive, expected))
+    }
+
+    fn import_ahead(&self, workspace: WorkspaceId, archive: Bytestream) -> Answer<'_, Carried> {
+        Box::pin(self.take_ahead(workspace, archive))
+    }
+
+    fn amend(
+        &self,
+        workspace: WorkspaceId,
+        changes: Bytestream,
+        gone: Vec<PathBuf>,
+        expected: String,
+    ) -> Answer<'_, Carried> {
+        Box::pin(self.amend_data(workspace, changes, gone, expected))
     }
 
     fn digest(&self, workspace: WorkspaceId) -> Answer<'_, Carried> {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use ligand_domain::id::WorkspaceId;
 use ligand_domain::instance::Seen;
 
-use super::data::pack;
+use super::data::pack_without;
 use super::holder::Volume;
 use super::{Docker, names};
 use crate::backend::archive::{self, ROOTS};
@@ -48,15 +48,15 @@ impl Docker {
         Ok(runs)
     }
 
-    /// Put what was verified in the importer's volumes in place of what is in those of import `now`.
+    /// Put what is in the importer's volumes in place of what is in those of import `now`: all but what is `gone`, which
+    /// has this digest.
     pub(super) async fn pour(
         &self,
         of: WorkspaceId,
-        importer: &str,
-        (from, now): (&[Volume], u64),
+        (importer, from): (&str, &[Volume]),
         owner: (u32, u32),
-        came: &Carried,
-    ) -> Result<(), BackendError> {
+        (now, expected, gone): (u64, &str, Vec<PathBuf>),
+    ) -> Result<Carried, BackendError> {
         let volumes = names::roots(of, now);
         let label = (now > 0).then_some((names::IMPORT, now));
         self.make_volumes(of, &volumes, label).await?;
@@ -70,12 +70,13 @@ impl Docker {
         let poured = async {
             self.empty(of, &into, &volumes).await?;
             let roots = self.roots(importer, from)?;
-            let archive = archive::stream(move |out| pack(roots, out).map(drop));
-            self.fill(&into, archive, owner).await?;
+            let archive = archive::stream(move |out| pack_without(roots, gone, out).map(drop));
+            let came = self.fill(&into, archive, owner).await?;
             let half = format!(
                 "the data of workspace {of} came half beneath its instance; import it again"
             );
-            self.compare(&into, &volumes, came, Some(&came.digest), &half).await
+            self.compare(&into, &volumes, &came, Some(expected), &half).await?;
+            Ok(came)
         };
         let poured = poured.await;
         self.engine().remove(&into).await?;

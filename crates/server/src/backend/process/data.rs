@@ -4,6 +4,7 @@
 //! the next call that needs the data:
 //!
 //! ```text
+//! .ahead      taken in ahead of time, and to be amended: worth nothing
 //! .incoming   being unpacked: worth nothing
 //! .verified   whole; the old data is being moved to .previous
 //! .filling    the old data is out of the way, this is being moved in
@@ -70,7 +71,7 @@ impl Process {
         let owner = self.prepare(&tree)?;
         let _held = tree.lock_data()?;
         tree.complete()?;
-        let fresh = tree.fresh()?;
+        let fresh = tree.fresh(INCOMING)?;
         let into = fresh.clone();
         let unpacked = archive::feed(archive, move |source| {
             let came = archive::read(source, &into, Most::default())?;
@@ -79,25 +80,85 @@ impl Process {
             archive::settle(&into)?;
             Ok((came, lies))
         });
-        let stays = format!("cannot import data of workspace {of}; what was there stays");
+        let stays = stays(of);
         let (came, lies) = unpacked.await.map_err(|cause| {
             let _ = remove_tree(&fresh);
             BackendError::io(stays.as_str(), cause)
         })?;
         let wanted = expected.as_deref().unwrap_or(&came.digest);
-        for (digest, what) in [(&came.digest, "the archive's"), (&lies.digest, "what lies there")] {
-            if digest != wanted {
-                let _ = remove_tree(&fresh);
-                let why = format!("{stays}: {what} digest is {digest}, expected was {wanted}");
-                return Err(BackendError::broken(why));
-            }
-        }
+        tree.is(wanted, &came, "the archive's", &stays)?;
+        tree.is(wanted, &lies, "what lies there", &stays)?;
         if let Some(uid) = owner {
             own_below(&fresh, uid).map_err(|cause| BackendError::io(stays.as_str(), cause))?;
         }
         tree.swap()?;
         Ok(came)
     }
+
+    pub(super) async fn take_ahead(
+        &self,
+        of: WorkspaceId,
+        archive: Bytestream,
+    ) -> Result<Carried, BackendError> {
+        let tree = self.tree(of);
+        self.prepare(&tree)?;
+        let _held = tree.lock_data()?;
+        let ahead = tree.fresh(AHEAD)?;
+        let into = ahead.clone();
+        let unpacked = archive::feed(archive, move |source| {
+            let came = archive::read(source, &into, Most::default())?;
+            // What is on the disk now need not be waited for later.
+            archive::settle(&into)?;
+            Ok(came)
+        });
+        unpacked.await.map_err(|cause| {
+            let _ = remove_tree(&ahead);
+            let what = format!("cannot take in data of workspace {of} ahead of time");
+            BackendError::io(what, cause)
+        })
+    }
+
+    pub(super) async fn amend_data(
+        &self,
+        of: WorkspaceId,
+        changes: Bytestream,
+        gone: Vec<PathBuf>,
+        expected: String,
+    ) -> Result<Carried, BackendError> {
+        let tree = self.tree(of);
+        let owner = self.prepare(&tree)?;
+        let _held = tree.lock_data()?;
+        tree.complete()?;
+        let fresh = tree.take_up(of)?;
+        let into = fresh.clone();
+        let amended = archive::feed(changes, move |source| {
+            archive::amend(source, &into, &gone, Most::default())?;
+            // What counts is what lies there, of which only a part has just come.
+            let lies = archive::digest(&into)?;
+            archive::settle(&into)?;
+            Ok(lies)
+        });
+        let stays = stays(of);
+        let lies = amended.await.map_err(|cause| {
+            let _ = remove_tree(&fresh);
+            BackendError::io(stays.as_str(), cause)
+        })?;
+        tree.is(&expected, &lies, "what lies there", &stays)?;
+        if let Some(uid) = owner {
+            own_below(&fresh, uid).map_err(|cause| BackendError::io(stays.as_str(), cause))?;
+        }
+        tree.swap()?;
+        Ok(lies)
+    }
+}
+
+/// Where data is unpacked, before it counts.
+const INCOMING: &str = ".incoming";
+/// Where it is that is to be amended yet.
+const AHEAD: &str = ".ahead";
+
+fn stays(of: WorkspaceId) -> String {
+    format!("cannot import data of workspace {of}; what was there stays")
 }
 
 /// The right to change the data below a tree; given back when dropped.
@@ -139,9 +200,40 @@ impl Tree {
         Ok(())
     }
 
+    /// Whether what came has this digest; otherwise it goes.
+    fn is(
+        &self,
+        wanted: &str,
+        found: &Carried,
+        what: &str,
+        stays: &str,
+    ) -> Result<(), BackendError> {
+        let digest = &found.digest;
+        if digest == wanted {
+            return Ok(());
+        }
+        let _ = remove_tree(&self.path().join(INCOMING));
+        let why = format!("{stays}: {what} digest is {digest}, expected was {wanted}");
+        Err(BackendError::broken(why))
+    }
+
+    /// What was taken in ahead is what comes in now.
+    fn take_up(&self, of: WorkspaceId) -> Result<PathBuf, BackendError> {
+        let path = self.path().join(INCOMING);
+        let ahead = self.path().join(AHEAD);
+        if !ahead.is_dir() {
+            let what = format!("no data of workspace {of} was taken in ahead of time");
+            return Err(BackendError::missing(what));
+        }
+        let taken = remove_tree(&path).and_then(|()| fs::rename(ahead, &path));
+        let what = || format!("cannot move data to {}", path.display());
+        taken.map_err(|cause| BackendError::io(what(), cause))?;
+        Ok(path)
+    }
+
     /// An empty directory to unpack into.
-    fn fresh(&self) -> Result<PathBuf, BackendError> {
-        let path = self.path().join(".incoming");
+    fn fresh(&self, name: &str) -> Result<PathBuf, BackendError> {
+        let path = self.path().join(name);
         let failed = |cause| BackendError::io(format!("cannot make {}", path.display()), cause);
         remove_tree(&path).map_err(failed)?;
         DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
@@ -150,8 +242,9 @@ impl Tree {
 
     /// From here on the new data is what counts.
     fn swap(&self) -> Result<(), BackendError> {
-        let (from, to) = (self.path().join(".incoming"), self.path().join(".verified"));
-        let renamed = fs::rename(from, to).and_then(|()| settle(self.path()));
+        let (from, to) = (self.path().join(INCOMING), self.path().join(".verified"));
+        let renamed = remove_tree(&self.path().join(AHEAD)).and_then(|()| fs::rename(from, to));
+        let renamed = renamed.and_then(|()| settle(self.path()));
         let what = || format!("cannot put new data below {}", self.path().display());
         renamed.map_err(|cause| BackendError::io(what(), cause))?;
         self.complete()

@@ -9,7 +9,7 @@
 //! As root every workspace runs as a user of its own. `start.rs` starts instances, `tree.rs` knows the directories, `user.rs` the users, `view.rs`
 //! what these see of the machine, `sandbox.rs` the optional sandbox, `limits.rs` limits and control groups,
 //! `identity.rs` the process table, `data.rs` the data as a whole, `files.rs` the way to files that others name,
-//! `given.rs` files that an instance is given, `follow.rs` a log as it grows, `terminal.rs` shells.
+//! `given.rs` files that an instance is given, `follow.rs` a log as it grows, `terminal.rs` shells, `watched.rs` ends.
 
 mod data;
 mod files;
@@ -23,25 +23,24 @@ mod terminal;
 mod tree;
 mod user;
 mod view;
+mod watched;
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use ligand_domain::id::WorkspaceId;
-use ligand_domain::instance::{Exit, Seen};
+use ligand_domain::instance::Seen;
 use rustix::process::Signal;
-use tokio::io::unix::AsyncFd;
-use tokio::process::Child;
 use tokio::sync::watch;
 
 use self::identity::{Identity, Marks};
 use self::tree::{Record, Tree};
 pub use self::user::UID_BASE;
 use self::user::Users;
+use self::watched::Watched;
 use super::{
     Answer, Backend, BackendError, Bytestream, Carried, Found, Key, Place, Pushes, Spec, Started,
     Terminal,
@@ -299,44 +298,6 @@ async fn gone_within(identity: &Identity, patience: Duration) -> bool {
     !identity.alive()
 }
 
-/// How the end of an instance is noticed.
-enum Watched {
-    /// We started it: its exit status is ours to read.
-    Child(Child, u32),
-    /// An earlier server started it: only that it ended can be seen.
-    Other(OwnedFd),
-}
-
-impl Watched {
-    #[expect(
-        deprecated,
-        reason = "an owned descriptor keeps the promise that the unsafe replacement asks for"
-    )]
-    async fn ended(self) -> Exit {
-        use std::os::unix::process::ExitStatusExt as _;
-        match self {
-            Self::Child(mut child, pid) => match child.wait().await {
-                Ok(status) => Exit { code: status.code(), signal: status.signal(), said: None },
-                Err(cause) => {
-                    tracing::warn!(pid, error = %cause, "an exit status could not be read");
-                    Exit::default()
-                }
-            },
-            // A pidfd becomes readable when its process ends.
-            Self::Other(fd) => match AsyncFd::new(fd) {
-                Ok(fd) => {
-                    let _ = fd.readable().await;
-                    Exit::default()
-                }
-                Err(cause) => {
-                    tracing::warn!(error = %cause, "a process cannot be watched; its lease will tell");
-                    std::future::pending().await
-                }
-            },
-        }
-    }
-}
-
 /// Work on files of others, which may be large and on a slow disk, beside everything else.
 fn blocking<'a, T: Send + 'static>(
     work: impl FnOnce() -> Result<T, BackendError> + Send + 'static,
@@ -440,6 +401,20 @@ impl Backend for Process {
         expected: Option<String>,
     ) -> Answer<'_, Carried> {
         Box::pin(self.import_data(workspace, archive, expected))
+    }
+
+    fn import_ahead(&self, workspace: WorkspaceId, archive: Bytestream) -> Answer<'_, Carried> {
+        Box::pin(self.take_ahead(workspace, archive))
+    }
+
+    fn amend(
+        &self,
+        workspace: WorkspaceId,
+        changes: Bytestream,
+        gone: Vec<PathBuf>,
+        expected: String,
+    ) -> Answer<'_, Carried> {
+        Box::pin(self.amend_data(workspace, changes, gone, expected))
     }
 
     fn digest(&self, workspace: WorkspaceId) -> Answer<'_, Carried> {
