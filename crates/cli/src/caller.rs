@@ -26,6 +26,8 @@ pub(crate) struct To {
     /// `http://host:port/workspaces/ID/a2a`.
     pub(crate) url: String,
     pub(crate) bearer: String,
+    /// How long each turn takes, in ms.
+    pub(crate) lasts: u64,
 }
 
 /// What became of one turn, as its caller knows it.
@@ -121,7 +123,7 @@ impl To {
     async fn once(&self, name: &str) -> anyhow::Result<Sent> {
         let message = json!({
             "messageId": name, "role": "user", "parts": [{"kind": "text", "text": name}],
-            "metadata": {"ligand_echo_delay_ms": 0},
+            "metadata": {"ligand_echo_delay_ms": self.lasts},
         });
         let params = json!({ "message": message });
         let body = json!({"jsonrpc": "2.0", "id": 1, "method": "message/send", "params": params});

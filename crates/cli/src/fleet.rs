@@ -64,6 +64,8 @@ pub(crate) fn serve(args: FleetArgs) -> CommandResult {
     if config.agent.is_empty() {
         config.agent = beside()?;
     }
+    #[cfg(feature = "mutants")]
+    crate::mutant::of_agents(&mut config.agent);
     log.start("info");
     foreground(run(config))
 }

@@ -40,16 +40,26 @@ pub(crate) fn crash_when_told(hub: &Hub) {
     }));
 }
 
+/// The same for who runs instances and is no platform: only a rule of the agent concerns it.
+pub(crate) fn of_agents(agent: &mut Vec<String>) {
+    if let Some(name) = env::var(VARIABLE).filter(|name| AgentGuard::parse(name).is_some()) {
+        without(&name, agent);
+    }
+}
+
+/// Instances inherit nothing; their command says it.
+fn without(name: &str, agent: &mut Vec<String>) {
+    let words = std::mem::take(agent);
+    *agent = ["env".to_owned(), format!("{VARIABLE}={name}")].into_iter().chain(words).collect();
+}
+
 /// Switch off what the environment names: a rule of the platform here, one of the agent in every instance.
 pub(crate) fn switch_off(config: &mut Config) -> CommandResult {
     let Some(name) = env::var(VARIABLE) else { return Ok(()) };
     if let Some(guard) = Guard::parse(&name) {
         config.guards = Guards::without(guard);
     } else if AgentGuard::parse(&name).is_some() {
-        // Instances inherit nothing; their command says it.
-        let agent = std::mem::take(&mut config.agent);
-        config.agent =
-            ["env".to_owned(), format!("{VARIABLE}={name}")].into_iter().chain(agent).collect();
+        without(&name, &mut config.agent);
     } else {
         let platform = Guard::ALL.map(Guard::as_str).join(", ");
         let agent = AgentGuard::ALL.map(AgentGuard::as_str).join(", ");

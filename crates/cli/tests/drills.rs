@@ -86,7 +86,7 @@ fn every_drill_fails_on_a_build_that_lacks_its_rule() {
     assert!(missed.is_empty(), "the rule is not missed by its drill:\n{}", missed.join("\n"));
 }
 
-/// The whole of it takes minutes: `just kills`.
+/// The whole of it takes longer: `just kills`.
 #[test]
 fn rows_of_the_table_of_kills_are_sound() {
     let home = Home::new();
@@ -99,6 +99,20 @@ fn rows_of_the_table_of_kills_are_sound() {
     let ran = run(&home, &vars, &["drill", "--table", "migrate", "--rows", "lunch"]);
     assert_eq!(ran.code, 2, "{}", ran.transcript());
     assert!(ran.stderr.contains("pre-copy"), "{}", ran.stderr);
+}
+
+/// Who is killed amid a turn runs it again where agents do not remember turns.
+#[test]
+fn the_table_of_kills_shows_what_a_rule_that_is_missing_comes_to() {
+    let Some(mutants) = mutants() else { return };
+    let home = Home::new();
+    let scratch = home.path().display().to_string();
+    let vars = [("TMPDIR", scratch.as_str()), ("LIGAND_MUTANT", "turn-once")];
+    let args = ["drill", "--table", "migrate", "--rows", "provision,pre-copy,hold"];
+    let output = binary(&mutants, &home, &vars, &args).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(6), "{told}");
+    assert!(told.contains("BROKEN") && !told.contains(" 0 doubled"), "{told}");
 }
 
 /// The plain build is watched, and killed a little late; this one ends itself at the commit.

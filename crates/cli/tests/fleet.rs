@@ -2,9 +2,11 @@
 //! program, each with a database of its own, which die one at a time.
 
 use std::fs;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ligand_domain::address::{Setting, judge};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -28,6 +30,11 @@ struct Site {
 impl Site {
     /// Agents count their turns; `script` is run before each.
     fn start(home: &Home, script: &str) -> Self {
+        Self::start_with(home, script, &[])
+    }
+
+    /// The same, with more in the platform's environment.
+    fn start_with(home: &Home, script: &str, more: &[(&str, &str)]) -> Self {
         let script = format!("export LIGAND_ECHO_EFFECTS=effects\n{script}\nexec \"$0\" agent");
         let words = ["/bin/sh", "-c", &script, env!("CARGO_BIN_EXE_ligand")];
         let words = words.map(|word| format!("{word:?}")).join(", ");
@@ -41,7 +48,9 @@ impl Site {
         let settings = format!(
             "backend = \"west\"\nheartbeat_seconds = 1\n[migrations]\ngrace_seconds = 1\n\
              [backends.west]\nkind = \"fleet\"\nurl = {url:?}\norg = \"acme-1\"\nprovider = \"hetzner\"\n\
-             [backends.east]\nkind = \"fleet\"\nurl = {url:?}\norg = \"acme-1\"\nprovider = \"aws\"\n"
+             [backends.east]\nkind = \"fleet\"\nurl = {url:?}\norg = \"acme-1\"\nprovider = \"aws\"\n\
+             [runtimes.plain]\nredeems = false\ncommand = [{:?}, \"agent\"]\n",
+            env!("CARGO_BIN_EXE_ligand")
         );
         let file = home.put("ligand.toml", &settings).display().to_string();
         let org =
@@ -51,6 +60,7 @@ impl Site {
         let token = token["admin_token"].as_str().unwrap();
         let secret = kept(&fleet, "fleet-shared-secret");
         let vars = [("ADMIN_TOKEN", token), ("MOLECULE_CP_SHARED_SECRET", secret.as_str())];
+        let vars = [&vars[..], more].concat();
         let platform = Stack::start(&["serve", "platform", "--config", &file], &vars);
         Self { platform, fleet, secret }
     }
@@ -246,6 +256,80 @@ fn for_a_platform_that_counts_not_the_fleet_replaces_what_died_while_it_was_away
     let again = site.call("POST /cp/workspaces/provision", &asked).json();
     assert_eq!((&again["instance_id"], generation(&again)), (&it["instance_id"], 2));
     site.alone("hetzner", 2);
+}
+
+/// An address of this machine that agents may register from elsewhere, with a free port.
+fn elsewhere() -> Option<SocketAddr> {
+    let seen = |from: &str, to: &str| {
+        let socket = UdpSocket::bind(from).ok()?;
+        // Nothing is sent: the system says from where it would be.
+        socket.connect(to).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    let own = [seen("0.0.0.0:0", "198.51.100.1:9"), seen("[::]:0", "[2001:db8::1]:9")];
+    let fits = |ip: &IpAddr| judge(*ip, Setting::to_advertise(true)).is_ok();
+    let found = own.into_iter().flatten().find(fits)?;
+    TcpListener::bind((found, 0)).ok()?.local_addr().ok()
+}
+
+/// Somebody else's migrator, which knows nothing but the routes of administrators: the agents are such that can redeem
+/// nothing, and register as they always did.
+#[test]
+fn a_migrator_from_outside_moves_a_workspace_by_the_routes_of_administrators() {
+    let home = Home::new();
+    let Some(at) = elsewhere() else {
+        say("skipped: this machine has no address but that of documents and its own");
+        return;
+    };
+    // No backend reports where the target is: it says so itself, and that may be a network of ours.
+    let site = Site::start_with(&home, "", &[("MOLECULE_DEPLOY_MODE", "saas")]);
+    let platform = &site.platform;
+    platform.ok(&["ws", "create", "a", "--runtime", "plain", "--wait"]);
+    let id = platform.id("a");
+    // What lies there of the instance before is worth nothing to the next one.
+    platform.ok(&["ws", "restart", "a", "--wait"]);
+    assert_eq!(platform.settled(&id), 2);
+    let status = format!("GET /cp/workspaces/{id}/status");
+    let source = site.call(&status, &Value::Null).json()["instance_id"].clone();
+    let before = platform.workspace("a");
+    let agent = format!(
+        "unset LIGAND_LISTEN_STDIN LIGAND_AGENT_URL; exec \"$0\" agent --listen {at} --advertise http://{at}"
+    );
+    let asked = json!({
+        "workspace_id": id, "generation": generation(&before) + 1, "provider": "aws", "runtime": "plain",
+        "platform_url": platform.url(), "command": ["sh", "-c", agent, env!("CARGO_BIN_EXE_ligand")],
+    });
+    let target = site.call("POST /cp/workspaces/provision", &asked);
+    assert_eq!(target.status, 201, "{target:?}");
+    let target = target.json()["instance_id"].clone();
+    pause(SILENCE);
+    let meanwhile = platform.workspace("a");
+    let same = |name: &str| meanwhile[name] == before[name];
+    assert!(same("url") && same("generation"), "nobody comes in beside it: {meanwhile:#}");
+    let admin = |what: &str, body: &Value| {
+        let line = format!("POST /admin/workspaces/{id}/{what}");
+        Call::new(platform.url(), &line).token(&platform.admin()).json(body).send().status
+    };
+    assert_eq!(admin("revoke-auth-tokens", &json!({})), 200);
+    until("the target is the workspace", || {
+        (platform.workspace("a")["url"] != before["url"]).then_some(())
+    });
+    let compute = json!({"instance_id": target, "provider": "aws"});
+    assert_eq!(admin("set-compute-instance", &compute), 200);
+    assert_eq!(admin("restart", &json!({})), 202);
+    until("it is restarted", || {
+        let now = site.call(&status, &Value::Null).json();
+        (now["instance_id"] != source && now["instance_id"] != target).then_some(())
+    });
+    platform.settled(&id);
+    let said = platform.ok(&["ws", "send", "a", "hi"]);
+    assert!(said.contains("echo: hi"), "{said}");
+    let line = format!("DELETE /cp/workspaces/{id}?instance_id={}", source.as_str().unwrap());
+    assert_eq!(site.call(&line, &Value::Null).status, 200);
+    let after = platform.workspace("a");
+    site.alone("aws", generation(&after));
+    let now = site.call(&status, &Value::Null).json();
+    assert_eq!((&after["instance_id"], &after["provider"]), (&now["instance_id"], &json!("aws")));
 }
 
 fn create(site: &Site, names: &[&str]) {

@@ -1,6 +1,7 @@
 //! The protocol of providers, from the command line: a backend that is served, and what `check` says of it, of one that
 //! lies, and of one in Python.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::run::{Home, Ran, TOKEN, command, run};
-use crate::stack::service;
+use crate::stack::{Stack, generation, service, until};
 
 /// A provider that serves.
 struct Serving {
@@ -24,6 +25,11 @@ impl Serving {
     /// `ligand provider serve ARGS`.
     fn start(home: Home, args: &[&str]) -> Self {
         let dir = home.path().join("provider");
+        Self::start_in(home, dir, args)
+    }
+
+    /// The same, which keeps its files there.
+    fn start_in(home: Home, dir: PathBuf, args: &[&str]) -> Self {
         let data_dir = dir.display().to_string();
         let args = [&["provider", "serve", "--data-dir", &data_dir], args].concat();
         let mut child = command(&home, &[], &args).stderr(Stdio::piped()).spawn().unwrap();
@@ -71,7 +77,7 @@ fn others(report: &str) -> Vec<(String, String, String)> {
 #[test]
 fn a_served_backend_passes_and_ends_when_it_is_asked() {
     let serving = Serving::start(Home::new(), &["--backend", "fake"]);
-    let mode = std::fs::metadata(&serving.token_file).unwrap().permissions().mode();
+    let mode = fs::metadata(&serving.token_file).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let ran = serving.check(&["--output", "json"]);
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
@@ -97,6 +103,59 @@ fn processes_are_seen_through_the_protocol_alone() {
     let serving = Serving::start(Home::new(), &["--backend", "process"]);
     let ran = serving.check(&["--only", "ends", "--only", "logs", "--output", "json"]);
     assert_eq!((ran.code, others(&ran.stdout)), (0, Vec::new()), "{}{}", ran.stdout, ran.stderr);
+    assert_eq!(serving.stop(), 0);
+}
+
+/// The whole way: a platform whose backend is another process.
+#[test]
+fn a_platform_runs_its_workspaces_at_a_provider() {
+    let mut stack = Stack::prepare(&["serve", "platform"], &[]);
+    let far = stack.data().join("far");
+    let serve = |listen: &str| {
+        let args = ["--backend", "process", "--listen", listen];
+        Serving::start_in(Home::new(), far.clone(), &args)
+    };
+    let serving = serve("127.0.0.1:0");
+    let address = serving.url.trim_start_matches("http://").to_owned();
+    let settings = format!(
+        "backend = \"far\"\nheartbeat_seconds = 1\n[backends.far]\nkind = \"provider\"\nurl = {:?}\ntoken_file = {:?}\n\
+         agent = [{:?}, \"agent\"]\n",
+        serving.url,
+        serving.token_file,
+        env!("CARGO_BIN_EXE_ligand")
+    );
+    let home = Home::new();
+    stack.flag("--config", &home.put("ligand.toml", &settings).display().to_string());
+    stack.restart();
+    stack.ok(&["ws", "create", "a", "--wait"]);
+    let id = stack.id("a");
+    let tree = far.join("process").join(&id);
+    let talks = |stack: &Stack| {
+        let said = stack.ok(&["ws", "send", "a", "hi"]);
+        assert!(said.contains("echo: hi"), "{said}");
+    };
+    talks(&stack);
+    fs::write(tree.join("workspace/kept"), "kept").unwrap();
+    stack.ok(&["ws", "restart", "a", "--wait"]);
+    assert_eq!(stack.settled(&id), 2);
+    // An end is heard of, and replaced.
+    stack.kill_instance(stack.leader_at("far/process", &id, 2));
+    until("it is replaced", || (generation(&stack.workspace("a")) == 3).then_some(()));
+    assert_eq!(stack.settled(&id), 3);
+    // Either of the two may be away: what runs goes on, and is found again.
+    stack.kill_server();
+    stack.restart();
+    drop(serving);
+    talks(&stack);
+    let serving = serve(&address);
+    assert_eq!(stack.settled(&id), 3);
+    stack.ok(&["ws", "restart", "a", "--wait"]);
+    assert_eq!(stack.settled(&id), 4);
+    talks(&stack);
+    assert_eq!(fs::read_to_string(tree.join("workspace/kept")).unwrap(), "kept");
+    stack.ok(&["ws", "delete", "a", "--confirm", "--purge"]);
+    until("nothing is left of it", || (!tree.exists()).then_some(()));
+    until("none of it runs", || stack.processes().is_empty().then_some(()));
     assert_eq!(serving.stop(), 0);
 }
 

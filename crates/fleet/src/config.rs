@@ -4,25 +4,21 @@
 //! provider takes the settings that a backend of a platform takes: `[providers.NAME]` is the same table.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
-use ligand_domain::secrets::{Key, Keys};
+use ligand_domain::secrets::Keys;
 use ligand_server::config::{
-    BackendConfig, BackendKind, ConfigError, FileError, Origin, Problem, Recipe, Secret, Shown,
+    self, BackendConfig, BackendKind, ConfigError, Layers, Origin, Recipe, Secret, Shown,
 };
 use ligand_server::db::DatabaseUrl;
 use serde::Deserialize;
 
+/// Where a fleet listens, unless said otherwise.
+const LISTEN: &str = "127.0.0.1:9090";
 /// Providers that need no entry in the file.
-const BUILTIN: [(&str, BackendKind); 3] = [
-    ("process", BackendKind::Process),
-    ("docker", BackendKind::Docker),
-    ("fake", BackendKind::Fake),
-];
+const BUILTIN: [&str; 3] = ["process", "docker", "fake"];
 
 /// What a command line may say. `None`: not said.
 #[derive(Debug, Clone, Default)]
@@ -101,27 +97,10 @@ pub struct Resolved {
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the fleet's environment")]
 pub fn load(flags: &Flags) -> Result<Resolved, ConfigError> {
     let file = match &flags.config {
-        Some(path) => read(path)?,
+        Some(path) => config::read(path)?,
         None => File::default(),
     };
     resolve(flags, &|name| std::env::var(name).ok(), flags.config.as_deref(), file)
-}
-
-fn read(path: &Path) -> Result<File, FileError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| FileError::Unreadable { path: path.to_owned(), source })?;
-    parse(path, &text)
-}
-
-/// Read the text of a settings file.
-///
-/// # Errors
-/// [`FileError::Malformed`] says where and why.
-pub fn parse(path: &Path, text: &str) -> Result<File, FileError> {
-    toml::from_str(text).map_err(|cause| FileError::Malformed {
-        path: path.to_owned(),
-        what: cause.to_string().trim().to_owned(),
-    })
 }
 
 /// Resolve, given everything that was said.
@@ -134,207 +113,63 @@ pub fn resolve(
     path: Option<&Path>,
     file: File,
 ) -> Result<Resolved, ConfigError> {
-    let mut said = Layers { env, file: path, shown: Vec::new(), problems: Vec::new() };
-    let variable = said.variable("LIGAND_LISTEN").or_else(|| {
-        let (port, origin) = said.variable("PORT")?;
-        Some((format!("127.0.0.1:{}", port.trim()), origin))
-    });
-    let first =
-        said.first(flag("--listen", &flags.listen), variable, file.listen, "127.0.0.1:9090");
-    let listen = said.parse("listen", first, "IP:PORT");
-    let variable = said.variable("LIGAND_DATA_DIR");
-    let first =
-        said.first(flag("--data-dir", &flags.data_dir), variable, file.data_dir, "./.ligand");
-    let data_dir = PathBuf::from(said.take("data_dir", first));
-    let default = format!("sqlite:{}", data_dir.join("fleet.db").display());
-    let variable = said.variable("DATABASE_URL");
-    let first = said.first(
-        flag("--database-url", &flags.database_url),
-        variable,
-        file.database_url,
-        &default,
-    );
+    let nothing = BTreeMap::new();
+    let mut said = Layers::new(env, &nothing, path);
+    let listen = said.listen(flags.listen.as_ref(), file.listen.as_ref(), LISTEN);
+    let data_dir = said.data_dir(flags.data_dir.as_ref(), file.data_dir.as_ref());
+    let database = data_dir.join("fleet.db");
     let database_url =
-        said.parse("database_url", first, "sqlite:PATH or postgres://USER@HOST/DATABASE");
-    let variable = said.variable("LIGAND_PROVIDER");
-    let first = said.first(flag("--provider", &flags.provider), variable, file.provider, "process");
-    let provider = said.provider(first, &file.providers);
-    let providers = said.providers(file.providers, &provider);
+        said.database_url(flags.database_url.as_ref(), file.database_url.as_ref(), &database);
+    let (provider, origin) = said.first(
+        flags.provider.as_ref().map(|name| ("--provider", name)),
+        said.variable("LIGAND_PROVIDER"),
+        file.provider.as_ref(),
+        "process",
+    );
+    if !BUILTIN.contains(&provider.as_str()) && !file.providers.contains_key(&provider) {
+        let expected = "expected process, docker, fake, or a [providers.NAME] of the settings file";
+        said.problem("provider", &origin, expected);
+    }
+    said.show("provider", &provider, origin);
+    for (name, _) in file.providers.iter().filter(|(_, of)| of.kind == BackendKind::Fleet) {
+        let origin = path.map_or(Origin::Default, |path| Origin::File(path.to_owned()));
+        let expected = "expected another kind: a fleet runs nothing on a fleet";
+        said.problem(format!("providers.{name}.kind"), &origin, expected);
+    }
+    let providers = said.backends("providers", file.providers, Some(&provider));
     let config = Config {
-        listen: listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
-        database_url: database_url.unwrap_or(DatabaseUrl::Memory),
+        listen,
+        database_url,
         data_dir,
         provider,
         providers,
-        runtimes: file.runtimes,
-        agent: file.agent.unwrap_or_default(),
-        stop_grace: Duration::from_secs(said.number(
-            "stop_grace_seconds",
-            file.stop_grace_seconds,
-            5,
-        )),
-        keep: Duration::from_secs(86_400 * said.number("keep_days", file.keep_days, 30)),
-        admin_token: said.secret("admin_token", &["CP_ADMIN_API_TOKEN"]),
-        shared_secret: said
-            .secret("shared_secret", &["MOLECULE_CP_SHARED_SECRET", "PROVISION_SHARED_SECRET"]),
+        runtimes: said.runtimes(file.runtimes),
+        agent: said.of_file("agent", file.agent, Vec::new()),
+        stop_grace: said.seconds("stop_grace_seconds", file.stop_grace_seconds, 5),
+        keep: Duration::from_secs(86_400 * said.of_file("keep_days", file.keep_days, 30)),
+        admin_token: secret(&mut said, "admin_token", &["CP_ADMIN_API_TOKEN"]),
+        shared_secret: secret(
+            &mut said,
+            "shared_secret",
+            &["MOLECULE_CP_SHARED_SECRET", "PROVISION_SHARED_SECRET"],
+        ),
         keys: Keys {
             current: said.key("secrets_encryption_key", "SECRETS_ENCRYPTION_KEY"),
             previous: said
                 .key("secrets_encryption_key_previous", "SECRETS_ENCRYPTION_KEY_PREVIOUS"),
         },
     };
-    match said.problems.is_empty() {
-        true => Ok(Resolved { config, shown: said.shown }),
-        false => Err(ConfigError::Values(said.problems)),
-    }
+    let (config, shown) = said.finish(config)?;
+    Ok(Resolved { config, shown })
 }
 
-/// A value, and who said it.
-type Said = (String, Origin);
-
-fn flag(name: &'static str, value: &Option<String>) -> Option<Said> {
-    value.clone().map(|value| (value, Origin::Flag(name)))
-}
-
-/// Settings being put together.
-struct Layers<'a> {
-    env: &'a dyn Fn(&str) -> Option<String>,
-    file: Option<&'a Path>,
-    shown: Vec<Shown>,
-    problems: Vec<Problem>,
-}
-
-impl Layers<'_> {
-    /// Set but empty is the same as not set.
-    fn variable(&self, name: &'static str) -> Option<Said> {
-        let value = (self.env)(name).filter(|value| !value.trim().is_empty())?;
-        Some((value, Origin::Environment(name)))
+/// A secret that only variables have, the first of which wins; empty where it is to be minted.
+fn secret(said: &mut Layers<'_>, name: &'static str, variables: &[&'static str]) -> Secret {
+    let set = variables.iter().find_map(|variable| said.hidden(name, variable));
+    if set.is_none() {
+        said.show(name, "(minted at the first start)", Origin::Default);
     }
-
-    fn of_file(&self, said: bool) -> Origin {
-        match self.file.filter(|_| said) {
-            Some(path) => Origin::File(path.to_owned()),
-            None => Origin::Default,
-        }
-    }
-
-    fn first(
-        &self,
-        flag: Option<Said>,
-        variable: Option<Said>,
-        file: Option<String>,
-        default: &str,
-    ) -> Said {
-        let file = file.map(|value| (value, self.of_file(true)));
-        flag.or(variable).or(file).unwrap_or_else(|| (default.to_owned(), Origin::Default))
-    }
-
-    fn show(&mut self, name: &'static str, value: &str, origin: Origin) {
-        self.shown.push(Shown { name, value: value.to_owned(), origin });
-    }
-
-    /// What was said is not repeated: it may hold a password.
-    fn problem(&mut self, name: impl Into<String>, origin: &Origin, expected: impl Into<String>) {
-        let (name, expected) = (name.into(), expected.into());
-        self.problems.push(Problem { name, origin: origin.to_string(), expected });
-    }
-
-    fn take(&mut self, name: &'static str, (value, origin): Said) -> String {
-        self.show(name, &value, origin);
-        value
-    }
-
-    fn parse<T: FromStr + fmt::Display>(
-        &mut self,
-        name: &'static str,
-        (value, origin): Said,
-        expected: &str,
-    ) -> Option<T> {
-        match value.trim().parse::<T>() {
-            Ok(parsed) => {
-                self.show(name, &parsed.to_string(), origin);
-                Some(parsed)
-            }
-            Err(_) => {
-                self.problem(name, &origin, format!("expected {expected}"));
-                None
-            }
-        }
-    }
-
-    fn number(&mut self, name: &'static str, said: Option<u64>, default: u64) -> u64 {
-        let value = said.unwrap_or(default);
-        let origin = self.of_file(said.is_some());
-        self.show(name, &value.to_string(), origin);
-        value
-    }
-
-    fn provider(&mut self, said: Said, named: &BTreeMap<String, BackendConfig>) -> String {
-        let builtin = BUILTIN.iter().any(|(name, _)| *name == said.0);
-        if !builtin && !named.contains_key(&said.0) {
-            let expected =
-                "expected process, docker, fake, or a [providers.NAME] of the settings file";
-            self.problem("provider", &said.1, expected);
-        }
-        self.take("provider", said)
-    }
-
-    fn providers(
-        &mut self,
-        mut named: BTreeMap<String, BackendConfig>,
-        chosen: &str,
-    ) -> BTreeMap<String, BackendConfig> {
-        let origin = self.of_file(true);
-        for (name, provider) in &named {
-            for (setting, expected) in provider.mistakes() {
-                self.problem(format!("providers.{name}.{setting}"), &origin, expected);
-            }
-            if provider.speaks_of_containers() {
-                let expected = "socket, network, images, image, owner and agent are settings of the kind docker";
-                self.problem(format!("providers.{name}"), &origin, expected);
-            }
-            let misplaced = provider.kind != BackendKind::Fake && !provider.plan.is_empty();
-            let wrong = provider.plan.iter().filter_map(|planned| planned.check().err());
-            let misplaced =
-                misplaced.then(|| "expected none: only the kind `fake` has one".to_owned());
-            for expected in misplaced.into_iter().chain(wrong) {
-                self.problem(format!("providers.{name}.plan"), &origin, expected);
-            }
-        }
-        let shown = self.of_file(!named.is_empty());
-        if let Some((name, kind)) = BUILTIN.iter().find(|(name, _)| *name == chosen) {
-            named.entry((*name).to_owned()).or_insert_with(|| BackendConfig::of(*kind));
-        }
-        let names: Vec<&str> = named.keys().map(String::as_str).collect();
-        self.show("providers", &names.join(", "), shown);
-        named
-    }
-
-    /// A secret that only variables have. Its value is never shown.
-    fn secret(&mut self, name: &'static str, variables: &[&'static str]) -> Secret {
-        match variables.iter().find_map(|variable| self.variable(variable)) {
-            Some((value, origin)) => {
-                self.show(name, "(hidden)", origin);
-                Secret::new(value.trim().to_owned())
-            }
-            None => {
-                self.show(name, "(minted at the first start)", Origin::Default);
-                Secret::new(String::new())
-            }
-        }
-    }
-
-    fn key(&mut self, name: &'static str, variable: &'static str) -> Option<Key> {
-        let (value, origin) = self.variable(variable)?;
-        let key = Key::parse(value.trim()).or_else(|| Key::parse(&value));
-        match key {
-            Some(_) => self.show(name, "(hidden)", origin),
-            None => {
-                self.problem(name, &origin, "expected base64 of 32 bytes, or exactly 32 bytes");
-            }
-        }
-        key
-    }
+    Secret::new(set.as_ref().map(Secret::reveal).unwrap_or_default().trim().to_owned())
 }
 
 #[cfg(test)]
@@ -346,7 +181,7 @@ mod tests {
             env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };
         let path = Path::new("fleet.toml");
-        resolve(flags, &find, Some(path), parse(path, file)?)
+        resolve(flags, &find, Some(path), config::parse(path, file)?)
     }
 
     #[test]
@@ -369,11 +204,23 @@ mod tests {
         let env = [("LIGAND_LISTEN", "here"), ("SECRETS_ENCRYPTION_KEY", "hunter2")];
         let error = of(&Flags::default(), &env, file).unwrap_err().to_string();
         for name in
-            ["listen", "provider", "providers.a.uid_base", "providers.a ", "secrets_encryption_key"]
+            ["listen", "provider", "providers.a.uid_base", "providers (", "secrets_encryption_key"]
         {
             assert!(error.contains(name), "{name}: {error}");
         }
         assert!(!error.contains("hunter2"));
         assert!(of(&Flags::default(), &[], "colour = 1").is_err());
+        let fleet = "[providers.a]\nkind = \"fleet\"\nurl = \"http://a\"";
+        let error = of(&Flags::default(), &[], fleet).unwrap_err().to_string();
+        assert!(error.contains("providers.a.kind"), "{error}");
+    }
+
+    #[test]
+    fn a_program_that_speaks_the_protocol_can_be_a_provider() {
+        let file = "[providers.a]\nkind = \"provider\"\nurl = \"https://a.example\"\ntoken_env = \"TOKEN_OF_A\"";
+        let config = of(&Flags::default(), &[("TOKEN_OF_A", "hunter2")], file).unwrap().config;
+        assert!(config.providers["a"].reached.is_some());
+        let error = of(&Flags::default(), &[], file).unwrap_err().to_string();
+        assert!(error.contains("providers.a.token_env"), "{error}");
     }
 }

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ligand_domain::id::WorkspaceId;
-use ligand_fleet::config::{Flags, parse, resolve};
+use ligand_fleet::config::{Flags, resolve};
 use ligand_fleet::serve::start;
 use ligand_server::backend::fleet::Settings;
 use ligand_server::config::Secret;
+use ligand_server::config::parse;
 use serde_json::{Value, json};
 
 use crate::calls_of_platforms::{Whole, life, published, settings};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ligand_server::backend::fake::{Call, Fault, Planned};
-use ligand_server::backend::{Backend as _, Key, Spec};
+use ligand_server::backend::{Backend as _, Key, Place, Root, Spec};
 use serde_json::{Value, json};
 
 use crate::support::{OPERATOR, SECRET, WORKSPACE, asked, both};
@@ -43,6 +43,25 @@ both! {
         assert_eq!(app.call("DELETE", &delete, Value::Null).await.is(200)["state"], "gone", "again is fine");
         let over = app.call("POST", "/cp/workspaces/provision", asked(json!({"generation": 1}))).await.is(409);
         assert_eq!(over["code"], "ended");
+    }
+
+    async fn who_brings_nothing_finds_nothing_of_his_predecessors(app: TestFleet) {
+        let at = || Place { root: Root::Configs, path: ".auth_token".into() };
+        let workspace = WORKSPACE.parse().unwrap();
+        let lies = async || app.a.read_file(workspace, at()).await.is_ok();
+        let put = async || app.a.write_file(workspace, at(), "of the one before".into()).await.unwrap();
+        app.provision(json!({"generation": 1})).await;
+        put().await;
+        app.provision(json!({"generation": 1})).await;
+        assert!(lies().await, "it is his own");
+        app.provision(json!({"generation": 2, "env": {"LIGAND_PASSPORT": "p"}})).await;
+        assert!(lies().await, "a passport comes before it");
+        app.provision(json!({"generation": 3})).await;
+        assert!(!lies().await);
+        // A platform that names no generations ends nothing of what an instance holds.
+        put().await;
+        app.provision(json!({})).await;
+        assert!(lies().await);
     }
 
     async fn the_same_call_again_means_the_same_instance(app: TestFleet) {

@@ -5,6 +5,7 @@
 mod calls_of_platforms;
 mod clients;
 mod instances;
+mod openapi;
 mod processes;
 mod support;
 mod tenants;

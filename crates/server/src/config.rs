@@ -30,9 +30,9 @@ use ligand_domain::sweep;
 
 pub use self::control_plane::ControlPlane;
 pub use self::edge::Edge;
-pub use self::file::{BackendConfig, BackendKind, File, FileError, Recipe};
+pub use self::file::{BackendConfig, BackendKind, File, FileError, Recipe, parse, read};
 pub use self::given::{fetch, given};
-use self::layers::Layers;
+pub use self::layers::{Layers, Said};
 pub use self::messages::Messages;
 pub use self::migrations::Migrations;
 pub use self::retention::Retention;
@@ -40,6 +40,8 @@ pub use self::templates::Templates;
 pub use self::tiers::Tiers;
 use crate::db::DatabaseUrl;
 
+/// Where a server listens, unless said otherwise.
+const LISTEN: &str = "127.0.0.1:8080";
 /// How long an instance may take to end politely, unless said otherwise (s).
 const STOP_GRACE: u64 = 5;
 
@@ -361,7 +363,7 @@ pub fn load(flags: &Flags) -> Result<Resolved, ConfigError> {
 )]
 pub fn load_with(flags: &Flags, given: &BTreeMap<String, String>) -> Result<Resolved, ConfigError> {
     let file = match &flags.config {
-        Some(path) => File::read(path)?,
+        Some(path) => read(path)?,
         None => File::default(),
     };
     let env = |name: &str| std::env::var(name).ok();
@@ -393,10 +395,11 @@ pub fn resolve_with(
     file: File,
 ) -> Result<Resolved, ConfigError> {
     let mut said = Layers::new(env, given, path);
-    let listen = said.listen(flags.listen.as_ref(), file.listen.as_ref());
+    let listen = said.listen(flags.listen.as_ref(), file.listen.as_ref(), LISTEN);
     let data_dir = said.data_dir(flags.data_dir.as_ref(), file.data_dir.as_ref());
+    let database = data_dir.join("ligand.db");
     let database_url =
-        said.database_url(flags.database_url.as_ref(), file.database_url.as_ref(), &data_dir);
+        said.database_url(flags.database_url.as_ref(), file.database_url.as_ref(), &database);
     let org_id = said.optional("org_id", "MOLECULE_ORG_ID");
     let mode = said.optional("deploy_mode", "MOLECULE_DEPLOY_MODE");
     let environment = said.optional("environment", "MOLECULE_ENV").unwrap_or_default();
@@ -405,7 +408,7 @@ pub fn resolve_with(
     let compat = auth == Auth::Compat;
     let kind = if compat && org_id.is_some() { "fleet" } else { "process" };
     let backend = said.backend(flags.backend.as_ref(), file.backend.as_ref(), &file.backends, kind);
-    let backends = said.backends(file.backends, backend.as_deref());
+    let backends = said.backends("backends", file.backends, backend.as_deref());
     let admin_token = said.admin_token(auth);
     let config = Config {
         listen,
@@ -457,7 +460,8 @@ pub fn resolve_with(
         runtimes: said.runtimes(file.runtimes),
         backend,
     };
-    said.finish(config)
+    let (config, shown) = said.finish(config)?;
+    Ok(Resolved { config, shown })
 }
 
 fn hours(number: u64) -> Duration {

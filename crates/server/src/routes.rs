@@ -56,7 +56,9 @@ pub const OPEN: [(&str, &str, &str); 11] = [
 )]
 struct Description;
 
-struct Bearer;
+/// Describes the one scheme of callers: a bearer.
+#[derive(Debug)]
+pub struct Bearer;
 
 impl utoipa::Modify for Bearer {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {

@@ -175,9 +175,7 @@ impl Agent {
 
     fn says(&self) -> Option<Value> {
         match self.program {
-            Program::StandsBy => {
-                Some(json!({"state": "standing-by", "serial": self.stands_for}))
-            }
+            Program::StandsBy => Some(json!({"state": "standing-by", "serial": self.stands_for})),
             Program::Runs(Some(serial)) => Some(json!({"state": "running", "serial": serial})),
             Program::Runs(None) => self.wished.then(|| json!({"state": "running"})),
         }

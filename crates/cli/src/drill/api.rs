@@ -16,6 +16,8 @@ use crate::caller::{Caller, To};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A caller sends a turn so often.
 const PACE: Duration = Duration::from_millis(100);
+/// How long such a turn takes, in ms.
+const TURN: u64 = 70;
 
 /// What was answered to a raw request.
 #[derive(Debug, Clone)]
@@ -148,10 +150,11 @@ impl Api {
         }
     }
 
-    /// Send turns to a workspace, ten a second, until it is ended.
+    /// Send turns to a workspace, ten a second, until it is ended. One is under way at almost any time.
     pub(super) fn caller(&self, id: &str, name: &str) -> Caller {
         let url = format!("{}/workspaces/{id}/a2a", self.url);
-        let to = To { http: self.http.clone(), url, bearer: self.admin.clone() };
+        let (http, bearer) = (self.http.clone(), self.admin.clone());
+        let to = To { http, url, bearer, lasts: TURN };
         Caller::begin(to, name.to_owned(), PACE)
     }
 

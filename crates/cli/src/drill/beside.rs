@@ -5,6 +5,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::process::Child;
 
 use anyhow::Context as _;
+use ligand_api::fleet::Instances;
 use serde_json::json;
 
 use super::moving::{EAST, WEST};
@@ -72,7 +73,9 @@ impl Stack {
     pub(super) async fn fleet(&mut self, agent: &str) -> Outcome<String> {
         let provider = |name: &str, uid_base: u32| {
             let root = self.data().join(name).display().to_string();
-            format!("[providers.{name}]\nkind = \"process\"\nroot = {root:?}\nuid_base = {uid_base}\n")
+            format!(
+                "[providers.{name}]\nkind = \"process\"\nroot = {root:?}\nuid_base = {uid_base}\n"
+            )
         };
         let own = format!("{agent}{}{}", provider(WEST, 200_000), provider(EAST, 300_000));
         fs::write(self.dir.join("fleet.toml"), own).context("write the fleet's settings")?;
@@ -81,17 +84,29 @@ impl Stack {
         let url = self.fleet.url.clone();
         let org = json!({"id": ORGANISATION, "slug": ORGANISATION, "name": "a drill", "owner_user_id": "nobody",
             "admin_token": ADMINISTRATOR});
-        let http = ligand_api::http::builder().map_err(|cause| anyhow::anyhow!("{cause}"))?;
-        let http = http.no_proxy().timeout(PATIENCE).build().context("make a raw client")?;
-        let request = http.post(format!("{url}/cp/admin/orgs")).bearer_auth(OPERATOR).json(&org);
+        let request =
+            client()?.post(format!("{url}/cp/admin/orgs")).bearer_auth(OPERATOR).json(&org);
         let answer = request.send().await.context("ask the fleet")?;
         match answer.status().is_success() {
             true => Ok(url),
             false => {
                 let (status, said) = (answer.status(), answer.text().await.unwrap_or_default());
-                Err(anyhow::anyhow!("the fleet was asked for an organisation: {status} {said}").into())
+                Err(anyhow::anyhow!("the fleet was asked for an organisation: {status} {said}")
+                    .into())
             }
         }
+    }
+
+    /// What the fleet has of a workspace, as its list says to the platform: generation and provider of whatever is not
+    /// gone.
+    pub(super) async fn fleet_has(&self, id: &str) -> Outcome<Vec<(i64, String)>> {
+        let request = client()?.get(format!("{}/cp/workspaces", self.fleet.url));
+        let request = request.bearer_auth(SHARED_SECRET);
+        let request = request.header("X-Molecule-Admin-Token", ADMINISTRATOR);
+        let answer = request.send().await.and_then(reqwest::Response::error_for_status);
+        let all: Instances = answer.context("ask the fleet")?.json().await.context("its list")?;
+        let of = all.instances.into_iter().filter(|it| it.workspace_id == id && it.state != "gone");
+        Ok(of.map(|it| (it.generation, it.provider)).collect())
     }
 
     /// Start the fleet again, where it listened before.
@@ -109,6 +124,11 @@ impl Stack {
         self.fleet.url = url?;
         Ok(())
     }
+}
+
+fn client() -> anyhow::Result<reqwest::Client> {
+    let http = ligand_api::http::builder().map_err(|cause| anyhow::anyhow!("{cause}"))?;
+    http.no_proxy().timeout(PATIENCE).build().context("make a raw client")
 }
 
 /// A backend of the server that is a provider of that fleet.

@@ -126,7 +126,11 @@ pub(super) async fn target_unborn(scene: &Scene, stack: &mut Stack) -> Outcome {
     scene.must(must, said.status == 401 && said.token().is_none(), said.brief())?;
     let now = api.why(&id).await?.workspace;
     let seen = format!("generation {} at {}", now.generation, now.url);
-    scene.must("the source is current as before", (now.generation, &now.url) == (first, &url), seen)?;
+    scene.must(
+        "the source is current as before",
+        (now.generation, &now.url) == (first, &url),
+        seen,
+    )?;
     stack.provide(EAST).await?;
     let it = moving::over(scene, &api, &id, "the migration comes to its end").await?;
     moving::stayed(scene, &api, &it, (first, &url)).await?;

@@ -55,6 +55,8 @@ pub(super) fn row(text: &str) -> Result<Row, String> {
     found.ok_or_else(|| format!("there is no phase `{text}`; there are {}", names()))
 }
 
+/// What a cell is called where a drill has its name.
+pub(super) const CELL: &str = "";
 /// Times that a blow is tried before it counts wherever it fell.
 const TRIES: usize = 4;
 /// Files of the workspace's data, and how large each is: a copy is to take a while.
@@ -106,7 +108,7 @@ fn played(phase: Stage, victim: Victim, args: &DrillArgs) -> Cell {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let played = runtime.context("start the runtime").and_then(|runtime| {
         runtime.block_on(async {
-            let limit = args.limit("");
+            let limit = args.limit(CELL);
             let late = || anyhow::anyhow!("it was not done within {} s", limit.as_secs());
             match tokio::time::timeout(limit, tries(phase, victim, args.keep)).await {
                 Ok(Ok(cell)) => Ok(cell),
@@ -186,11 +188,10 @@ async fn once(phase: Stage, victim: Victim, stack: &mut Stack) -> Outcome<Cell> 
     }
     let it = ends(&api, &id).await?;
     let seconds = begun.elapsed().as_secs_f64();
-    let serves = serves(&scene, &api, &id).await?;
+    let serves = serves(&api, &id).await?;
     let turns = caller.end().await?;
     let longest = turns.iter().map(|turn| turn.took.as_secs_f64()).fold(0.0, f64::max);
-    let Count { turns, shown, lost, doubled, .. } =
-        moving::count(&scene, &api, stack, &id, &turns).await?;
+    let Count { turns, shown, lost, doubled, .. } = moving::count(&api, stack, &id, &turns).await?;
     Ok(Cell {
         hit,
         struck_in: phase_at(&it, struck),
@@ -274,17 +275,32 @@ async fn ends(api: &Api, id: &str) -> Outcome<Migration> {
     }
 }
 
-/// Whether the workspace comes to be online, and answers.
-async fn serves(scene: &Scene, api: &Api, id: &str) -> Outcome<bool> {
-    let online = api.online(scene, id, 0).await.is_ok();
-    Ok(online && api.client.send(id, "are you there?", ENDS).await.is_ok())
+/// Whether the workspace comes to be online, and answers. That its agent has just died is not known at once.
+async fn serves(api: &Api, id: &str) -> Outcome<bool> {
+    let until = clock::now().after(ENDS);
+    loop {
+        let (settled, _) = api.settled(id).await?;
+        if settled && api.client.send(id, "are you there?", ENDS).await.is_ok() {
+            return Ok(true);
+        }
+        if clock::now() >= until {
+            return Ok(false);
+        }
+        clock::pause(LOOSE).await;
+    }
 }
 
 /// What is left over, once nothing changes it any more.
 async fn left(api: &Api, stack: &Stack, id: &str) -> Outcome<Vec<String>> {
     let until = clock::now().after(Duration::from_secs(15));
     loop {
-        let left = moving::leaks(api, stack, id).await?;
+        let mut left = moving::leaks(api, stack, id).await?;
+        let now = api.why(id).await?.workspace;
+        let own = (now.generation, moving::backend_of(&now));
+        let strays = stack.fleet_has(id).await?.into_iter().filter(|it| *it != own);
+        left.extend(strays.map(|(generation, at)| {
+            format!("generation {generation} in the fleet's list at {at}")
+        }));
         if left.is_empty() || clock::now() >= until {
             return Ok(left);
         }

@@ -238,9 +238,9 @@ mod tests {
         let none = Cell { skipped: Some("nothing there yet"), ..Cell::of(rows[0], Victim::Fleet) };
         insta::assert_snapshot!(drawn(&rows, &[back, late, none]), @"
 
-        KILLED AT  PLATFORM  FLEET              SOURCE                                   TARGET
+        KILLED AT  PLATFORM  FLEET              SOURCE                                     TARGET
         hold                 nothing there yet  migrated, 0/0/0, 2.3 s, struck in quiesce
-        probe                                                                             rolled back, 0/0/0, 2.3 s
+        probe                                                                              rolled back, 0/0/0, 2.3 s
 
         In a cell: how it ended, turns lost / turns doubled / things left over, and how long it took.
         2 blows: 1 migrated, 1 rolled back, 0 neither

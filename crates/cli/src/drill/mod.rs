@@ -87,7 +87,7 @@ pub(crate) struct DrillArgs {
     /// Leave the scratch directories, with data and logs
     #[arg(long)]
     keep: bool,
-    /// Longest time that one drill, or one cell, may take [default: 90; crash-at-every-step: 400]
+    /// Longest time that one drill, or one cell, may take [default: 90; a cell: 150; crash-at-every-step: 400]
     #[arg(long, value_name = "SECONDS")]
     limit: Option<u64>,
     /// How to print
@@ -98,7 +98,11 @@ pub(crate) struct DrillArgs {
 impl DrillArgs {
     /// How long a drill may take.
     fn limit(&self, name: &str) -> Duration {
-        let own = if name == "crash-at-every-step" { 400 } else { 90 };
+        let own = match name {
+            "crash-at-every-step" => 400,
+            kills::CELL => 150,
+            _ => 90,
+        };
         Duration::from_secs(self.limit.unwrap_or(own))
     }
 }

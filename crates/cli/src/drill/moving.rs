@@ -26,6 +26,8 @@ pub(super) const EAST: &str = "east";
 const LOCAL: &str = "kind = \"process\"\n";
 /// How long a migration of a drill may take: what it waits for takes seconds at most here.
 pub(super) const ENDS: Duration = Duration::from_secs(40);
+/// How long a message may take that was accepted for later: attempts that fail are ever further apart.
+const SETTLED: Duration = Duration::from_secs(70);
 /// The phases after the cut-over.
 const AFTER: [&str; 2] = ["release", "retire"];
 
@@ -210,22 +212,11 @@ impl Count {
 }
 
 /// Count the turns of a caller, once each is over, by what agents did, and what the ledger says.
-pub(super) async fn count(
-    scene: &Scene,
-    api: &Api,
-    stack: &Stack,
-    id: &str,
-    turns: &[Turn],
-) -> Outcome<Count> {
+pub(super) async fn count(api: &Api, stack: &Stack, id: &str, turns: &[Turn]) -> Outcome<Count> {
     let mut states = BTreeMap::new();
     for turn in turns {
         let Some(queued) = &turn.queued else { continue };
-        let over = async || {
-            let now = api.client.message(queued).await?;
-            Ok((!["accepted", "delivering"].contains(&now.state.as_str())).then_some(now))
-        };
-        let message: Message = scene.until(&format!("{} is over", turn.name), over).await?;
-        states.insert(turn.name.clone(), message);
+        states.insert(turn.name.clone(), settled(api, turn, queued).await?);
     }
     let backend = backend_of(&api.why(id).await?.workspace);
     let ran = effects(&stack.tree(&backend, id).join("workspace/effects"));
@@ -246,6 +237,29 @@ pub(super) async fn count(
         }
     }
     Ok(count)
+}
+
+/// A message that was accepted for later, once it is over.
+async fn settled(api: &Api, turn: &Turn, queued: &str) -> Outcome<Message> {
+    let until = clock::now().after(SETTLED);
+    loop {
+        let now = api.client.message(queued).await?;
+        if !["accepted", "delivering"].contains(&now.state.as_str()) {
+            return Ok(now);
+        }
+        if clock::now() >= until {
+            let late = anyhow::anyhow!(
+                "{} is not over within {} s: {} in attempt {}, {}",
+                turn.name,
+                SETTLED.as_secs(),
+                now.state,
+                now.attempt,
+                now.last_error.unwrap_or_default()
+            );
+            return Err(late.into());
+        }
+        clock::pause(Duration::from_millis(20)).await;
+    }
 }
 
 /// What runs or lies at either backend and is not of the instance that the workspace has.
@@ -294,7 +308,7 @@ pub(super) async fn conserved(
     id: &str,
     turns: &[Turn],
 ) -> Outcome<Count> {
-    let mut count = count(scene, api, stack, id, turns).await?;
+    let mut count = count(api, stack, id, turns).await?;
     // No agent was killed here.
     let whole = count.lost.is_empty() && count.doubled.is_empty() && count.shown == 0;
     scene.must(

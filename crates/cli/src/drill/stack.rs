@@ -292,7 +292,9 @@ impl Stack {
 
     fn log_files(&self) -> Vec<PathBuf> {
         let mut logs: Vec<PathBuf> = (1..=self.starts)
-            .flat_map(|number| ["server", "fleet", "provider"].map(|it| format!("{it}-{number}.log")))
+            .flat_map(|number| {
+                ["server", "fleet", "provider"].map(|it| format!("{it}-{number}.log"))
+            })
             .map(|name| self.dir.join(name))
             .filter(|log| log.exists())
             .chain(self.agents.keys().map(|name| self.log_of(name)))
@@ -370,7 +372,11 @@ pub(super) fn end(child: &mut Child) {
 }
 
 /// The address that a server tells in its log once it listens.
-pub(super) async fn listening(server: &mut Child, log: &Path, after: &str) -> anyhow::Result<String> {
+pub(super) async fn listening(
+    server: &mut Child,
+    log: &Path,
+    after: &str,
+) -> anyhow::Result<String> {
     let until = clock::now().after(PATIENCE);
     loop {
         let said = fs::read_to_string(log).unwrap_or_default();

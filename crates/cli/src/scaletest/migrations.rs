@@ -77,6 +77,7 @@ pub(super) async fn migrations(bench: &mut Bench) -> Result<Vec<Row>> {
             http: http.clone(),
             url: format!("{url}/workspaces/{id}/a2a"),
             bearer: admin.clone(),
+            lasts: 0,
         };
         for turn in 0..each {
             moved.one(&client, &to, &id, turn).await?;

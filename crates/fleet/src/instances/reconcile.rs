@@ -14,7 +14,7 @@ use ligand_domain::fleet::{
 };
 use ligand_domain::instance::Seen;
 use ligand_domain::time::Timestamp;
-use ligand_server::backend::{Backend, BackendError, ErrorKind, Started};
+use ligand_server::backend::{Backend, BackendError, ErrorKind, Place, Root, Spec, Started};
 use ligand_server::db::Tx;
 use ligand_server::reconcile::Pass;
 
@@ -30,6 +30,10 @@ const LEASE: Duration = Duration::from_secs(180);
 const DOUBT: Duration = Duration::from_secs(5);
 /// Whoever waits for an elder looks again, though it is told.
 const HEIR: Duration = Duration::from_secs(1);
+/// What an instance that can redeem it proves itself with.
+const PASSPORT: &str = "LIGAND_PASSPORT";
+/// Where agents keep what they prove themselves with.
+const HELD: [&str; 3] = [".auth_token", ".auth_token.next", ".auth_token.previous"];
 /// Something that is down, and not ours to replace, is looked at this often.
 const DOWN: Duration = Duration::from_secs(300);
 
@@ -202,7 +206,10 @@ impl Doing<'_> {
             spec::spec(&self.fleet.config, &asked, whose, it.generation)
         });
         match spec {
-            Ok(spec) => Ok(provider.ensure(spec).await),
+            Ok(spec) => Ok(match bare(it, &spec, provider).await {
+                Ok(()) => provider.ensure(spec).await,
+                Err(cause) => Err(cause),
+            }),
             Err(why) => {
                 let why = format!("what it is to be started with cannot be read: {why}");
                 Ok(Err(BackendError::broken(why)))
@@ -331,6 +338,24 @@ impl Doing<'_> {
             Err(cause) => self.again(it, &cause),
         }
     }
+}
+
+/// What its predecessors proved themselves with is worth nothing to an instance that brings nothing along: its platform
+/// has ended that with the plan of this start, and whoever presents it is turned away. Where the fleet counts the platform
+/// has ended nothing.
+async fn bare(it: &Instance, spec: &Spec, provider: &dyn Backend) -> Result<(), BackendError> {
+    if it.counted || spec.env.contains_key(PASSPORT) {
+        return Ok(());
+    }
+    for name in HELD {
+        let at = Place { root: Root::Configs, path: name.into() };
+        match provider.remove_file(it.workspace, at).await {
+            Err(cause) if cause.kind == ErrorKind::Transient => return Err(cause),
+            // Where there are no files there is no such file.
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Whether it stands still as asked.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::backend::docker::{self, Network, Setup};
 use crate::backend::fake::Planned;
@@ -264,19 +265,25 @@ pub enum FileError {
     },
 }
 
-impl File {
-    pub(super) fn read(path: &Path) -> Result<Self, FileError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| FileError::Unreadable { path: path.to_owned(), source })?;
-        Self::parse(path, &text)
-    }
+/// Read a settings file.
+///
+/// # Errors
+/// [`FileError`] says where and why.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, FileError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| FileError::Unreadable { path: path.to_owned(), source })?;
+    parse(path, &text)
+}
 
-    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, FileError> {
-        toml::from_str(text).map_err(|cause| FileError::Malformed {
-            path: path.to_owned(),
-            what: cause.to_string().trim().to_owned(),
-        })
-    }
+/// Understand the text of a settings file.
+///
+/// # Errors
+/// [`FileError::Malformed`] says where and why.
+pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, FileError> {
+    toml::from_str(text).map_err(|cause| FileError::Malformed {
+        path: path.to_owned(),
+        what: cause.to_string().trim().to_owned(),
+    })
 }
 
 /// A built-in backend is there when it is the one that workspaces get unless they say otherwise.

@@ -25,7 +25,7 @@ pub(super) fn resolve(said: &mut Layers<'_>, environment: &str) -> Keys {
 
 impl Layers<'_> {
     /// A key that only a variable has. Its value is never shown.
-    fn key(&mut self, name: &'static str, variable: &'static str) -> Option<Key> {
+    pub fn key(&mut self, name: &'static str, variable: &'static str) -> Option<Key> {
         let said = self.hidden(name, variable)?;
         let key = Key::parse(said.reveal().trim()).or_else(|| Key::parse(said.reveal()));
         if key.is_none() {

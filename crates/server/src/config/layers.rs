@@ -10,14 +10,14 @@ use std::time::Duration;
 use ligand_domain::lease;
 
 use super::file::{self, BackendConfig, BackendKind, Recipe};
-use super::{Auth, Config, ConfigError, Origin, Problem, Resolved, Secret, Shown};
+use super::{Auth, ConfigError, Origin, Problem, Secret, Shown};
 use crate::db::DatabaseUrl;
 
 /// A value, and who said it.
-type Said = (String, Origin);
+pub type Said = (String, Origin);
 
-/// Settings being put together.
-pub(super) struct Layers<'a> {
+/// Settings being put together: of a platform, and of any other server that has settings of this sort.
+pub struct Layers<'a> {
     env: &'a dyn Fn(&str) -> Option<String>,
     /// What a control plane has for this server: below the environment, above the file.
     given: &'a BTreeMap<String, String>,
@@ -27,7 +27,9 @@ pub(super) struct Layers<'a> {
 }
 
 impl<'a> Layers<'a> {
-    pub(super) fn new(
+    /// Nothing is asked yet. `given` is what a control plane has for this server, `file` where the settings file is.
+    #[must_use]
+    pub fn new(
         env: &'a dyn Fn(&str) -> Option<String>,
         given: &'a BTreeMap<String, String>,
         file: Option<&'a Path>,
@@ -35,38 +37,49 @@ impl<'a> Layers<'a> {
         Self { env, given, file, shown: Vec::new(), problems: Vec::new() }
     }
 
-    /// The settings, or everything that is wrong with them.
-    pub(super) fn finish(self, config: Config) -> Result<Resolved, ConfigError> {
+    /// The settings, and each of them for people.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn finish<T>(self, config: T) -> Result<(T, Vec<Shown>), ConfigError> {
         match self.problems.is_empty() {
-            true => Ok(Resolved { config, shown: self.shown }),
+            true => Ok((config, self.shown)),
             false => Err(ConfigError::Values(self.problems)),
         }
     }
 
-    pub(super) fn listen(&mut self, flag: Option<&String>, file: Option<&String>) -> SocketAddr {
+    /// Where a server listens.
+    pub fn listen(
+        &mut self,
+        flag: Option<&String>,
+        file: Option<&String>,
+        default: &str,
+    ) -> SocketAddr {
         let variable = self.variable("LIGAND_LISTEN").or_else(|| {
             // The contract's variable sets the port alone.
             let (port, origin) = self.variable("PORT")?;
             Some((format!("127.0.0.1:{}", port.trim()), origin))
         });
-        let said = self.first(flag.map(|v| ("--listen", v)), variable, file, "127.0.0.1:8080");
+        let said = self.first(flag.map(|v| ("--listen", v)), variable, file, default);
         self.parse("listen", said, "IP:PORT").unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)))
     }
 
-    pub(super) fn data_dir(&mut self, flag: Option<&String>, file: Option<&String>) -> PathBuf {
+    /// Where a server keeps its files.
+    pub fn data_dir(&mut self, flag: Option<&String>, file: Option<&String>) -> PathBuf {
         let variable = self.variable("LIGAND_DATA_DIR");
         let said = self.first(flag.map(|v| ("--data-dir", v)), variable, file, "./.ligand");
         self.show("data_dir", &said.0, said.1);
         PathBuf::from(said.0)
     }
 
-    pub(super) fn database_url(
+    /// Where its data is; in this file, unless somebody says so.
+    pub fn database_url(
         &mut self,
         flag: Option<&String>,
         file: Option<&String>,
-        data_dir: &Path,
+        default: &Path,
     ) -> DatabaseUrl {
-        let default = format!("sqlite:{}", data_dir.join("ligand.db").display());
+        let default = format!("sqlite:{}", default.display());
         let variable = self.variable("DATABASE_URL");
         let said = self.first(flag.map(|v| ("--database-url", v)), variable, file, &default);
         let expected = "sqlite:PATH or postgres://USER@HOST/DATABASE";
@@ -183,36 +196,39 @@ impl<'a> Layers<'a> {
         self.of_file("open_registration", file, default)
     }
 
-    pub(super) fn backends(
+    /// The backends of a table, whose name is in what is said of mistakes. What is built in is there if it is the chosen
+    /// one.
+    pub fn backends(
         &mut self,
+        table: &'static str,
         mut named: BTreeMap<String, BackendConfig>,
         chosen: Option<&str>,
     ) -> BTreeMap<String, BackendConfig> {
         for (name, backend) in &mut named {
             if let Err((setting, expected)) = backend.resolve(self.env) {
                 let origin = self.file_or_default(true).to_string();
-                let name = format!("backends.{name}.{setting}");
+                let name = format!("{table}.{name}.{setting}");
                 self.problems.push(Problem { name, origin, expected });
             }
         }
         for (name, backend) in &named {
-            self.plan(name, backend);
+            self.plan(table, name, backend);
         }
         if named.values().any(BackendConfig::speaks_of_containers) {
             let expected =
                 "socket, network, images, image, owner and agent are settings of the kind docker";
             let origin = self.file_or_default(true);
-            self.problem("backends", &origin, expected);
+            self.problem(table, &origin, expected);
         }
         if named.values().any(BackendConfig::speaks_of_a_control_plane) {
             let expected = "url, org, provider and proxied are settings of the kind fleet";
             let origin = self.file_or_default(true);
-            self.problem("backends", &origin, expected);
+            self.problem(table, &origin, expected);
         }
         let origin = self.file_or_default(true);
         for (name, backend) in &named {
             for (setting, expected) in backend.mistakes() {
-                let (name, origin) = (format!("backends.{name}.{setting}"), origin.to_string());
+                let (name, origin) = (format!("{table}.{name}.{setting}"), origin.to_string());
                 self.problems.push(Problem { name, origin, expected: expected.to_owned() });
             }
         }
@@ -220,16 +236,16 @@ impl<'a> Layers<'a> {
         if places.iter().collect::<BTreeSet<_>>().len() < places.len() {
             let expected = "expected a root of its own for each backend of the kind process, and one backend of the \
                 kind docker for each engine: they would take each other's data for their own";
-            self.problem("backends", &origin, expected);
+            self.problem(table, &origin, expected);
         }
         let named = (!named.is_empty()).then_some(named);
-        self.names("backends", named, |named| file::with_builtin_backend(named, chosen))
+        self.names(table, named, |named| file::with_builtin_backend(named, chosen))
     }
 
     /// Only what misbehaves can be told how.
-    fn plan(&mut self, name: &str, backend: &BackendConfig) {
+    fn plan(&mut self, table: &str, name: &str, backend: &BackendConfig) {
         let (name, origin) =
-            (format!("backends.{name}.plan"), self.file_or_default(true).to_string());
+            (format!("{table}.{name}.plan"), self.file_or_default(true).to_string());
         let misplaced = backend.kind != BackendKind::Fake && !backend.plan.is_empty();
         let expected = "expected none: only a backend of the kind `fake` has one".to_owned();
         let wrong = backend.plan.iter().filter_map(|planned| planned.check().err());
@@ -238,7 +254,8 @@ impl<'a> Layers<'a> {
         }
     }
 
-    pub(super) fn runtimes(&mut self, named: BTreeMap<String, Recipe>) -> BTreeMap<String, Recipe> {
+    /// What runs the runtimes; the built-in agent is always there.
+    pub fn runtimes(&mut self, named: BTreeMap<String, Recipe>) -> BTreeMap<String, Recipe> {
         let named = (!named.is_empty()).then_some(named);
         self.names("runtimes", named, file::with_builtin_runtimes)
     }
@@ -258,12 +275,7 @@ impl<'a> Layers<'a> {
     }
 
     /// A setting that only the file has.
-    pub(super) fn of_file<T: fmt::Debug>(
-        &mut self,
-        name: &'static str,
-        said: Option<T>,
-        default: T,
-    ) -> T {
+    pub fn of_file<T: fmt::Debug>(&mut self, name: &'static str, said: Option<T>, default: T) -> T {
         let origin = self.file_or_default(said.is_some());
         let value = said.unwrap_or(default);
         self.show(name, format!("{value:?}").trim_matches('"'), origin);
@@ -271,12 +283,7 @@ impl<'a> Layers<'a> {
     }
 
     /// A time in seconds that only the file has.
-    pub(super) fn seconds(
-        &mut self,
-        name: &'static str,
-        said: Option<u64>,
-        default: u64,
-    ) -> Duration {
+    pub fn seconds(&mut self, name: &'static str, said: Option<u64>, default: u64) -> Duration {
         Duration::from_secs(self.of_file(name, said, default))
     }
 
@@ -346,7 +353,7 @@ impl<'a> Layers<'a> {
     }
 
     /// A secret setting that only a variable has, and that may be missing.
-    pub(super) fn hidden(&mut self, name: &'static str, variable: &'static str) -> Option<Secret> {
+    pub fn hidden(&mut self, name: &'static str, variable: &'static str) -> Option<Secret> {
         let (value, origin) = self.variable(variable)?;
         self.show(name, "(hidden)", origin);
         Some(Secret::new(value))
@@ -404,7 +411,8 @@ impl<'a> Layers<'a> {
     }
 
     /// Flag over environment over file over default.
-    fn first(
+    #[must_use]
+    pub fn first(
         &self,
         flag: Option<(&'static str, &String)>,
         variable: Option<Said>,
@@ -417,8 +425,9 @@ impl<'a> Layers<'a> {
             .unwrap_or_else(|| (default.to_owned(), Origin::Default))
     }
 
-    /// Set but empty is the same as not set.
-    fn variable(&self, name: &'static str) -> Option<Said> {
+    /// What a variable says. Set but empty is the same as not set.
+    #[must_use]
+    pub fn variable(&self, name: &'static str) -> Option<Said> {
         let said = |value: &String| !value.trim().is_empty();
         let own = (self.env)(name).filter(said).map(|value| (value, Origin::Environment(name)));
         let given = || self.given.get(name).filter(|value| said(value)).cloned();
@@ -451,12 +460,13 @@ impl<'a> Layers<'a> {
     }
 
     /// What was said is not repeated: it may hold a password.
-    pub(super) fn problem(&mut self, name: impl Into<String>, origin: &Origin, expected: &str) {
+    pub fn problem(&mut self, name: impl Into<String>, origin: &Origin, expected: &str) {
         let (name, origin) = (name.into(), origin.to_string());
         self.problems.push(Problem { name, origin, expected: expected.to_owned() });
     }
 
-    fn show(&mut self, name: &'static str, value: &str, origin: Origin) {
+    /// A setting as people are told it. Never a secret.
+    pub fn show(&mut self, name: &'static str, value: &str, origin: Origin) {
         self.shown.push(Shown { name, value: value.to_owned(), origin });
     }
 }

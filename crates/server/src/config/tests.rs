@@ -12,7 +12,7 @@ fn check(flags: &Flags, env: &[(&str, &str)], file: &str) -> Result<Resolved, Co
     let env: BTreeMap<String, String> =
         env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let path = Path::new("ligand.toml");
-    resolve(flags, &|name| env.get(name).cloned(), Some(path), File::parse(path, file)?)
+    resolve(flags, &|name| env.get(name).cloned(), Some(path), super::parse::<File>(path, file)?)
 }
 
 fn origin(resolved: &Resolved, name: &str) -> (String, String) {
