@@ -103,7 +103,8 @@ async fn started_to_wait_it_runs_when_told_with_secrets_that_it_fetches() {
     let start = start.env("API_KEY", "the recipe's").env("TIER", "3");
     let agent = start.args(&["--", "sh", "-c", &noting()]).go();
     let url = url(&platform).await;
-    let waits = reports("standing-by", None);
+    // Nobody told it to: it was started so.
+    let waits = reports("standing-by", Some(0));
     platform.until_beat("a heartbeat that waits", &waits).await;
     let register = &platform.calls()[0];
     assert!(waits(register) && register.body["ligand"]["receipt"].is_null(), "{register:?}");
@@ -174,8 +175,8 @@ async fn told_to_stand_by_it_stops_its_program_and_starts_it_again_when_nothing_
     let url = url(&platform).await;
     platform.until_beat("one as usual", |call| program(call).is_null()).await;
     assert_eq!(answered(&url, "m").await, "processed");
-    write(&dir, "wish", &json!({ "state": "stand-by" }));
-    platform.until_beat("a heartbeat that says so", reports("standing-by", None)).await;
+    write(&dir, "wish", &json!({ "state": "stand-by", "serial": 3 }));
+    platform.until_beat("a heartbeat that says so", reports("standing-by", Some(3))).await;
     let left: i32 = dir.text("left").trim().parse().expect("an id");
     assert!(!alive(dir.pids()[0]), "the program is gone");
     until("the end of what it left", || !alive(left)).await;
@@ -203,7 +204,7 @@ async fn the_echo_stands_by_too_and_finds_the_data_that_came_meanwhile() {
     let platform = platform(&to, 1).await;
     let _agent = Start::of(&platform, &to).env("LIGAND_STANDBY", "wait").go();
     let url = url(&platform).await;
-    platform.until_beat("a heartbeat that waits", reports("standing-by", None)).await;
+    platform.until_beat("a heartbeat that waits", reports("standing-by", Some(0))).await;
     stands_by(&url, &to, "m").await;
     // As an import does it: what is there goes, what comes is put in its place, credentials stay.
     let turns = to.path("configs/.turns");
@@ -216,7 +217,7 @@ async fn the_echo_stands_by_too_and_finds_the_data_that_came_meanwhile() {
     assert_eq!(answered(&url, "n").await, "processed");
     assert_eq!(to.text("configs/.auth_token"), TOKEN);
     write(&to, "wish", &json!({ "state": "stand-by" }));
-    platform.until_beat("a heartbeat that waits", reports("standing-by", None)).await;
+    platform.until_beat("a heartbeat that waits", reports("standing-by", Some(0))).await;
     stands_by(&url, &to, "m").await;
 }
 
