@@ -54,6 +54,9 @@ pub(crate) fn run(body: impl Future<Output = ()>) {
     runtime.block_on(body).expect("a test ends within its time");
 }
 
+/// PostgreSQL broke off one of several transactions that waited for each other.
+const DEADLOCK: &str = "40P01";
+
 /// A schema of PostgreSQL serves as a database: it is made in milliseconds.
 pub(crate) struct Schema {
     server: String,
@@ -74,7 +77,19 @@ impl Schema {
         let mut connection = PgConnection::connect(&self.server).await.unwrap();
         let tail = if verb == "DROP" { " CASCADE" } else { "" };
         let text = format!("{verb} SCHEMA \"{}\"{tail}", self.name);
-        sqlx::query(sqlx::AssertSqlSafe(text)).execute(&mut connection).await.unwrap();
+        let mut left = 5;
+        loop {
+            match sqlx::query(sqlx::AssertSqlSafe(text.clone())).execute(&mut connection).await {
+                Ok(_) => break,
+                // Somebody's last statement, which waits for this one as this one does for it.
+                Err(sqlx::Error::Database(cause))
+                    if cause.code().as_deref() == Some(DEADLOCK) && left > 0 =>
+                {
+                    left -= 1
+                }
+                Err(cause) => panic!("{text}: {cause}"),
+            }
+        }
         connection.close().await.unwrap();
     }
 
